@@ -1,0 +1,130 @@
+"""Everything the ledger may refuse to do.
+
+An error carries the facts of the refusal as attributes, and a `code` that never changes. It
+knows nothing of HTTP: ledger/api/problems.py gives each class its status. What no caller can
+cause is not an error but an assertion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class LedgerError(Exception):
+    """Base of every refusal. Nothing has been written when one is raised."""
+
+    code: ClassVar[str]
+
+
+class UnknownAccount(LedgerError):
+    """There is no such account in this book."""
+
+    code = "unknown_account"
+
+    def __init__(self, *, account: str) -> None:
+        super().__init__(f"there is no account {account!r}")
+        self.account = account
+
+
+class AccountCodeTaken(LedgerError):
+    """The book already has an account under this code, opened with other facts."""
+
+    code = "account_code_taken"
+
+    def __init__(self, *, account: str) -> None:
+        super().__init__(f"the code {account!r} already names another account")
+        self.account = account
+
+
+class IdempotencyKeyReused(LedgerError):
+    """The key already names a different request on this account."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, *, account_id: int, idempotency_key: str) -> None:
+        super().__init__(f"account {account_id}: key {idempotency_key!r} names another request")
+        self.account_id = account_id
+        self.idempotency_key = idempotency_key
+
+
+class RateCardVersionPublished(LedgerError):
+    """A published version never changes: make a new version with its own effective date."""
+
+    code = "rate_card_version_published"
+
+    def __init__(self, *, rate_card: str, number: int) -> None:
+        super().__init__(f"version {number} of rate card {rate_card!r} is published already")
+        self.rate_card = rate_card
+        self.number = number
+
+
+class RateCardVersionEmpty(LedgerError):
+    """A version without a single rate can price nothing, so it can't be published."""
+
+    code = "rate_card_version_empty"
+
+    def __init__(self, *, rate_card: str, number: int) -> None:
+        super().__init__(f"version {number} of rate card {rate_card!r} has no rate")
+        self.rate_card = rate_card
+        self.number = number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One thing wrong with a submission: where (`runs[3].account`), which rule, and in words."""
+
+    field: str
+    rule: str
+    message: str
+
+
+class InvalidRuns(LedgerError):
+    """A submission breaks rules; none of its runs was taken."""
+
+    code = "invalid_runs"
+
+    def __init__(self, *, faults: Sequence[Fault]) -> None:
+        first = faults[0]
+        super().__init__(f"{first.field}: {first.message}")
+        self.faults = list(faults)
+
+
+class RunConflict(LedgerError):
+    """The run's id is taken by a run of this account with another body."""
+
+    code = "run_conflict"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"account {account!r} already has a run {run!r} with another body")
+        self.account = account
+        self.run = run
+
+
+class UnknownRun(LedgerError):
+    """The account has no run under this id."""
+
+    code = "unknown_run"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"account {account!r} has no run {run!r}")
+        self.account = account
+        self.run = run
+
+
+class UnknownBatch(LedgerError):
+    """There is no such batch in this book."""
+
+    code = "unknown_batch"
+
+    def __init__(self, *, batch: str) -> None:
+        super().__init__(f"there is no batch {batch!r}")
+        self.batch = batch
+
+
+class InvalidApiKey(LedgerError):
+    """The key is missing, unknown or revoked."""
+
+    code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__("the API key is missing, unknown or revoked")

@@ -1,0 +1,37 @@
+"""Accounts: what holds tokens.
+
+An account lives in one of 256 shards, a fixed hash of its code; its id, and its lots' ids, end
+in the shard's byte. Whoever writes in a shard holds the shard's lock (sql/lock_shard.sql).
+
+The columns `in_use_*` are a cache that makes the debit fast: the one lot that serves every run
+whose time lies in [in_use_from_at, in_use_until_at), for as long as it lasts. While a lot is in
+use, how much of it is out stands *here*; its own row catches up when the lot is put away
+(sql/put_away_lot.sql). The view `ledger_lot_now` reads the truth of both.
+"""
+
+from django.db import models
+
+
+class Account(models.Model):
+    id = models.BigIntegerField(primary_key=True)
+    shard = models.SmallIntegerField()
+    book_id = models.BigIntegerField()
+    code = models.CharField(max_length=100)
+    name = models.CharField(max_length=200)
+    rate_card_id = models.BigIntegerField()
+    default_cost_centre = models.CharField(max_length=100, blank=True)
+    opened_at = models.DateTimeField()
+    debt_lot_id = models.BigIntegerField()
+
+    runs_count = models.BigIntegerField(default=0)  # the last receipt's number
+    in_use_lot_id = models.BigIntegerField(null=True)
+    in_use_out_microtokens = models.BigIntegerField(null=True)
+    in_use_granted_microtokens = models.BigIntegerField(null=True)
+    in_use_from_at = models.DateTimeField(null=True)
+    in_use_until_at = models.DateTimeField(null=True)
+
+    class Meta:
+        managed = False  # its keys start with the shard: the migration writes them out
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,83 @@
+"""The units in which the ledger counts, their limits, and exact conversion.
+
+Tokens are counted in microtokens: 1 token = 1_000_000 microtokens. Money is counted in micros of
+its currency: 1 euro = 1_000_000 micros. Both are whole numbers everywhere inside the ledger, and
+a name that holds one ends in `microtokens` or `micros`. Decimals exist only where a person types
+or reads them; floats exist nowhere. (The words are spelled out because in this field "MTok"
+means a million tokens.)
+"""
+
+import hashlib
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final, NewType
+
+Microtokens = NewType("Microtokens", int)
+Micros = NewType("Micros", int)
+
+MICROTOKENS_PER_TOKEN: Final = 1_000_000
+MICROS_PER_UNIT_OF_MONEY: Final = 1_000_000
+
+# One lot holds at most a billion tokens, so that a bigint sums nine thousand such lots.
+LOT_MICROTOKENS_MAX: Final = 1_000_000_000 * MICROTOKENS_PER_TOKEN
+# One run costs at most a hundred million tokens: a block of 20,000 such runs still fits a bigint.
+RUN_MICROTOKENS_MAX: Final = 100_000_000 * MICROTOKENS_PER_TOKEN
+# What a lot without an end of its own (debt, overage without a cap) may take.
+UNBOUNDED_MICROTOKENS: Final = 4_000_000_000_000_000_000
+LOT_PRICE_MICROS_MAX: Final = 1_000_000_000 * MICROS_PER_UNIT_OF_MONEY
+QUANTITY_MAX: Final = 1_000_000_000_000
+
+# Instants that stand for "always" and "never" where a comparison needs an instant.
+ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+SHARDS: Final = 256
+
+
+def from_tokens(tokens: Decimal) -> Microtokens:
+    """Exact conversion. Raises ValueError for a fraction of a microtoken."""
+    microtokens = tokens * MICROTOKENS_PER_TOKEN
+    if microtokens != int(microtokens):
+        raise ValueError(f"{tokens} tokens is not a whole number of microtokens")
+    return Microtokens(int(microtokens))
+
+
+def to_tokens(microtokens: int) -> Decimal:
+    return Decimal(microtokens) / MICROTOKENS_PER_TOKEN
+
+
+def tokens_text(microtokens: int) -> str:
+    """Tokens as a person reads them: `1234.5`, never an exponent, no trailing zeros."""
+    whole, fraction = divmod(abs(microtokens), MICROTOKENS_PER_TOKEN)
+    sign = "-" if microtokens < 0 else ""
+    if not fraction:
+        return f"{sign}{whole}"
+    return f"{sign}{whole}.{fraction:06d}".rstrip("0")
+
+
+def shard_of_code(*, book_id: int, code: str) -> int:
+    """The shard of the account `code`: a fixed hash, the same on every machine for ever."""
+    return hashlib.sha256(f"{book_id}:{code}".encode()).digest()[0]
+
+
+def shard_of(identifier: int) -> int:
+    """The shard in which an account or lot lives: the lowest byte of its id."""
+    return identifier & (SHARDS - 1)
+
+
+def run_key(run_id: str) -> uuid.UUID:
+    """The 16 bytes under which a run is unique in its account.
+
+    A UUID is taken as it is (version 7 keeps the index in order of time); any other id is
+    hashed (RFC 9562, version 8).
+    """
+    if len(run_id) == 36:
+        try:
+            return uuid.UUID(run_id)
+        except ValueError:
+            pass
+    digest = bytearray(hashlib.sha256(run_id.encode()).digest()[:16])
+    digest[6] = (digest[6] & 0x0F) | 0x80
+    digest[8] = (digest[8] & 0x3F) | 0x80
+    return uuid.UUID(bytes=bytes(digest))

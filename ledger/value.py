@@ -1,0 +1,67 @@
+"""What a slice of a lot is worth.
+
+The tokens of a lot are numbered in the order in which they leave it, 0 to granted, whatever they
+leave it for. A slice runs from `out_before` to `out_after`. The worth of the first `out` tokens is
+rounded down, once; a slice is the difference of two such amounts. So slices never overlap, never
+leave a gap, and add up to the lot's price however many they are.
+
+An overage lot has no price but tiers (graduated): the first token of the period's overage is
+number 0. Its slices telescope in the same way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.units import MICROTOKENS_PER_TOKEN, Micros
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """One step of a graduated price: tokens up to `up_to_microtokens` (exclusive; None: no end)."""
+
+    up_to_microtokens: int | None
+    micros_per_token: int
+
+
+def prepaid_micros(*, price_micros: int, granted_microtokens: int, out_microtokens: int) -> int:
+    """Micros that the first `out_microtokens` of a prepaid lot are worth."""
+    assert 0 <= out_microtokens <= granted_microtokens
+    assert granted_microtokens > 0
+    return price_micros * out_microtokens // granted_microtokens
+
+
+def prepaid_slice_micros(
+    *, price_micros: int, granted_microtokens: int, out_before: int, out_after: int
+) -> Micros:
+    """Worth of a slice of a prepaid lot; negative when tokens come back (out_after < out_before)."""
+    before, after = (
+        prepaid_micros(
+            price_micros=price_micros, granted_microtokens=granted_microtokens, out_microtokens=out
+        )
+        for out in (out_before, out_after)
+    )
+    return Micros(after - before)
+
+
+def tiered_micros(*, tiers: Sequence[Tier], out_microtokens: int) -> int:
+    """Micros that the first `out_microtokens` of overage cost. Rounded down once, at the end."""
+    assert tiers
+    assert tiers[-1].up_to_microtokens is None
+    assert out_microtokens >= 0
+    product = start = 0
+    for tier in tiers:
+        end = out_microtokens if tier.up_to_microtokens is None else tier.up_to_microtokens
+        reached = min(end, out_microtokens)
+        if reached <= start:
+            break
+        product += (reached - start) * tier.micros_per_token
+        start = reached
+    return product // MICROTOKENS_PER_TOKEN
+
+
+def tiered_slice_micros(*, tiers: Sequence[Tier], out_before: int, out_after: int) -> Micros:
+    """Cost of a slice of overage."""
+    return Micros(
+        tiered_micros(tiers=tiers, out_microtokens=out_after)
+        - tiered_micros(tiers=tiers, out_microtokens=out_before)
+    )
