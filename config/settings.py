@@ -1,11 +1,16 @@
-"""Settings. Everything that differs between installations comes from the environment."""
+"""Settings. Everything that differs between installations comes from the environment.
+
+`environment.py` says how it is read and when a missing variable is refused; docs/operations.md
+lists every variable.
+"""
 
 import os
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import django_stubs_ext
+
+from config import broker, environment, logs
+from config.embedded import places
 
 # Lets ModelAdmin[Lot], QuerySet[Lot] and friends be written at run time.
 django_stubs_ext.monkeypatch()
@@ -13,27 +18,32 @@ django_stubs_ext.monkeypatch()
 if not __debug__:
     raise RuntimeError("assertions are part of the ledger's safety: do not run python -O")
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = environment.CHECKOUT
+HOME = environment.home()
+DEVELOPMENT = environment.development()
+SERVICES_UP = environment.services_up() if DEVELOPMENT else {}
 
+# A page that shows variables to whoever provokes an error is asked for, never a default.
+DEBUG = DEVELOPMENT and environment.flag("DEBUG", default=False)
+SECRET_KEY = environment.required(
+    "SECRET_KEY",
+    in_development=environment.kept_secret("secret_key") if DEVELOPMENT else "",
+    purpose="It signs sessions and links: give it 50 or more random characters and keep it.",
+)
+ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS") or (
+    ["localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else []
+)
+if not ALLOWED_HOSTS:
+    raise environment.SettingMissing(
+        "ALLOWED_HOSTS", "List the host names under which people reach Runledger."
+    )
+WEB_URL = environment.required(
+    "RUNLEDGER_WEB_URL",
+    in_development=SERVICES_UP.get("web", "http://127.0.0.1:8000"),
+    purpose="It is where mails and Checkout send people back to, such as https://tokens.example.",
+).rstrip("/")
+CSRF_TRUSTED_ORIGINS = [WEB_URL]
 
-def database_from_url(url: str) -> dict[str, Any]:
-    """postgresql://user:password@host:port/name?host=/socket/folder as Django wants it."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": unquote(parts.path.lstrip("/")),
-        "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
-        "HOST": options.pop("host", parts.hostname or ""),
-        "PORT": options.pop("port", str(parts.port or "")),
-        "OPTIONS": options,
-    }
-
-
-SECRET_KEY = os.environ.get("SECRET_KEY", "only-for-development")
-DEBUG = os.environ.get("DEBUG") == "1"
-ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
@@ -42,6 +52,8 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# A batch of 10,000 runs, and the largest that LiteLLM sends, fit; config/chunked.py caps by it too.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 32 * 1024 * 1024
 
 INSTALLED_APPS = [
     "unfold",
@@ -83,7 +95,42 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": database_from_url(os.environ["DATABASE_URL"])}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# Development serves what the apps contain; production what collectstatic gathered.
+WHITENOISE_USE_FINDERS = DEVELOPMENT
+WHITENOISE_AUTOREFRESH = DEBUG
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEVELOPMENT
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+DATABASE_URL = os.environ.get("DATABASE_URL", "")
+if not DATABASE_URL and not DEVELOPMENT:
+    raise environment.SettingMissing("DATABASE_URL", "Name a PostgreSQL 15 or later.")
+database: dict[str, Any] = (
+    environment.database_from_url(DATABASE_URL) if DATABASE_URL else places.settings(HOME)
+)
+# Kept and looked after: a restart of the database costs a reconnection, not an error.
+database["CONN_HEALTH_CHECKS"] = True
+database["CONN_MAX_AGE"] = None
+if pool_size := environment.number("DATABASE_POOL_SIZE", default=0):
+    # For the web alone: its threads come and go, and a task's process has one connection.
+    database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 20}
+    database["CONN_MAX_AGE"] = 0
+DATABASES = {"default": database}
 
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "KWD")
 
@@ -92,11 +139,85 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
 }
 
-CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "memory://")
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or "pgmq://"
+CELERY_BROKER_TRANSPORT_OPTIONS = broker.transport_options(
+    CELERY_BROKER_URL, database=database, embedded=not DATABASE_URL
+)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a broker that is away comes back: for ever
+# A worker announces itself by queues of its own; on pgmq each would be a table nobody drops.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = not broker.is_pgmq(CELERY_BROKER_URL)
+# A message only says "look now" (docs/decisions): it may come twice, and leaves no result.
 CELERY_TASK_ACKS_LATE = True
-CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {}
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_BACKEND = None
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# Whoever asks for work has committed it: it must not wait for a broker that is away.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {
+    "max_retries": 2,
+    "interval_start": 0,
+    "interval_step": 0.2,
+    "interval_max": 0.4,
+}
+# Celery would close the connection after each task; config/celery.py checks it instead.
+CELERY_DB_REUSE_MAX = 1_000_000_000
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "heartbeat": {"task": "config.tasks.heartbeat", "schedule": 15.0, "args": ("beat",)},
+}
 
-STRIPE_SECRET_KEY = os.environ.get("STRIPE_SECRET_KEY", "")
-STRIPE_WEBHOOK_SECRETS = os.environ.get("STRIPE_WEBHOOK_SECRET", "").split(",")
-STRIPE_API_BASE = os.environ.get("STRIPE_API_BASE") or None
+STRIPE_SECRET_KEY = environment.required(
+    "STRIPE_SECRET_KEY",
+    in_development=environment.SIMULATED_STRIPE_KEY,
+    purpose="It is on Stripe's dashboard, under Developers, API keys.",
+)
+if DEVELOPMENT and "_live_" in STRIPE_SECRET_KEY:
+    raise environment.SettingInvalid(
+        "STRIPE_SECRET_KEY", "a live key would charge real people from a development installation."
+    )
+STRIPE_WEBHOOK_SECRETS = environment.words("STRIPE_WEBHOOK_SECRET") or [
+    environment.required(
+        "STRIPE_WEBHOOK_SECRET",
+        in_development=f"whsec_{environment.kept_secret('stripe_webhook')}" if DEVELOPMENT else "",
+        purpose="It is shown beside the webhook endpoint on Stripe's dashboard.",
+    )
+]
+# Without a key of one's own, Stripe is the simulator that `manage.py up` runs.
+STRIPE_SIMULATED = environment.SIMULATED_STRIPE_KEY == STRIPE_SECRET_KEY
+STRIPE_API_BASE: str | None = (
+    os.environ.get("STRIPE_API_BASE")
+    or (SERVICES_UP.get("stripe") if STRIPE_SIMULATED else None)
+    or ("http://127.0.0.1:9" if STRIPE_SIMULATED else None)  # nobody: never Stripe by mistake
+)
 STRIPE_TAX = os.environ.get("STRIPE_TAX") == "on"
+
+DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL") or "Runledger <runledger@localhost>"
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+globals().update(
+    environment.mail_from_url(
+        environment.required(
+            "EMAIL_URL",
+            in_development=f"file://{HOME / 'mail'}",
+            purpose="Alerts go by mail: smtp+tls://user:password@host:587, or console: to print.",
+        )
+    )
+)
+
+LOGGING_CONFIG = None  # logs.configure does it: one format for Django, Celery and ourselves
+logs.configure(json=not DEVELOPMENT, level=os.environ.get("LOG_LEVEL") or "INFO")
+
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SECURE_REFERRER_POLICY = "same-origin"
+if not DEVELOPMENT:
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = environment.flag("SECURE_SSL_REDIRECT", default=True)
+    SECURE_HSTS_SECONDS = environment.number("SECURE_HSTS_SECONDS", default=3600)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.flag("SECURE_HSTS_SUBDOMAINS", default=False)
+    SECURE_HSTS_PRELOAD = environment.flag("SECURE_HSTS_PRELOAD", default=False)
+    if environment.flag("BEHIND_PROXY", default=False):
+        # Only where a proxy in front sets or removes this header itself.
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -1,0 +1,67 @@
+"""The Celery broker: pgmq on our own PostgreSQL, or Redis or RabbitMQ by their URL.
+
+The database is the queue of all work, and the broker only says "look now". So the default needs
+no further service; a busier installation names one in CELERY_BROKER_URL.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from kombu.transport import TRANSPORT_ALIASES, pgmq
+from psycopg.conninfo import make_conninfo
+
+from config.embedded import ensure
+
+# A task that its worker lost comes back after this. Tasks are short; a sweep comes sooner still.
+VISIBILITY_SECONDS = 60
+
+
+def is_pgmq(url: str) -> bool:
+    return url.startswith("pgmq:")
+
+
+def transport_options(url: str, *, database: dict[str, Any], embedded: bool) -> dict[str, Any]:
+    """What the transport needs beyond its URL."""
+    if is_pgmq(url):
+        options = {
+            # Its tables are made by a migration (config/migrations): no extension is needed.
+            "init_extension": False,
+            # Long polls would hold a connection each and delay shutdown; short ones cost 0.5 %.
+            "wait_time_seconds": 0,
+            "polling_interval": 0.1,
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "pool_size": 4,
+            "pool_timeout": 10,
+            "embedded": embedded,
+        }
+        # `pgmq://` alone is our own database. The URL form would misread a socket's folder.
+        return options if urlsplit(url).hostname else options | {"conn_string": conninfo(database)}
+    if url.startswith(("redis", "valkey")):
+        # A lost task returns within visibility + interval * throttle: by default after 100 s more.
+        return {
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1,
+        }
+    return {}
+
+
+def conninfo(database: dict[str, Any]) -> str:
+    """A database of Django's settings, as libpq takes it."""
+    names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+    given = {name: database[key] for name, key in names.items() if database[key]}
+    options = {name: value for name, value in database["OPTIONS"].items() if name != "pool"}
+    return make_conninfo("", dbname=database["NAME"], **given, **options)
+
+
+class Transport(pgmq.Transport):
+    """pgmq, which like Django's engine finds or starts the embedded server before it connects."""
+
+    def establish_connection(self) -> Any:
+        options = self.client.transport_options if self.client else None
+        if options and options.get("embedded"):
+            ensure()
+        return super().establish_connection()  # type: ignore[no-untyped-call]  # kombu has no types
+
+
+TRANSPORT_ALIASES["pgmq"] = f"{__name__}:Transport"
