@@ -1,0 +1,108 @@
+"""What has been written stays as it was written; the database itself refuses anything else."""
+
+from django.db import migrations
+
+FORBID = """
+    -- Refuses every UPDATE and DELETE but those that touch only the columns named as arguments.
+    CREATE FUNCTION billing_fact_stands() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'UPDATE' AND TG_NARGS > 0
+           AND to_jsonb(NEW) - TG_ARGV[0:TG_NARGS - 1] = to_jsonb(OLD) - TG_ARGV[0:TG_NARGS - 1]
+        THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION '% of % is forbidden: facts are corrected by new facts',
+            TG_OP, TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';
+    END $$;
+
+    -- The same, from the moment a row of the catalog has been published.
+    CREATE FUNCTION billing_published_stands() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF OLD.published_at IS NOT NULL
+           AND (TG_OP = 'DELETE' OR to_jsonb(NEW) - 'retired_at' <> to_jsonb(OLD) - 'retired_at')
+        THEN
+            RAISE EXCEPTION '% of % is forbidden: it is published', TG_OP, TG_TABLE_NAME
+                USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN coalesce(NEW, OLD);
+    END $$;
+
+    -- The tiers of a published version are frozen with it.
+    CREATE FUNCTION billing_published_tiers_stand() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (
+            SELECT FROM billing_planversion
+            WHERE id IN (OLD.version_id, NEW.version_id) AND published_at IS NOT NULL
+        ) THEN
+            RAISE EXCEPTION '% of % is forbidden: its plan version is published',
+                TG_OP, TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN coalesce(NEW, OLD);
+    END $$;
+
+    CREATE TRIGGER published_stands BEFORE UPDATE OR DELETE ON billing_planversion
+        FOR EACH ROW EXECUTE FUNCTION billing_published_stands();
+    CREATE TRIGGER published_stands BEFORE UPDATE OR DELETE ON billing_topuppack
+        FOR EACH ROW EXECUTE FUNCTION billing_published_stands();
+    CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_overagetier
+        FOR EACH ROW EXECUTE FUNCTION billing_published_tiers_stand();
+
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_vendor
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('name');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_customer
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'name', 'email', 'time_zone', 'account_manager_id', 'payment_days',
+            'stripe_payment_method_id', 'stripe_customer_id');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_subscription
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('cancelled_at');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_period
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_periodsettlement
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_periodclosing
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoice
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('sync_token');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoiceline
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicefinalization
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicepayment
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicepaymentfailure
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topup
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('sync_token');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupsession
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'completed_at', 'failed_at', 'expired_at');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topuppayment
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupfulfilment
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_alertmessage
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'leased_until', 'sent_at', 'acknowledged_at', 'acknowledged_by_id');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_alert
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('rearmed_at');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_stripecall
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'tries', 'first_sent_at', 'next_try_at', 'leased_until', 'request_digest', 'done_at',
+            'refused_at', 'parked_at', 'stripe_id', 'stripe_request_id', 'http_status',
+            'error_code', 'error_message');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_stripeevent
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'tries', 'next_try_at', 'leased_until', 'done_at', 'ignored_at', 'parked_at', 'error');
+"""
+
+ALLOW = """
+    DROP FUNCTION billing_fact_stands() CASCADE;
+    DROP FUNCTION billing_published_stands() CASCADE;
+    DROP FUNCTION billing_published_tiers_stand() CASCADE;
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("billing", "0001_initial")]
+
+    operations = [migrations.RunSQL(FORBID, ALLOW)]

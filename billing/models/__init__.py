@@ -1,0 +1,47 @@
+"""Billing's tables. Each module is one subject; the packages above import from here.
+
+Rows that state what happened never change: triggers in the migration refuse it. Where a row has a
+dated null ("not yet"), the triggers leave exactly those columns free.
+"""
+
+from billing.models.alerts import Alert, AlertMessage
+from billing.models.catalog import OverageTier, Plan, PlanVersion, TopUpPack
+from billing.models.customers import Customer, CustomerMember
+from billing.models.invoices import (
+    Invoice,
+    InvoiceFinalization,
+    InvoiceLine,
+    InvoicePayment,
+    InvoicePaymentFailure,
+)
+from billing.models.stripe import StripeCall, StripeEvent
+from billing.models.subscriptions import Period, PeriodClosing, PeriodSettlement, Subscription
+from billing.models.top_ups import TopUp, TopUpFulfilment, TopUpPayment, TopUpSession
+from billing.models.vendors import Vendor
+
+__all__ = [
+    "Alert",
+    "AlertMessage",
+    "Customer",
+    "CustomerMember",
+    "Invoice",
+    "InvoiceFinalization",
+    "InvoiceLine",
+    "InvoicePayment",
+    "InvoicePaymentFailure",
+    "OverageTier",
+    "Period",
+    "PeriodClosing",
+    "PeriodSettlement",
+    "Plan",
+    "PlanVersion",
+    "StripeCall",
+    "StripeEvent",
+    "Subscription",
+    "TopUp",
+    "TopUpFulfilment",
+    "TopUpPack",
+    "TopUpPayment",
+    "TopUpSession",
+    "Vendor",
+]

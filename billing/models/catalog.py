@@ -1,0 +1,228 @@
+"""What a vendor sells: plans in versions, and top-up packs.
+
+A version is a draft until `published_at`, and from then on frozen: the database refuses to change
+it, or to add, change or remove one of its tiers. A new price is a new version.
+"""
+
+from datetime import timedelta
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from djmoney.models.fields import CurrencyField, MoneyField
+
+from billing.models.vendors import Vendor
+from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
+
+MONEY_DIGITS_MAX = 16
+MONEY_DECIMAL_PLACES = 3  # of the currency with most (KWD)
+TERMS_MONTHS = (1, 3, 12)
+WHOLE_BASIS_POINTS = 10_000
+
+
+def default_alert_thresholds() -> list[int]:
+    return [70, 90, 100]
+
+
+class Plan(models.Model):
+    """A plan as buyers know it. What it holds and costs is told by its versions."""
+
+    vendor = models.ForeignKey(Vendor, models.PROTECT, related_name="plans")
+    code = models.SlugField(max_length=50)
+    name = models.CharField(max_length=100)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="plan_code_once", fields=["vendor", "code"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PlanVersion(models.Model):
+    """One set of terms of a plan. A billing period is one term."""
+
+    class OveragePolicy(models.TextChoices):
+        BILL = "bill", "invoice it"
+        BLOCK = "block", "do not invoice it"
+
+    class Term(models.IntegerChoices):
+        MONTH = 1, "month"
+        QUARTER = 3, "quarter"
+        YEAR = 12, "year"
+
+    plan = models.ForeignKey(Plan, models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField(editable=False)
+    unit_id = models.BigIntegerField(help_text="What a token is.")
+    rate_card_id = models.BigIntegerField(help_text="What work costs in tokens.")
+    currency = CurrencyField(default=None)
+    term_months = models.PositiveSmallIntegerField("term", choices=Term, default=Term.MONTH)
+    platform_fee = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+        help_text="Flat, for each term, invoiced in advance.",
+    )
+    allotment_microtokens = models.BigIntegerField(
+        "allotment", help_text="Granted at the start of each term. 1 token = 1,000,000 microtokens."
+    )
+    allotment_price = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+        help_text="For each term, invoiced in advance.",
+    )
+    overage_policy = models.CharField(
+        max_length=10, choices=OveragePolicy, default=OveragePolicy.BLOCK
+    )
+    overage_cap_microtokens = models.BigIntegerField(
+        "hard cap of overage", null=True, blank=True, help_text="For each term. Empty: none."
+    )
+    rollover_basis_points = models.PositiveSmallIntegerField(
+        "rollover share",
+        default=2_000,
+        validators=[MaxValueValidator(WHOLE_BASIS_POINTS)],
+        help_text="Share of the allotment that may roll over, once: 2,000 is 20 %.",
+    )
+    grace = models.DurationField(
+        default=timedelta(hours=24),
+        help_text="How long after a term's end the closing waits for late runs.",
+    )
+    alert_thresholds = ArrayField(
+        models.PositiveSmallIntegerField(
+            validators=[MinValueValidator(1), MaxValueValidator(1_000)]
+        ),
+        default=default_alert_thresholds,
+        blank=True,
+        size=10,
+        help_text="Per cent of the allotment used at which people are told.",
+    )
+    published_at = models.DateTimeField(null=True, blank=True, editable=False)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    # django-money's fields hide the manager from django-stubs.
+    objects: ClassVar[models.Manager["PlanVersion"]] = models.Manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="plan_version_number_once", fields=["plan", "number"]),
+            models.CheckConstraint(
+                name="plan_version_term", condition=Q(term_months__in=TERMS_MONTHS)
+            ),
+            models.CheckConstraint(
+                name="plan_version_fee_not_negative", condition=Q(platform_fee__gte=0)
+            ),
+            models.CheckConstraint(
+                name="plan_version_allotment_in_range",
+                condition=Q(
+                    allotment_microtokens__gte=0, allotment_microtokens__lte=LOT_MICROTOKENS_MAX
+                ),
+            ),
+            models.CheckConstraint(
+                name="plan_version_allotment_price_not_negative",
+                condition=Q(allotment_price__gte=0),
+            ),
+            models.CheckConstraint(
+                name="plan_version_allotment_paid_is_granted",
+                condition=Q(allotment_price=0) | Q(allotment_microtokens__gt=0),
+            ),
+            models.CheckConstraint(
+                name="plan_version_cap_is_of_billed_overage",
+                condition=Q(overage_cap_microtokens__isnull=True)
+                | Q(overage_cap_microtokens__gt=0, overage_policy="bill"),
+            ),
+            models.CheckConstraint(
+                name="plan_version_rollover_is_a_share",
+                condition=Q(rollover_basis_points__lte=WHOLE_BASIS_POINTS),
+            ),
+            models.CheckConstraint(
+                name="plan_version_grace_not_negative",
+                condition=Q(grace__gte=timedelta(0), grace__lte=timedelta(days=31)),
+            ),
+            models.CheckConstraint(
+                name="plan_version_retired_after_published",
+                condition=Q(retired_at__isnull=True) | Q(retired_at__gte=F("published_at")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan} v{self.number}"
+
+
+class OverageTier(models.Model):
+    """One step of a version's graduated overage price, counted from the term's first overage."""
+
+    version = models.ForeignKey(PlanVersion, models.CASCADE, related_name="tiers")
+    up_to_microtokens = models.BigIntegerField(
+        "up to", null=True, blank=True, help_text="Empty: all the rest."
+    )
+    micros_per_token = models.BigIntegerField(
+        "price per token", help_text="In millionths of the currency: 0.12 is 120,000."
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="overage_tier_once",
+                fields=["version", "up_to_microtokens"],
+                nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                name="overage_tier_reaches_somewhere",
+                condition=Q(up_to_microtokens__isnull=True)
+                | Q(up_to_microtokens__gt=0, up_to_microtokens__lte=LOT_MICROTOKENS_MAX),
+            ),
+            models.CheckConstraint(
+                name="overage_tier_price_in_range",
+                condition=Q(micros_per_token__gte=0, micros_per_token__lte=LOT_PRICE_MICROS_MAX),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.micros_per_token} micros a token"
+
+
+class TopUpPack(models.Model):
+    """Tokens sold beside a plan. Frozen once published, as a plan's version is."""
+
+    vendor = models.ForeignKey(Vendor, models.PROTECT, related_name="top_up_packs")
+    code = models.SlugField(max_length=50)
+    name = models.CharField(max_length=100)
+    microtokens = models.BigIntegerField("tokens", help_text="1 token = 1,000,000 microtokens.")
+    price = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+    )
+    validity_months = models.PositiveSmallIntegerField(default=12)
+    published_at = models.DateTimeField(null=True, blank=True, editable=False)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[models.Manager["TopUpPack"]] = models.Manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="top_up_pack_code_once", fields=["vendor", "code"]),
+            models.CheckConstraint(
+                name="top_up_pack_of_something",
+                condition=Q(microtokens__gt=0, microtokens__lte=LOT_MICROTOKENS_MAX),
+            ),
+            models.CheckConstraint(name="top_up_pack_has_a_price", condition=Q(price__gt=0)),
+            models.CheckConstraint(
+                name="top_up_pack_valid_for_a_while",
+                condition=Q(validity_months__gte=1, validity_months__lte=120),
+            ),
+            models.CheckConstraint(
+                name="top_up_pack_retired_after_published",
+                condition=Q(retired_at__isnull=True) | Q(retired_at__gte=F("published_at")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,163 @@
+"""Invoices as we built them, and what Stripe reported of them.
+
+An invoice is built once for its occasion (a period's opening or closing) and never changes. The
+exact cost of a line is in micros; its amount is that cost, rounded once.
+"""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from djmoney.models.fields import MoneyField
+
+from billing.models.catalog import MONEY_DECIMAL_PLACES, MONEY_DIGITS_MAX
+from billing.models.customers import Customer
+
+
+class Invoice(models.Model):
+    """What a customer is asked to pay on one occasion."""
+
+    class Occasion(models.TextChoices):
+        OPENING = "opening", "first period opened"
+        CLOSING = "closing", "period closed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    customer = models.ForeignKey(Customer, models.PROTECT, related_name="invoices")
+    period = models.ForeignKey("billing.Period", models.PROTECT, related_name="invoices")
+    occasion = models.CharField(max_length=10, choices=Occasion)
+    currency = models.CharField(max_length=3)
+    built_at = models.DateTimeField()
+    # Counts the times we asked Stripe about it: an answer is applied only if it is the latest.
+    sync_token = models.BigIntegerField(default=0, editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="invoice_once", fields=["period", "occasion"]),
+        ]
+        indexes: ClassVar = [models.Index(name="invoice_built", fields=["built_at"])]
+
+    def __str__(self) -> str:
+        return f"invoice {self.id}"
+
+
+class InvoiceLine(models.Model):
+    """One line: what for, which period's, how much exactly, and how much to pay.
+
+    Overage lines name the stretch of the period's overage that they bill; stretches of a period
+    begin where another has ended, so that no token is billed twice.
+    """
+
+    class Kind(models.TextChoices):
+        PLATFORM_FEE = "platform_fee", "platform fee"
+        ALLOTMENT = "allotment", "allotment"
+        OVERAGE = "overage", "overage"
+        LATE_OVERAGE = "late_overage", "overage that came in late"
+
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="lines")
+    position = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=20, choices=Kind)
+    period = models.ForeignKey("billing.Period", models.PROTECT, related_name="invoice_lines")
+    description = models.CharField(max_length=500)
+    microtokens = models.BigIntegerField(null=True)
+    from_microtokens = models.BigIntegerField(null=True)
+    to_microtokens = models.BigIntegerField(null=True)
+    micros = models.BigIntegerField(help_text="Exact cost, in millionths of the currency.")
+    amount = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+    )
+
+    objects: ClassVar[models.Manager["InvoiceLine"]] = models.Manager()
+
+    class Meta:
+        ordering: ClassVar = ["invoice_id", "position"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="invoice_line_position", fields=["invoice", "position"]),
+            models.UniqueConstraint(
+                name="invoice_line_in_advance_once",
+                fields=["period", "kind"],
+                condition=Q(kind__in=["platform_fee", "allotment"]),
+            ),
+            models.UniqueConstraint(
+                name="invoice_line_overage_once",
+                fields=["period", "from_microtokens"],
+                condition=Q(kind__in=["overage", "late_overage"]),
+            ),
+            models.CheckConstraint(
+                name="invoice_line_overage_is_a_stretch",
+                condition=Q(kind__in=["platform_fee", "allotment"], from_microtokens__isnull=True)
+                | Q(
+                    kind__in=["overage", "late_overage"],
+                    from_microtokens__gte=0,
+                    to_microtokens=F("from_microtokens") + F("microtokens"),
+                    microtokens__gt=0,
+                ),
+            ),
+            models.CheckConstraint(
+                name="invoice_line_not_negative", condition=Q(micros__gte=0, amount__gte=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.description
+
+
+class InvoiceFinalization(models.Model):
+    """Stripe has issued the invoice: its number, and where the customer sees and pays it."""
+
+    invoice = models.OneToOneField(Invoice, models.PROTECT, related_name="finalization")
+    stripe_invoice_id = models.CharField(max_length=255, unique=True)
+    number = models.CharField(max_length=100)
+    hosted_url = models.TextField(blank=True)
+    total = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+        help_text="With tax.",
+    )
+    finalized_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager["InvoiceFinalization"]] = models.Manager()
+
+    def __str__(self) -> str:
+        return self.number
+
+
+class InvoicePayment(models.Model):
+    """The invoice is paid."""
+
+    invoice = models.OneToOneField(Invoice, models.PROTECT, related_name="payment")
+    amount = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+    )
+    paid_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager["InvoicePayment"]] = models.Manager()
+
+    def __str__(self) -> str:
+        return f"payment of {self.invoice}"
+
+
+class InvoicePaymentFailure(models.Model):
+    """An attempt to charge the card was declined."""
+
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="payment_failures")
+    attempt = models.PositiveSmallIntegerField()
+    code = models.CharField(max_length=100)
+    message = models.TextField()
+    failed_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="payment_failure_once", fields=["invoice", "attempt"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.invoice}"

@@ -1,0 +1,105 @@
+"""Subscriptions, their periods, and how a period ended.
+
+A period is opened once (its number is unique in the subscription), and with it the lots it grants.
+Its end has two facts: the *settlement* says what rolled over and what expired, the *closing* says
+what the overage came to and on which invoice it stands. A period without them is still to be
+closed.
+"""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from billing.models.catalog import PlanVersion
+from billing.models.customers import Customer
+from billing.models.invoices import Invoice
+
+
+class Subscription(models.Model):
+    """A customer on a version of a plan, from `starts_at` until its last period ends."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    customer = models.ForeignKey(Customer, models.PROTECT, related_name="subscriptions")
+    plan_version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="subscriptions")
+    time_zone = models.CharField(max_length=64)
+    starts_at = models.DateTimeField(help_text="The anchor: every period's start follows from it.")
+    subscribed_at = models.DateTimeField()
+    cancelled_at = models.DateTimeField(
+        null=True, blank=True, help_text="No period starts after this."
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="subscription_one_at_a_time",
+                fields=["customer"],
+                condition=Q(cancelled_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.customer} on {self.plan_version}"
+
+
+class Period(models.Model):
+    """One term of a subscription, with the lots that it granted."""
+
+    subscription = models.ForeignKey(Subscription, models.PROTECT, related_name="periods")
+    number = models.PositiveIntegerField()
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    allotment_lot_id = models.BigIntegerField(
+        null=True, unique=True, help_text="Empty: the plan grants nothing."
+    )
+    overage_lot_id = models.BigIntegerField(
+        null=True, unique=True, help_text="Empty: overage is not invoiced."
+    )
+    opened_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="period_number_once", fields=["subscription", "number"]),
+            models.CheckConstraint(
+                name="period_ends_after_start", condition=Q(ends_at__gt=F("starts_at"))
+            ),
+        ]
+        indexes: ClassVar = [models.Index(name="period_ending", fields=["ends_at"])]
+
+    def __str__(self) -> str:
+        return f"period {self.number} of {self.subscription}"
+
+
+class PeriodSettlement(models.Model):
+    """What became of the tokens that a period left unused."""
+
+    period = models.OneToOneField(Period, models.PROTECT, related_name="settlement")
+    rolled_microtokens = models.BigIntegerField()
+    rolled_micros = models.BigIntegerField()
+    rolled_lot_id = models.BigIntegerField(null=True, unique=True)
+    expired_microtokens = models.BigIntegerField()
+    expired_micros = models.BigIntegerField()
+    settled_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"settlement of {self.period}"
+
+
+class PeriodClosing(models.Model):
+    """A period is over and billed. What comes later for it stands on the next invoice."""
+
+    period = models.OneToOneField(Period, models.PROTECT, related_name="closing")
+    overage_microtokens = models.BigIntegerField()
+    overage_micros = models.BigIntegerField()
+    invoice = models.OneToOneField(
+        Invoice,
+        models.PROTECT,
+        null=True,
+        related_name="closing",
+        help_text="Empty: nothing to bill.",
+    )
+    closed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"closing of {self.period}"

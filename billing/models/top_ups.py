@@ -1,0 +1,92 @@
+"""Top-ups: a customer set out to buy a pack; what came of it is told by the facts beside it."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from djmoney.models.fields import MoneyField
+
+from billing.models.catalog import MONEY_DECIMAL_PLACES, MONEY_DIGITS_MAX, TopUpPack
+from billing.models.customers import Customer
+
+
+class TopUp(models.Model):
+    """A purchase of one pack. Tokens, price and validity are the pack's when it was begun."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    customer = models.ForeignKey(Customer, models.PROTECT, related_name="top_ups")
+    pack = models.ForeignKey(TopUpPack, models.PROTECT, related_name="top_ups")
+    microtokens = models.BigIntegerField()
+    price = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+    )
+    validity_months = models.PositiveSmallIntegerField()
+    begun_at = models.DateTimeField()
+    # Counts the times we asked Stripe about it: an answer is applied only if it is the latest.
+    sync_token = models.BigIntegerField(default=0, editable=False)
+
+    objects: ClassVar[models.Manager["TopUp"]] = models.Manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(name="top_up_of_something", condition=Q(microtokens__gt=0)),
+            models.CheckConstraint(name="top_up_has_a_price", condition=Q(price__gt=0)),
+        ]
+        indexes: ClassVar = [models.Index(name="top_up_begun", fields=["begun_at"])]
+
+    def __str__(self) -> str:
+        return f"top-up {self.id}"
+
+
+class TopUpSession(models.Model):
+    """The Checkout session opened for a top-up, and how it went so far.
+
+    None of the dates is the last word: a payment that failed may succeed yet. Only the payment
+    and the fulfilment are final.
+    """
+
+    top_up = models.OneToOneField(TopUp, models.PROTECT, related_name="session")
+    stripe_session_id = models.CharField(max_length=255, unique=True)
+    url = models.TextField(blank=True)
+    opened_at = models.DateTimeField()
+    completed_at = models.DateTimeField(null=True, help_text="The buyer went through Checkout.")
+    failed_at = models.DateTimeField(null=True, help_text="The payment was refused.")
+    expired_at = models.DateTimeField(null=True, help_text="The buyer did not come back in time.")
+
+    def __str__(self) -> str:
+        return self.stripe_session_id
+
+
+class TopUpPayment(models.Model):
+    """The top-up is paid. A payment intent pays one top-up."""
+
+    top_up = models.OneToOneField(TopUp, models.PROTECT, related_name="payment")
+    stripe_payment_intent_id = models.CharField(max_length=255, unique=True)
+    amount = MoneyField(
+        max_digits=MONEY_DIGITS_MAX,
+        decimal_places=MONEY_DECIMAL_PLACES,
+        currency_field_name="currency",
+        default_currency=None,
+        help_text="With tax.",
+    )
+    paid_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager["TopUpPayment"]] = models.Manager()
+
+    def __str__(self) -> str:
+        return self.stripe_payment_intent_id
+
+
+class TopUpFulfilment(models.Model):
+    """The tokens of the top-up are granted."""
+
+    top_up = models.OneToOneField(TopUp, models.PROTECT, related_name="fulfilment")
+    lot_id = models.BigIntegerField(unique=True)
+    fulfilled_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"fulfilment of {self.top_up}"
