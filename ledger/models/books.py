@@ -16,7 +16,9 @@ class Book(models.Model):
     code = models.SlugField(max_length=50, unique=True)
     name = models.CharField(max_length=200)
     revision = models.BigIntegerField(
-        default=0, editable=False, help_text="Counts changes of prices and names; caches compare it."
+        default=0,
+        editable=False,
+        help_text="Counts changes of prices and names; caches compare it.",
     )
 
     def __str__(self) -> str:

@@ -1,0 +1,120 @@
+"""Open accounts and find them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from ledger.errors import AccountCodeTaken, UnknownAccount
+from ledger.models import Account, Lot
+from ledger.sql import lock_shard
+from ledger.units import ALWAYS, SHARDS, UNBOUNDED_MICROTOKENS, shard_of, shard_of_code
+
+DEBT_PRIORITY = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountFacts:
+    id: int
+    shard: int
+    book_id: int
+    code: str
+    name: str
+    rate_card_id: int
+    default_cost_centre: str
+
+
+def open_account(
+    *,
+    book_id: int,
+    code: str,
+    name: str,
+    rate_card_id: int,
+    default_cost_centre: str = "",
+    at: datetime,
+) -> AccountFacts:
+    """Open an account, with the lot that takes its debts, or return the one this code names.
+
+    Raises AccountCodeTaken if the code names an account of another name or rate card.
+    """
+    assert code
+    shard = shard_of_code(book_id=book_id, code=code)
+    with transaction.atomic():
+        lock_shard(shard)
+        known = Account.objects.filter(shard=shard, book_id=book_id, code=code).first()
+        if known is not None:
+            if (known.name, known.rate_card_id) != (name, rate_card_id):
+                raise AccountCodeTaken(account=code)
+            return _facts(known)
+        account = Account.objects.create(
+            id=_next_id("ledger_account_number", shard),
+            shard=shard,
+            book_id=book_id,
+            code=code,
+            name=name,
+            rate_card_id=rate_card_id,
+            default_cost_centre=default_cost_centre,
+            opened_at=at,
+            debt_lot_id=next_lot_id(shard=shard),
+        )
+        Lot.objects.create(
+            id=account.debt_lot_id,
+            shard=shard,
+            account_id=account.id,
+            kind=Lot.Kind.DEBT,
+            source="debt",
+            priority=DEBT_PRIORITY,
+            issued_at=at,
+            effective_at=ALWAYS,
+            granted_microtokens=UNBOUNDED_MICROTOKENS,
+            price_micros=0,
+            currency="",
+        )
+        return _facts(account)
+
+
+def account(*, account_id: int) -> AccountFacts:
+    """Raises UnknownAccount."""
+    row = Account.objects.filter(shard=shard_of(account_id), id=account_id).first()
+    if row is None:
+        raise UnknownAccount(account=str(account_id))
+    return _facts(row)
+
+
+def find(*, book_id: int, code: str) -> AccountFacts:
+    """The account that a code names in a book. Raises UnknownAccount."""
+    found = find_all(book_id=book_id, codes=[code])
+    if code not in found:
+        raise UnknownAccount(account=code)
+    return found[code]
+
+
+def find_all(*, book_id: int, codes: Sequence[str]) -> dict[str, AccountFacts]:
+    """The accounts that these codes name in a book; codes that name none are left out."""
+    shards = {shard_of_code(book_id=book_id, code=code) for code in codes}
+    rows = Account.objects.filter(shard__in=shards, book_id=book_id, code__in=list(codes))
+    return {row.code: _facts(row) for row in rows}
+
+
+def next_lot_id(*, shard: int) -> int:
+    return _next_id("ledger_lot_number", shard)
+
+
+def _next_id(sequence: str, shard: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval(%s)", [sequence])
+        [number] = cursor.fetchone()
+    return int(number) * SHARDS + shard
+
+
+def _facts(row: Account) -> AccountFacts:
+    return AccountFacts(
+        id=row.id,
+        shard=row.shard,
+        book_id=row.book_id,
+        code=row.code,
+        name=row.name,
+        rate_card_id=row.rate_card_id,
+        default_cost_centre=row.default_cost_centre,
+    )

@@ -1,0 +1,158 @@
+"""Debit what was accepted: drain a shard, one transaction a block.
+
+A block is the runs of the oldest intakes of one shard, at most about RUNS_PER_BLOCK_MAX. Its
+transaction holds the shard's lock, writes the block (ledger.blocks) and deletes the intakes.
+
+A crash anywhere leaves all of it undone and the intakes in place. A run that is there already
+violates the unique key; the block is then done again without it: the same body is the same run,
+another body under its id is a conflict, told in the batch's result.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from django.db import IntegrityError, transaction
+
+from ledger import sql
+from ledger.blocks import Waiting, write_block
+from ledger.models import Conflict, Intake
+from ledger.units import shard_of
+
+RUNS_PER_BLOCK_MAX: Final = 20_000
+INTAKES_PER_BLOCK_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drained:
+    """One block, or nothing if nothing was waiting."""
+
+    runs_count: int
+    repeated_count: int
+    conflicts_count: int
+    is_empty: bool
+
+
+def waiting_shards() -> list[int]:
+    """Shards in which accepted runs wait for their debit."""
+    return list(Intake.objects.order_by("shard").values_list("shard", flat=True).distinct())
+
+
+def drain_all(*, account_ids: Sequence[int] | None = None, at: datetime) -> int:
+    """Debit everything that waits in the shards of these accounts (None: in all); how many runs."""
+    shards = (
+        waiting_shards() if account_ids is None else sorted({shard_of(one) for one in account_ids})
+    )
+    return sum(drain_shard(shard=shard, at=at) for shard in shards)
+
+
+def drain_shard(*, shard: int, at: datetime) -> int:
+    """Debit block after block until nothing waits in the shard; the number of runs debited."""
+    total = 0
+    while not (drained := drain_block(shard=shard, at=at)).is_empty:
+        total += drained.runs_count
+    return total
+
+
+def drain_block(*, shard: int, at: datetime) -> Drained:
+    """Debit the oldest waiting runs of a shard, in one transaction."""
+    with transaction.atomic():
+        sql.lock_shard(shard)
+        intakes = _oldest(shard)
+        if not intakes:
+            return Drained(runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True)
+        waiting = Waiting.of(shard, intakes)
+        drained = _debit_each_once(waiting, at=at)
+        Intake.objects.filter(shard=shard, id__in=[intake.id for intake in intakes]).delete()
+        return drained
+
+
+def _oldest(shard: int) -> list[Intake]:
+    chosen: list[Intake] = []
+    runs_count = 0
+    waiting = Intake.objects.filter(shard=shard).order_by("id")[:INTAKES_PER_BLOCK_MAX]
+    for intake in waiting.iterator():
+        if chosen and runs_count + intake.runs_count > RUNS_PER_BLOCK_MAX:
+            break
+        chosen.append(intake)
+        runs_count += intake.runs_count
+    return chosen
+
+
+def _debit_each_once(waiting: Waiting, *, at: datetime) -> Drained:
+    try:
+        with transaction.atomic():
+            write_block(waiting, at=at)
+    except IntegrityError as error:
+        if "ledger_run_pkey" not in str(error):
+            raise
+    else:
+        return Drained(
+            runs_count=len(waiting.runs), repeated_count=0, conflicts_count=0, is_empty=False
+        )
+    new, conflicts = _set_known_apart(waiting)
+    if len(new.runs):
+        write_block(new, at=at)
+    _record_conflicts(conflicts, at=at)
+    conflicts_count = len(conflicts.runs)
+    return Drained(
+        runs_count=len(new.runs),
+        repeated_count=len(waiting.runs) - len(new.runs) - conflicts_count,
+        conflicts_count=conflicts_count,
+        is_empty=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    account_id: int
+    run_key: uuid.UUID
+    body_digest: int
+
+
+def _set_known_apart(waiting: Waiting) -> tuple[Waiting, Waiting]:
+    """The runs that are new, each once, and those under another run's id."""
+    keys = waiting.keys()
+    digests = {
+        (known.account_id, known.run_key): known.body_digest
+        for known in sql.query(
+            _Known,
+            "known_runs",
+            shard=waiting.shard,
+            account_ids=[account_id for account_id, _ in keys],
+            run_keys=[key for _, key in keys],
+        )
+    }
+    new: list[int] = []
+    conflicts: list[int] = []
+    for row, (key, digest) in enumerate(
+        zip(keys, waiting.runs["body_digest"].tolist(), strict=True)
+    ):
+        if key not in digests:
+            digests[key] = digest
+            new.append(row)
+        elif digests[key] != digest:
+            conflicts.append(row)
+    return waiting.pick(np.array(new, np.int64)), waiting.pick(np.array(conflicts, np.int64))
+
+
+def _record_conflicts(conflicts: Waiting, *, at: datetime) -> None:
+    Conflict.objects.bulk_create(
+        Conflict(
+            shard=conflicts.shard,
+            submission_id=submission_id,
+            submission_position=position,
+            account_id=account_id,
+            run_key=key,
+            recorded_at=at,
+        )
+        for (account_id, key), submission_id, position in zip(
+            conflicts.keys(),
+            conflicts.submission_ids.tolist(),
+            conflicts.positions.tolist(),
+            strict=True,
+        )
+    )

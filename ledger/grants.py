@@ -1,0 +1,347 @@
+"""Grant lots, open overage, roll over and expire.
+
+Every operation takes keywords only and the time as `at`, and is done once under its key: the
+same request again gives the same answer, another request under that key is refused. Each takes
+the lock of the account's shard and joins the caller's transaction.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from ledger import accounts, instants, sql
+from ledger.errors import IdempotencyKeyReused, UnknownAccount
+from ledger.models import Account, Entry, Lot, Operation
+from ledger.units import (
+    LOT_MICROTOKENS_MAX,
+    LOT_PRICE_MICROS_MAX,
+    UNBOUNDED_MICROTOKENS,
+    Micros,
+    Microtokens,
+    shard_of,
+)
+from ledger.value import Tier, prepaid_slice_micros
+
+LOTS_PER_SWEEP_MAX = 1_000
+OVERAGE_PRIORITY = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    """A new lot, and how much of it went at once to repay the account's debt."""
+
+    lot_id: int
+    repaid_microtokens: Microtokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """What became of what was left in a lot when its time, and its grace, were over."""
+
+    lot_id: int
+    rolled_microtokens: Microtokens
+    rolled_micros: Micros
+    rolled_lot_id: int | None
+    expired_microtokens: Microtokens
+    expired_micros: Micros
+
+
+def grant(
+    *,
+    account_id: int,
+    microtokens: int,
+    source: str,
+    price_micros: int,
+    currency: str,
+    priority: int,
+    effective_at: datetime,
+    expires_at: datetime | None,
+    grace: timedelta = timedelta(0),
+    rollover_microtokens_max: int = 0,
+    rollover_expires_at: datetime | None = None,
+    idempotency_key: str,
+    at: datetime,
+) -> Granted:
+    """Put a new lot into an account; the account's debt is repaid from it first.
+
+    `price_micros` is what was paid for the whole lot, in micros of `currency`. What is left at
+    `expires_at` waits out `grace`, in which runs that occurred in time may still come; then up
+    to `rollover_microtokens_max` roll over until `rollover_expires_at`, and the rest expires.
+
+    Raises IdempotencyKeyReused and UnknownAccount.
+    """
+    assert 0 < microtokens <= LOT_MICROTOKENS_MAX
+    assert 0 <= price_micros <= LOT_PRICE_MICROS_MAX
+    lot = Lot(
+        kind=Lot.Kind.PREPAID,
+        account_id=account_id,
+        source=source,
+        priority=priority,
+        issued_at=at,
+        effective_at=effective_at,
+        expires_at=expires_at,
+        closes_at=None if expires_at is None else expires_at + grace,
+        granted_microtokens=microtokens,
+        price_micros=price_micros,
+        currency=currency,
+        rollover_microtokens_max=rollover_microtokens_max,
+        rollover_expires_at=rollover_expires_at,
+    )
+    with transaction.atomic():
+        known = _begin(account_id=account_id, key=idempotency_key, kind="grant", lot=lot)
+        if known is not None:
+            return Granted(lot_id=known, repaid_microtokens=_repaid(account_id, idempotency_key))
+        _put_in(lot, key=idempotency_key, kind="grant")
+        repaid = _repay(lot, key=idempotency_key, at=at)
+        return Granted(lot_id=lot.id, repaid_microtokens=repaid)
+
+
+def open_overage(
+    *,
+    account_id: int,
+    tiers: Sequence[Tier],
+    cap_microtokens: int | None,
+    currency: str,
+    effective_at: datetime,
+    expires_at: datetime,
+    idempotency_key: str,
+    at: datetime,
+) -> int:
+    """Let runs of one period go on beyond all prepaid lots, billed by `tiers`; the lot's id.
+
+    `cap_microtokens` is the hard cap: beyond it runs become debt. The lot stays open after the
+    period for runs that occurred in it and come late.
+
+    Raises IdempotencyKeyReused and UnknownAccount.
+    """
+    lot = Lot(
+        kind=Lot.Kind.OVERAGE,
+        account_id=account_id,
+        source="overage",
+        priority=OVERAGE_PRIORITY,
+        issued_at=at,
+        effective_at=effective_at,
+        expires_at=expires_at,
+        closes_at=expires_at,
+        granted_microtokens=UNBOUNDED_MICROTOKENS if cap_microtokens is None else cap_microtokens,
+        price_micros=0,
+        currency=currency,
+        tiers=[[tier.up_to_microtokens, tier.micros_per_token] for tier in tiers],
+    )
+    with transaction.atomic():
+        known = _begin(account_id=account_id, key=idempotency_key, kind="open_overage", lot=lot)
+        if known is not None:
+            return known
+        _put_in(lot, key=idempotency_key, kind="open_overage")
+        return lot.id
+
+
+def close_lot(*, lot_id: int, at: datetime) -> Closed:
+    """Roll over and expire what is left in a prepaid lot whose time and grace are over.
+
+    The lot itself says how much may roll over and until when; rolled tokens keep what was paid
+    for them, and do not roll over again. Closing it again returns the first closing's result.
+    """
+    shard = shard_of(lot_id)
+    key = f"close:{lot_id}"
+    with transaction.atomic():
+        sql.lock_shard(shard)
+        lot = Lot.objects.get(shard=shard, id=lot_id)
+        assert lot.kind == Lot.Kind.PREPAID
+        assert lot.closes_at is not None
+        assert lot.closes_at <= at, "a lot is closed after its grace"
+        if not Operation.objects.filter(shard=shard, account_id=lot.account_id, key=key).exists():
+            sql.execute("put_away_lots", shard=shard, account_ids=[lot.account_id])
+            lot = Lot.objects.get(shard=shard, id=lot_id)
+            _close(lot, key=key, at=at)
+        return _closed(lot, key)
+
+
+def expire_due(*, at: datetime) -> int:
+    """Close lots whose grace is over, at most LOTS_PER_SWEEP_MAX; how many it closed.
+
+    Call again until it returns 0. Until then nobody can spend what they hold: a lot serves no
+    run that occurs after its expiry, whether or not it has been closed.
+    """
+    due = Lot.objects.filter(open=True, kind=Lot.Kind.PREPAID, closes_at__lte=at)
+    lot_ids = list(
+        due.order_by("closes_at", "id").values_list("id", flat=True)[:LOTS_PER_SWEEP_MAX]
+    )
+    for lot_id in lot_ids:
+        close_lot(lot_id=lot_id, at=at)
+    return len(lot_ids)
+
+
+def _begin(*, account_id: int, key: str, kind: str, lot: Lot) -> int | None:
+    """Lock the shard; the lot's id if this very operation was done before, else None."""
+    shard = shard_of(account_id)
+    sql.lock_shard(shard)
+    if not Account.objects.filter(shard=shard, id=account_id).exists():
+        raise UnknownAccount(account=str(account_id))
+    known = Operation.objects.filter(shard=shard, account_id=account_id, key=key).first()
+    if known is None:
+        return None
+    if known.kind != kind or known.digest != _digest(lot):
+        raise IdempotencyKeyReused(account_id=account_id, idempotency_key=key)
+    return known.lot_id
+
+
+def _put_in(lot: Lot, *, key: str, kind: str) -> None:
+    lot.shard = shard_of(lot.account_id)
+    lot.id = accounts.next_lot_id(shard=lot.shard)
+    # The new lot may come before the one in use.
+    sql.execute("put_away_lots", shard=lot.shard, account_ids=[lot.account_id])
+    lot.save(force_insert=True)
+    Operation.objects.create(
+        shard=lot.shard,
+        account_id=lot.account_id,
+        key=key,
+        kind=kind,
+        digest=_digest(lot),
+        lot_id=lot.id,
+        occurred_at=lot.issued_at,
+    )
+    if lot.kind == Lot.Kind.PREPAID:
+        _enter(lot, Entry.Kind.GRANT, 0, lot.granted_microtokens, key=key, at=lot.issued_at)
+
+
+def _repay(lot: Lot, *, key: str, at: datetime) -> Microtokens:
+    """Pay the account's debt from a lot just granted, as entries on both."""
+    account = Account.objects.get(shard=lot.shard, id=lot.account_id)
+    debt = Lot.objects.get(shard=lot.shard, id=account.debt_lot_id)
+    repaid = min(debt.out_microtokens, lot.granted_microtokens)
+    if repaid > 0:
+        _enter(lot, Entry.Kind.REPAY, 0, repaid, key=key, at=at)
+        _enter(debt, Entry.Kind.REPAID, debt.out_microtokens, repaid, key=key, at=at)
+        _move_out(lot, repaid)
+        _move_out(debt, -repaid)
+    return Microtokens(repaid)
+
+
+def _repaid(account_id: int, key: str) -> Microtokens:
+    entry = Entry.objects.filter(
+        shard=shard_of(account_id),
+        account_id=account_id,
+        operation_key=key,
+        kind=Entry.Kind.REPAY,
+    ).first()
+    return Microtokens(0 if entry is None else entry.microtokens)
+
+
+def _close(lot: Lot, *, key: str, at: datetime) -> None:
+    Operation.objects.create(
+        shard=lot.shard,
+        account_id=lot.account_id,
+        key=key,
+        kind="close",
+        digest=_digest(lot),
+        lot_id=lot.id,
+        occurred_at=at,
+    )
+    remaining = lot.granted_microtokens - lot.out_microtokens
+    rolled = min(remaining, lot.rollover_microtokens_max)
+    if rolled > 0:
+        _roll_over(lot, rolled, key=key, at=at)
+    if remaining > rolled:
+        _enter(lot, Entry.Kind.EXPIRE, lot.out_microtokens, remaining - rolled, key=key, at=at)
+        _move_out(lot, remaining - rolled)
+
+
+def _roll_over(lot: Lot, rolled: int, *, key: str, at: datetime) -> None:
+    assert lot.expires_at is not None
+    assert lot.closes_at is not None
+    assert lot.rollover_expires_at is not None
+    next_lot = Lot(
+        id=accounts.next_lot_id(shard=lot.shard),
+        shard=lot.shard,
+        account_id=lot.account_id,
+        kind=Lot.Kind.PREPAID,
+        source="rollover",
+        priority=lot.priority,
+        issued_at=at,
+        effective_at=lot.expires_at,
+        expires_at=lot.rollover_expires_at,
+        closes_at=lot.rollover_expires_at + (lot.closes_at - lot.expires_at),
+        granted_microtokens=rolled,
+        price_micros=_worth(lot, lot.out_microtokens, rolled),
+        currency=lot.currency,
+        rolled_from_lot_id=lot.id,
+    )
+    next_lot.save(force_insert=True)
+    _enter(lot, Entry.Kind.ROLL_OVER, lot.out_microtokens, rolled, key=key, at=at)
+    _enter(next_lot, Entry.Kind.GRANT, 0, rolled, key=key, at=at)
+    _move_out(lot, rolled)
+
+
+def _closed(lot: Lot, key: str) -> Closed:
+    entries = Entry.objects.filter(shard=lot.shard, lot_id=lot.id, operation_key=key)
+    moved = {entry.kind: entry for entry in entries}
+    rolled, expired = moved.get(Entry.Kind.ROLL_OVER), moved.get(Entry.Kind.EXPIRE)
+    next_lot = Lot.objects.filter(
+        shard=lot.shard, account_id=lot.account_id, rolled_from_lot_id=lot.id
+    ).first()
+    return Closed(
+        lot_id=lot.id,
+        rolled_microtokens=Microtokens(0 if rolled is None else rolled.microtokens),
+        rolled_micros=_entry_worth(lot, rolled),
+        rolled_lot_id=None if next_lot is None else next_lot.id,
+        expired_microtokens=Microtokens(0 if expired is None else expired.microtokens),
+        expired_micros=_entry_worth(lot, expired),
+    )
+
+
+def _entry_worth(lot: Lot, entry: Entry | None) -> Micros:
+    if entry is None:
+        return Micros(0)
+    return _worth(lot, entry.out_before_microtokens, entry.microtokens)
+
+
+def _worth(lot: Lot, out_before: int, microtokens: int) -> Micros:
+    return prepaid_slice_micros(
+        price_micros=lot.price_micros,
+        granted_microtokens=lot.granted_microtokens,
+        out_before=out_before,
+        out_after=out_before + microtokens,
+    )
+
+
+def _enter(
+    lot: Lot, kind: str, out_before: int, microtokens: int, *, key: str, at: datetime
+) -> None:
+    sql.execute(
+        "enter",
+        shard=lot.shard,
+        account_id=lot.account_id,
+        lot_id=lot.id,
+        kind=kind,
+        out_before_microtokens=out_before,
+        microtokens=microtokens,
+        operation_key=key,
+        occurred_at=at,
+    )
+
+
+def _move_out(lot: Lot, microtokens: int) -> None:
+    Lot.objects.filter(shard=lot.shard, id=lot.id).update(
+        out_microtokens=F("out_microtokens") + microtokens,
+        open=lot.out_microtokens + microtokens < lot.granted_microtokens,
+    )
+    lot.out_microtokens += microtokens
+
+
+def _digest(lot: Lot) -> uuid.UUID:
+    """What the request asked for, in 16 bytes; the instant of asking is not part of it."""
+    asked: list[Any] = [
+        lot.kind, lot.source, lot.priority, lot.effective_at, lot.expires_at, lot.closes_at,
+        lot.granted_microtokens, lot.price_micros, lot.currency, lot.tiers,
+        lot.rollover_microtokens_max, lot.rollover_expires_at,
+    ]  # fmt: skip
+    text = json.dumps(asked, default=instants.to_us)
+    return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])

@@ -1,0 +1,117 @@
+"""Runs as bytes: packed for the debit, and in full for ever.
+
+The debit reads and writes runs in bulk, as numpy arrays of fixed-size rows; no Python object is
+made for a run on the way. What a receipt shows beyond that stands beside it as msgpack: for n
+runs n + 1 offsets of four bytes, then each run's RunDetails.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ledger.instants import EPOCH, to_us
+
+# One accepted run on its way to the debit.
+RUN: Final = np.dtype(
+    [
+        ("account_id", "<i8"),
+        ("run_key", "V16"),
+        ("occurred_at_us", "<i8"),
+        ("microtokens", "<i8"),
+        ("attribution_key", "V16"),
+        ("body_digest", "<i8"),
+    ]
+)
+_RUN_STRUCT: Final = struct.Struct("<q16sqq16sq")
+assert _RUN_STRUCT.size == RUN.itemsize
+
+Rows = npt.NDArray[np.void]
+Integers = npt.NDArray[np.int64]
+
+
+class InferenceDetails(msgspec.Struct, frozen=True, array_like=True):
+    """One inference of a receipt."""
+
+    engine: str
+    occurred_at_us: int
+    quantities: dict[str, int]
+    rate_card_version_id: int
+    microtokens: int
+
+
+class RunDetails(msgspec.Struct, frozen=True, array_like=True):
+    """What the run's own row leaves out."""
+
+    run_id: str
+    inferences: list[InferenceDetails]
+
+
+_details_decoder: Final = msgspec.msgpack.Decoder(RunDetails)
+encode_details: Final = msgspec.msgpack.Encoder().encode
+
+
+def pack_run(
+    account_id: int,
+    run_key: bytes,
+    occurred_at_us: int,
+    microtokens: int,
+    attribution_key: bytes,
+    body_digest: int,
+) -> bytes:
+    """One RUN row."""
+    return _RUN_STRUCT.pack(
+        account_id, run_key, occurred_at_us, microtokens, attribution_key, body_digest
+    )
+
+
+def unpack_runs(packed: bytes) -> Rows:
+    return np.frombuffer(packed, RUN)
+
+
+def pack_details(details: Sequence[bytes]) -> bytes:
+    offsets = np.zeros(len(details) + 1, "<u4")
+    np.cumsum([len(one) for one in details], out=offsets[1:])
+    return offsets.tobytes() + b"".join(details)
+
+
+def unpack_details(packed: bytes, runs_count: int, positions: Iterable[int]) -> list[RunDetails]:
+    """The details at these positions of a submission of `runs_count` runs."""
+    offsets = np.frombuffer(packed, "<u4", runs_count + 1)
+    begin = offsets.nbytes
+    return [
+        _details_decoder.decode(packed[begin + int(offsets[at]) : begin + int(offsets[at + 1])])
+        for at in positions
+    ]
+
+
+# PostgreSQL's binary COPY: https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER: Final = struct.pack(">h", -1)
+# PostgreSQL counts instants from the year 2000.
+POSTGRESQL_EPOCH_US: Final = to_us(EPOCH.replace(year=2000))
+
+
+class CopyFormat:
+    """Packs columns of fixed size into COPY's binary form, all rows at once."""
+
+    def __init__(self, table: str, columns: Mapping[str, str]) -> None:
+        """`columns` gives each column's numpy type, in big-endian order (`>i8`, `V16`)."""
+        self.statement: Final = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
+        self._sizes = {name: np.dtype(kind).itemsize for name, kind in columns.items()}
+        fields: list[tuple[str, str]] = [("columns_count", ">i2")]
+        for name, kind in columns.items():
+            fields += [(f"{name}_size", ">i4"), (name, kind)]
+        self._row = np.dtype(fields)
+
+    def pack(self, rows_count: int, values: Mapping[str, Any]) -> bytes:
+        """`values` has an array, or one value for all rows, for each column."""
+        rows = np.empty(rows_count, self._row)
+        rows["columns_count"] = len(self._sizes)
+        for name, size in self._sizes.items():
+            rows[f"{name}_size"] = size
+            rows[name] = values[name]
+        return _COPY_HEADER + rows.tobytes() + _COPY_TRAILER

@@ -1,0 +1,77 @@
+"""Runs that no rate prices yet: found again when a rate for their time has been published."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from django.db import transaction
+
+from ledger import intake
+from ledger.accounts import account
+from ledger.errors import InvalidRuns
+from ledger.intake import NewRun
+from ledger.models import ParkedRun
+
+PARKED_PER_SWEEP_MAX: Final = 1_000
+
+_decoder: Final = msgspec.msgpack.Decoder(NewRun)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parked:
+    """A run that waits for a rate, and why."""
+
+    account_id: int
+    run: NewRun
+    reason: str
+    parked_at: datetime
+
+
+def waiting(*, account_ids: list[int], parked_max: int = 100) -> list[Parked]:
+    """Runs of these accounts that wait for a rate, oldest first."""
+    rows = ParkedRun.objects.filter(account_id__in=account_ids, priced_at__isnull=True)
+    return [
+        Parked(
+            account_id=row.account_id,
+            run=_decoder.decode(bytes(row.body)),
+            reason=row.reason,
+            parked_at=row.parked_at,
+        )
+        for row in rows.order_by("parked_at")[:parked_max]
+    ]
+
+
+def price_parked(*, at: datetime) -> list[int]:
+    """Send parked runs that can be priced by now to their debit; the shards that have work.
+
+    Each takes the rates in force at its own time. Those that still have none stay parked. Looks
+    at PARKED_PER_SWEEP_MAX runs, those first that have waited longest.
+    """
+    shards: set[int] = set()
+    parked = ParkedRun.objects.filter(priced_at__isnull=True).order_by("parked_at")
+    for row in parked[:PARKED_PER_SWEEP_MAX]:
+        shards.update(_price_one(row, at=at))
+    return sorted(shards)
+
+
+def _price_one(row: ParkedRun, *, at: datetime) -> list[int]:
+    run = _decoder.decode(bytes(row.body))
+    try:
+        with transaction.atomic():
+            accepted = intake.accept(
+                book_id=account(account_id=row.account_id).book_id, runs=[run], at=at
+            )
+            if accepted.runs[0].microtokens is None:
+                transaction.set_rollback(True)
+                return []
+            ParkedRun.objects.filter(
+                shard=row.shard,
+                account_id=row.account_id,
+                run_key=row.run_key,
+                priced_at__isnull=True,
+            ).update(priced_at=at)
+            return accepted.shards
+    except InvalidRuns:
+        # An engine or meter was taken away since: the run waits until it is back.
+        return []

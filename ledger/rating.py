@@ -1,0 +1,151 @@
+"""Quantities times rates: what a run costs, in microtokens.
+
+A rate card is a list of versions, each in force from an instant on; an inference takes the
+version in force at its own time. From it each meter takes the most specific rate: for this
+workflow and engine, else this workflow, else this engine, else any.
+
+- A quantity is rounded up to the rate's block, then multiplied; the product is rounded half up
+  to a whole microtoken, once for each meter of each inference.
+- Where a meter is part of another (cached input tokens are input tokens too) and has a rate of
+  its own, its quantity is taken out of the whole, so nothing is paid twice.
+- A rate's minimum is what one run pays for it at least; what is missing is added to the first
+  inference that the rate priced, so that a run's cost is always the sum of its inferences.
+- What has no rate is never priced at 0: the run comes back as Unpriced, with the reason.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """`microtokens` for every `per_quantity`, quantities rounded up to `block_quantity`."""
+
+    microtokens: int
+    per_quantity: int = 1
+    block_quantity: int = 1
+    minimum_microtokens: int = 0
+
+    def charge_microtokens(self, quantity: int) -> int:
+        billed = -(-quantity // self.block_quantity) * self.block_quantity
+        return (2 * billed * self.microtokens + self.per_quantity) // (2 * self.per_quantity)
+
+
+# (meter, engine or None, workflow or "")
+RateKey = tuple[str, str | None, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """The rates in force from one instant on."""
+
+    id: int
+    effective_at_us: int
+    rates: Mapping[RateKey, Rate]
+    _resolved: dict[tuple[str, str, str], Rate | None] = field(default_factory=dict)
+
+    def rate(self, meter: str, engine: str, workflow: str) -> Rate | None:
+        """The most specific rate for a meter; None if there is none."""
+        key = (meter, engine, workflow)
+        if key not in self._resolved:
+            candidates = (
+                (meter, engine, workflow),
+                (meter, None, workflow),
+                (meter, engine, ""),
+                (meter, None, ""),
+            )
+            found = (self.rates[candidate] for candidate in candidates if candidate in self.rates)
+            self._resolved[key] = next(found, None)
+        return self._resolved[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateCard:
+    """Versions in order of time, and which meters are part of which."""
+
+    versions: Sequence[Version]
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def version_at(self, at_us: int) -> Version | None:
+        position = bisect_right(self.versions, at_us, key=lambda version: version.effective_at_us)
+        return self.versions[position - 1] if position else None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One inference, as far as its price depends on it."""
+
+    engine: str
+    occurred_at_us: int
+    quantities: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What a run costs, inference by inference, each with the version that priced it."""
+
+    microtokens: int
+    inference_microtokens: list[int]
+    version_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Unpriced:
+    """Why a run has no price yet."""
+
+    reason: str
+
+
+def price(card: RateCard, workflow: str, usages: Sequence[Usage]) -> Priced | Unpriced:
+    """Price a run. Every part's quantity must be at most its whole's: the caller checks."""
+    costs: list[int] = []
+    version_ids: list[int] = []
+    by_rate: dict[int, _Subtotal] = {}
+    for position, usage in enumerate(usages):
+        version = card.version_at(usage.occurred_at_us)
+        if version is None:
+            return Unpriced("no rate card version was in force at the inference's time")
+        cost = 0
+        for meter, quantity in usage.quantities.items():
+            rate = version.rate(meter, usage.engine, workflow)
+            if rate is None:
+                if _is_priced_within_its_whole(card, meter, usage.quantities):
+                    continue
+                return Unpriced(f"no rate for meter {meter!r} and engine {usage.engine!r}")
+            if meter in card.parts:
+                quantity -= _priced_parts(card, version, meter, usage, workflow)
+            charge = rate.charge_microtokens(quantity)
+            cost += charge
+            if rate.minimum_microtokens:
+                _add(by_rate, rate, position, charge)
+        costs.append(cost)
+        version_ids.append(version.id)
+    for subtotal in by_rate.values():
+        costs[subtotal.position] += max(0, subtotal.rate.minimum_microtokens - subtotal.microtokens)
+    return Priced(sum(costs), costs, version_ids)
+
+
+@dataclass(slots=True)
+class _Subtotal:
+    rate: Rate
+    position: int
+    microtokens: int
+
+
+def _add(by_rate: dict[int, _Subtotal], rate: Rate, position: int, charge: int) -> None:
+    subtotal = by_rate.setdefault(id(rate), _Subtotal(rate, position, 0))
+    subtotal.microtokens += charge
+
+
+def _is_priced_within_its_whole(card: RateCard, meter: str, quantities: Mapping[str, int]) -> bool:
+    """A part without a rate of its own is paid as what it is part of."""
+    return any(whole in quantities for whole, parts in card.parts.items() if meter in parts)
+
+
+def _priced_parts(card: RateCard, version: Version, whole: str, usage: Usage, workflow: str) -> int:
+    return sum(
+        usage.quantities[part]
+        for part in card.parts[whole]
+        if part in usage.quantities and version.rate(part, usage.engine, workflow) is not None
+    )

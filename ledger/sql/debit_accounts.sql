@@ -1,0 +1,21 @@
+-- Count runs on accounts, and take what they cost from each account's lot in use.
+--
+-- The cost is added whether or not that lot can serve it; the caller compares what comes back
+-- and lays the runs of the accounts where it can't over their lots, one by one.
+--
+-- locks       the shard (lock_shard.sql), in an earlier statement
+-- parameters  shard int, account_ids bigint[], runs_counts bigint[], microtokens bigint[]
+-- row         id, runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
+--             in_use_granted_microtokens, in_use_from_at_us, in_use_until_at_us   bigint
+UPDATE ledger_account AS account
+SET runs_count = account.runs_count + batch.runs_count,
+    in_use_out_microtokens = account.in_use_out_microtokens + batch.microtokens
+FROM unnest(%(account_ids)s::bigint[], %(runs_counts)s::bigint[], %(microtokens)s::bigint[])
+    AS batch (id, runs_count, microtokens)
+WHERE account.shard = %(shard)s AND account.id = batch.id
+RETURNING account.id, account.runs_count,
+    coalesce(account.in_use_lot_id, 0),
+    coalesce(account.in_use_out_microtokens, 0),
+    coalesce(account.in_use_granted_microtokens, 0),
+    coalesce((extract(epoch FROM account.in_use_from_at) * 1000000)::bigint, 0),
+    coalesce((extract(epoch FROM account.in_use_until_at) * 1000000)::bigint, 0)
