@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from kombu.transport import TRANSPORT_ALIASES, pgmq
 from psycopg.conninfo import make_conninfo
 
-from config.embedded import ensure
+from config.embedded.server import ensure
 
 # A task that its worker lost comes back after this. Tasks are short; a sweep comes sooner still.
 VISIBILITY_SECONDS = 60

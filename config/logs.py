@@ -9,6 +9,15 @@ import logging.config
 import structlog
 from structlog.typing import Processor
 
+# What would be a line for each poll, each task, or each connection to a nameless socket.
+QUIETER = {
+    "celery.app.trace": "WARNING",
+    "celery.worker.strategy": "WARNING",
+    "kombu.connection": "ERROR",
+    "pgmq": "WARNING",
+    "psycopg.pool": "ERROR",
+}
+
 
 def configure(*, json: bool, level: str) -> None:
     shared: list[Processor] = [
@@ -54,7 +63,6 @@ def configure(*, json: bool, level: str) -> None:
             },
             "handlers": {"events": {"class": "logging.StreamHandler", "formatter": "events"}},
             "root": {"handlers": ["events"], "level": level},
-            # Each poll of the broker would be a line.
-            "loggers": {"pgmq": {"level": "WARNING"}, "psycopg.pool": {"level": "ERROR"}},
+            "loggers": {name: {"level": level} for name, level in QUIETER.items()},
         }
     )

@@ -7,7 +7,7 @@ import kombu.exceptions
 import psycopg
 from django.db.utils import OperationalError
 
-from config.embedded import EmbeddedDatabaseUnavailable
+from config.embedded.server import EmbeddedDatabaseUnavailable
 from config.environment import SettingInvalid, SettingMissing
 
 

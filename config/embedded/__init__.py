@@ -11,9 +11,6 @@ ids and no goodbye: kill -9 of any process is an ordinary end. The database stay
 
 `places` says where everything is; `postgresql` runs the binaries; `keeper` keeps one server;
 `server.ensure()` is all that a user of the database calls, and `engine` (the database engine of
-the settings) calls it before each connection. `supervisor` runs the other services.
+the settings) calls it before each connection. `supervisor` runs the other
+services, each on a `leash`.
 """
-
-from config.embedded.server import EmbeddedDatabaseUnavailable, ensure
-
-__all__ = ["EmbeddedDatabaseUnavailable", "ensure"]

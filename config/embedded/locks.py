@@ -35,6 +35,16 @@ def is_held(path: Path) -> bool:
     return False
 
 
+def is_shared(path: Path) -> bool:
+    """Whether some process has the lock together with others."""
+    for shared in (False, True):
+        descriptor = take(path, shared=shared)
+        if descriptor is not None:
+            os.close(descriptor)
+            return shared
+    return False
+
+
 def still_there(descriptor: int, path: Path) -> bool:
     """Whether the open file is the one at that path: false once its folder was deleted."""
     try:

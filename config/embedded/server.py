@@ -66,6 +66,24 @@ def wait_until_ready() -> None:
             return
 
 
+def leave() -> None:
+    """Stop being a user; if we were the last, return when the server has stopped.
+
+    A process that just ends has the same effect, only without waiting for it.
+    """
+    home = places.home()
+    with _mutex:
+        descriptor = _joined.pop(home, None)
+    if descriptor is None:
+        return
+    os.close(descriptor)
+    deadline = time.monotonic() + READY_SECONDS_MAX
+    while locks.is_held(places.keeper_lock(home)) and time.monotonic() < deadline:
+        if locks.is_shared(places.users_lock(home)):
+            return
+        time.sleep(0.02)
+
+
 def last_complaint(home: Path) -> str:
     """The last line of the log that tells of an error."""
     try:
