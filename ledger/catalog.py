@@ -85,7 +85,7 @@ def publish_rate_card(
     rates: Sequence[NewRate],
     at: datetime,
 ) -> int:
-    """Publish a new version of the rate card `code`, made if there is none; returns the card's id."""
+    """Publish a new version of the rate card `code`, made if there is none; the card's id."""
     with transaction.atomic():
         card, _ = RateCard.objects.get_or_create(
             book_id=book_id, code=code, defaults={"unit_id": unit_id, "name": name}

@@ -20,7 +20,8 @@ from typing import Annotated, Final
 import msgspec
 from django.db import transaction
 
-from ledger import accounts, packing, prices, sql
+from ledger import packing, prices, sql
+from ledger.accounts import AccountFacts, find_all
 from ledger.errors import Fault, InvalidRuns, RunConflict
 from ledger.instants import to_us
 from ledger.models import Batch, ParkedRun
@@ -94,7 +95,7 @@ def accept(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> Accepted:
     _check_count(runs)
     batch = _Batch(
         book=prices.of_book(book_id),
-        accounts=accounts.find_all(book_id=book_id, codes=list({run.account for run in runs})),
+        accounts=find_all(book_id=book_id, codes=list({run.account for run in runs})),
         at_us=to_us(at),
     )
     for position, run in enumerate(runs):
@@ -115,7 +116,7 @@ class _Shard:
 
 @dataclass(frozen=True, slots=True)
 class _Parked:
-    account: accounts.AccountFacts
+    account: AccountFacts
     run: NewRun
     key: uuid.UUID
     digest: int
@@ -130,7 +131,7 @@ class _Batch:
     """A submission while it is being checked and priced."""
 
     book: prices.BookPrices
-    accounts: dict[str, accounts.AccountFacts]
+    accounts: dict[str, AccountFacts]
     at_us: int
     faults: list[Fault] = field(default_factory=list)
     accepted: list[AcceptedRun] = field(default_factory=list)
@@ -163,7 +164,7 @@ class _Batch:
         else:
             self._take(account, run, cost_centre, occurred_at_us, usages, priced)
 
-    def _cost_centre(self, run: NewRun, account: accounts.AccountFacts | None) -> str:
+    def _cost_centre(self, run: NewRun, account: AccountFacts | None) -> str:
         """The run's own, else its workflow's, else its account's."""
         return (
             run.cost_centre
@@ -175,7 +176,7 @@ class _Batch:
         self,
         position: int,
         run: NewRun,
-        account: accounts.AccountFacts | None,
+        account: AccountFacts | None,
         cost_centre: str,
         occurred_at_us: int,
         usages: Sequence[Usage],
@@ -247,13 +248,13 @@ class _Batch:
                 Fault(field=f"runs[{position}]{field_name}", rule=rule, message=message)
             )
 
-    def _park(self, account: accounts.AccountFacts, run: NewRun, reason: str) -> None:
+    def _park(self, account: AccountFacts, run: NewRun, reason: str) -> None:
         self.accepted.append(AcceptedRun(run.id, run.account, None, reason))
         self.parked.append(_Parked(account, run, run_key(run.id), body_digest(run), reason))
 
     def _take(
         self,
-        account: accounts.AccountFacts,
+        account: AccountFacts,
         run: NewRun,
         cost_centre: str,
         occurred_at_us: int,

@@ -100,7 +100,7 @@ def lots(*, account_ids: Sequence[int]) -> list[LotNow]:
 
 
 def balances(*, account_ids: Sequence[int], at: datetime) -> dict[int, Balance]:
-    """Each account's balance for a run that occurs at `at`; expiry is decided by that time alone."""
+    """Each account's balance for a run that occurs at `at`: time alone decides what is expired."""
     available = dict.fromkeys(account_ids, 0)
     debt = dict.fromkeys(account_ids, 0)
     overage = dict.fromkeys(account_ids, 0)

@@ -32,7 +32,7 @@ class Rate:
         return (2 * billed * self.microtokens + self.per_quantity) // (2 * self.per_quantity)
 
 
-# (meter, engine or None, workflow or "")
+# A meter, an engine (None: any) and a workflow (empty: any).
 RateKey = tuple[str, str | None, str]
 
 
@@ -101,29 +101,40 @@ def price(card: RateCard, workflow: str, usages: Sequence[Usage]) -> Priced | Un
     """Price a run. Every part's quantity must be at most its whole's: the caller checks."""
     costs: list[int] = []
     version_ids: list[int] = []
-    by_rate: dict[int, _Subtotal] = {}
+    subtotals: dict[int, _Subtotal] = {}
     for position, usage in enumerate(usages):
         version = card.version_at(usage.occurred_at_us)
         if version is None:
             return Unpriced("no rate card version was in force at the inference's time")
-        cost = 0
-        for meter, quantity in usage.quantities.items():
-            rate = version.rate(meter, usage.engine, workflow)
-            if rate is None:
-                if _is_priced_within_its_whole(card, meter, usage.quantities):
-                    continue
-                return Unpriced(f"no rate for meter {meter!r} and engine {usage.engine!r}")
-            if meter in card.parts:
-                quantity -= _priced_parts(card, version, meter, usage, workflow)
-            charge = rate.charge_microtokens(quantity)
-            cost += charge
-            if rate.minimum_microtokens:
-                _add(by_rate, rate, position, charge)
-        costs.append(cost)
+        charges = _charges(card, version, workflow, usage)
+        if isinstance(charges, Unpriced):
+            return charges
+        costs.append(sum(charge for _, charge in charges))
         version_ids.append(version.id)
-    for subtotal in by_rate.values():
+        for rate, charge in charges:
+            if rate.minimum_microtokens:
+                subtotal = subtotals.setdefault(id(rate), _Subtotal(rate, position, 0))
+                subtotal.microtokens += charge
+    for subtotal in subtotals.values():
         costs[subtotal.position] += max(0, subtotal.rate.minimum_microtokens - subtotal.microtokens)
     return Priced(sum(costs), costs, version_ids)
+
+
+def _charges(
+    card: RateCard, version: Version, workflow: str, usage: Usage
+) -> list[tuple[Rate, int]] | Unpriced:
+    """What each rate takes for one inference."""
+    charges: list[tuple[Rate, int]] = []
+    for meter, quantity in usage.quantities.items():
+        rate = version.rate(meter, usage.engine, workflow)
+        if rate is None:
+            if _is_priced_within_its_whole(card, meter, usage.quantities):
+                continue
+            return Unpriced(f"no rate for meter {meter!r} and engine {usage.engine!r}")
+        if meter in card.parts:
+            quantity -= _priced_parts(card, version, meter, usage, workflow)
+        charges.append((rate, rate.charge_microtokens(quantity)))
+    return charges
 
 
 @dataclass(slots=True)
@@ -131,11 +142,6 @@ class _Subtotal:
     rate: Rate
     position: int
     microtokens: int
-
-
-def _add(by_rate: dict[int, _Subtotal], rate: Rate, position: int, charge: int) -> None:
-    subtotal = by_rate.setdefault(id(rate), _Subtotal(rate, position, 0))
-    subtotal.microtokens += charge
 
 
 def _is_priced_within_its_whole(card: RateCard, meter: str, quantities: Mapping[str, int]) -> bool:

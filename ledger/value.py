@@ -33,7 +33,7 @@ def prepaid_micros(*, price_micros: int, granted_microtokens: int, out_microtoke
 def prepaid_slice_micros(
     *, price_micros: int, granted_microtokens: int, out_before: int, out_after: int
 ) -> Micros:
-    """Worth of a slice of a prepaid lot; negative when tokens come back (out_after < out_before)."""
+    """Worth of a slice of a prepaid lot; negative when tokens come back (after < before)."""
     before, after = (
         prepaid_micros(
             price_micros=price_micros, granted_microtokens=granted_microtokens, out_microtokens=out

@@ -32,7 +32,7 @@ def execute(name: str, **parameters: Any) -> int:
     """Run sql/<name>.sql, which returns no rows; the number of rows it touched."""
     with connection.cursor() as cursor:
         cursor.execute(text(name), parameters)
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def lock_shard(shard: int) -> None:
