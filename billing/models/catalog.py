@@ -11,13 +11,11 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
-from djmoney.models.fields import CurrencyField, MoneyField
 
+from billing.models import fields
 from billing.models.vendors import Vendor
 from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
 
-MONEY_DIGITS_MAX = 16
-MONEY_DECIMAL_PLACES = 3  # of the currency with most (KWD)
 TERMS_MONTHS = (1, 3, 12)
 WHOLE_BASIS_POINTS = 10_000
 
@@ -58,25 +56,13 @@ class PlanVersion(models.Model):
     number = models.PositiveIntegerField(editable=False)
     unit_id = models.BigIntegerField(help_text="What a token is.")
     rate_card_id = models.BigIntegerField(help_text="What work costs in tokens.")
-    currency = CurrencyField(default=None)
+    currency = fields.currency()
     term_months = models.PositiveSmallIntegerField("term", choices=Term, default=Term.MONTH)
-    platform_fee = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-        help_text="Flat, for each term, invoiced in advance.",
-    )
+    platform_fee = fields.amount(help_text="Flat, for each term, invoiced in advance.")
     allotment_microtokens = models.BigIntegerField(
         "allotment", help_text="Granted at the start of each term. 1 token = 1,000,000 microtokens."
     )
-    allotment_price = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-        help_text="For each term, invoiced in advance.",
-    )
+    allotment_price = fields.amount(help_text="For each term, invoiced in advance.")
     overage_policy = models.CharField(
         max_length=10, choices=OveragePolicy, default=OveragePolicy.BLOCK
     )
@@ -194,12 +180,8 @@ class TopUpPack(models.Model):
     code = models.SlugField(max_length=50)
     name = models.CharField(max_length=100)
     microtokens = models.BigIntegerField("tokens", help_text="1 token = 1,000,000 microtokens.")
-    price = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-    )
+    currency = fields.currency()
+    price = fields.amount()
     validity_months = models.PositiveSmallIntegerField(default=12)
     published_at = models.DateTimeField(null=True, blank=True, editable=False)
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -9,9 +9,8 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import F, Q
-from djmoney.models.fields import MoneyField
 
-from billing.models.catalog import MONEY_DECIMAL_PLACES, MONEY_DIGITS_MAX
+from billing.models import fields
 from billing.models.customers import Customer
 
 
@@ -63,12 +62,8 @@ class InvoiceLine(models.Model):
     from_microtokens = models.BigIntegerField(null=True)
     to_microtokens = models.BigIntegerField(null=True)
     micros = models.BigIntegerField(help_text="Exact cost, in millionths of the currency.")
-    amount = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-    )
+    currency = fields.currency()
+    amount = fields.amount()
 
     objects: ClassVar[models.Manager["InvoiceLine"]] = models.Manager()
 
@@ -112,13 +107,8 @@ class InvoiceFinalization(models.Model):
     stripe_invoice_id = models.CharField(max_length=255, unique=True)
     number = models.CharField(max_length=100)
     hosted_url = models.TextField(blank=True)
-    total = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-        help_text="With tax.",
-    )
+    currency = fields.currency()
+    total = fields.amount(help_text="With tax.")
     finalized_at = models.DateTimeField()
 
     objects: ClassVar[models.Manager["InvoiceFinalization"]] = models.Manager()
@@ -131,12 +121,8 @@ class InvoicePayment(models.Model):
     """The invoice is paid."""
 
     invoice = models.OneToOneField(Invoice, models.PROTECT, related_name="payment")
-    amount = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-    )
+    currency = fields.currency()
+    amount = fields.amount()
     paid_at = models.DateTimeField()
 
     objects: ClassVar[models.Manager["InvoicePayment"]] = models.Manager()

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
-from djmoney.models.fields import MoneyField
 
-from billing.models.catalog import MONEY_DECIMAL_PLACES, MONEY_DIGITS_MAX, TopUpPack
+from billing.models import fields
+from billing.models.catalog import TopUpPack
 from billing.models.customers import Customer
 
 
@@ -18,12 +18,8 @@ class TopUp(models.Model):
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="top_ups")
     pack = models.ForeignKey(TopUpPack, models.PROTECT, related_name="top_ups")
     microtokens = models.BigIntegerField()
-    price = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-    )
+    currency = fields.currency()
+    price = fields.amount()
     validity_months = models.PositiveSmallIntegerField()
     begun_at = models.DateTimeField()
     # Counts the times we asked Stripe about it: an answer is applied only if it is the latest.
@@ -66,13 +62,8 @@ class TopUpPayment(models.Model):
 
     top_up = models.OneToOneField(TopUp, models.PROTECT, related_name="payment")
     stripe_payment_intent_id = models.CharField(max_length=255, unique=True)
-    amount = MoneyField(
-        max_digits=MONEY_DIGITS_MAX,
-        decimal_places=MONEY_DECIMAL_PLACES,
-        currency_field_name="currency",
-        default_currency=None,
-        help_text="With tax.",
-    )
+    currency = fields.currency()
+    amount = fields.amount(help_text="With tax.")
     paid_at = models.DateTimeField()
 
     objects: ClassVar[models.Manager["TopUpPayment"]] = models.Manager()

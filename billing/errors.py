@@ -1,0 +1,195 @@
+"""Everything billing may refuse to do. ledger/errors.py has the conventions.
+
+An error carries the facts of the refusal and a `code` that never changes. It knows nothing of
+HTTP. What no caller can cause is not an error but an assertion.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from ledger.errors import Fault
+
+
+class BillingError(Exception):
+    """Base of every refusal. Nothing has been written when one is raised."""
+
+    code: ClassVar[str]
+
+
+class AmountNotPayable(BillingError):
+    """An amount that the currency cannot express: half a cent, a tenth of a yen."""
+
+    code = "amount_not_payable"
+
+    def __init__(self, *, amount: object, currency: str) -> None:
+        super().__init__(f"{amount} is not an amount that can be paid in {currency}")
+        self.amount = amount
+        self.currency = currency
+
+
+class InvalidInput(BillingError):
+    """What was asked for breaks rules: which field, which rule, in words."""
+
+    code = "invalid_input"
+
+    def __init__(self, *, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
+        self.faults = list(faults)
+
+
+class AlreadyPublished(BillingError):
+    """What is published never changes: make a new version."""
+
+    code = "already_published"
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(f"{what} is published already")
+        self.what = what
+
+
+class NotForSale(BillingError):
+    """The plan version or pack is a draft, is retired, or is sold by another vendor."""
+
+    code = "not_for_sale"
+
+    def __init__(self, *, what: str, reason: str) -> None:
+        super().__init__(f"{what} is not for sale: {reason}")
+        self.what = what
+        self.reason = reason
+
+
+class CustomerCodeTaken(BillingError):
+    """The vendor already has a customer under this code, opened with other facts."""
+
+    code = "customer_code_taken"
+
+    def __init__(self, *, customer: str) -> None:
+        super().__init__(f"the code {customer!r} already names another customer")
+        self.customer = customer
+
+
+class AlreadySubscribed(BillingError):
+    """The customer has a subscription, or a period that reaches beyond the new one's start."""
+
+    code = "already_subscribed"
+
+    def __init__(self, *, customer: str, until: datetime | None) -> None:
+        ends = "" if until is None else f" until {until.isoformat()}"
+        super().__init__(f"{customer} has a subscription already{ends}")
+        self.customer = customer
+        self.until = until
+
+
+class KeyReused(BillingError):
+    """The key already names a different request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, *, idempotency_key: object) -> None:
+        super().__init__(f"the key {idempotency_key} names another request")
+        self.idempotency_key = idempotency_key
+
+
+class PeriodNotOver(BillingError):
+    """A period is closed after its end and its grace."""
+
+    code = "period_not_over"
+
+    def __init__(self, *, period_id: int, closes_at: datetime) -> None:
+        super().__init__(f"period {period_id} can be closed from {closes_at.isoformat()}")
+        self.period_id = period_id
+        self.closes_at = closes_at
+
+
+class UnknownTopUp(BillingError):
+    """There is no such top-up."""
+
+    code = "unknown_top_up"
+
+    def __init__(self, *, top_up_id: object) -> None:
+        super().__init__(f"there is no top-up {top_up_id}")
+        self.top_up_id = top_up_id
+
+
+class PaymentDoesNotMatch(BillingError):
+    """What Stripe reports is not what we asked it to charge for. Nothing is granted for it."""
+
+    code = "payment_does_not_match"
+
+    def __init__(self, *, field: str, expected: object, found: object) -> None:
+        super().__init__(f"{field}: expected {expected!r}, Stripe has {found!r}")
+        self.field = field
+        self.expected = expected
+        self.found = found
+
+
+class StripeError(BillingError):
+    """Base of what can go wrong at Stripe: see billing/stripe/gateway.py."""
+
+    code = "stripe_error"
+
+    def __init__(
+        self, message: str, *, request_id: str = "", http_status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+        self.http_status = http_status
+
+
+class StripeUnavailable(StripeError):
+    """Stripe could not be reached, was at fault, or asked us to slow down.
+
+    Nobody knows whether it acted. Asking again under the same key is safe, unless `replayed`:
+    then the key remembers the fault and will only repeat it.
+    """
+
+    code = "stripe_unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str = "",
+        http_status: int | None = None,
+        replayed: bool = False,
+    ) -> None:
+        super().__init__(message, request_id=request_id, http_status=http_status)
+        self.replayed = replayed
+
+
+class StripeRefused(StripeError):
+    """Stripe understood and said no: a declined card, a broken rule. Asking again is no use."""
+
+    code = "stripe_refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stripe_code: str,
+        param: str = "",
+        request_id: str = "",
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message, request_id=request_id, http_status=http_status)
+        self.stripe_code = stripe_code
+        self.param = param
+
+
+class StripeKeyReused(StripeError):
+    """The idempotency key names another request: a mistake of ours, for a person to look at."""
+
+    code = "stripe_key_reused"
+
+
+class StripeClosed(StripeError):
+    """Stripe does not accept our API key. No call will do better until that is mended."""
+
+    code = "stripe_closed"
+
+
+class StripeEventInvalid(BillingError):
+    """Somebody posted to the webhook's address what Stripe has not signed for us."""
+
+    code = "stripe_event_invalid"

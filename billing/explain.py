@@ -1,0 +1,200 @@
+"""A plan in plain sentences and one worked example, from its data alone.
+
+A buyer must be able to repeat it after one conversation. Nothing here is written for a particular
+plan: whatever the numbers are, the sentences follow from them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from billing import money, pricing
+from billing.models import PlanVersion
+from billing.models.catalog import WHOLE_BASIS_POINTS
+from ledger.catalog import UnitFacts
+from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
+from ledger.value import Tier
+
+TERMS = {1: "month", 3: "quarter", 12: "year"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What the plan says, and what somebody who is on it would see in one term."""
+
+    sentences: tuple[str, ...]
+    example: tuple[str, ...]
+
+
+def explain(*, version: PlanVersion, tiers: Sequence[Tier], unit: UnitFacts) -> Explanation:
+    """The version in sentences. Works on a draft too, saved or not."""
+    sentences = [
+        unit.sentence.rstrip(".") + ".",
+        *_of_prices(version),
+        *_of_overage(version, tiers),
+        *_of_rollover(version),
+        *_of_grace(version.grace),
+        *_of_alerts(version.alert_thresholds),
+    ]
+    return Explanation(sentences=tuple(sentences), example=tuple(_example(version, tiers)))
+
+
+def tokens(microtokens: int) -> str:
+    """1 token, 1,500 tokens, 0.5 tokens."""
+    amount = to_tokens(microtokens)
+    number = f"{amount.normalize():,f}" if amount else "0"
+    return f"{number} token" if amount == 1 else f"{number} tokens"
+
+
+def percent(basis_points: int) -> str:
+    return f"{Decimal(basis_points) / 100:f}".removesuffix(".00") + "\N{NO-BREAK SPACE}%"
+
+
+def _term(version: PlanVersion) -> str:
+    return TERMS.get(version.term_months, f"{version.term_months} months")
+
+
+def _of_prices(version: PlanVersion) -> list[str]:
+    term = _term(version)
+    sentences = []
+    if version.platform_fee.amount:
+        fee = money.text(version.platform_fee)
+        sentences.append(f"The platform costs {fee} a {term}, invoiced in advance.")
+    if not version.allotment_microtokens:
+        return [*sentences, "The plan itself grants no tokens."]
+    granted = tokens(version.allotment_microtokens)
+    if not version.allotment_price.amount:
+        return [*sentences, f"Each {term} starts with {granted}, included in the plan."]
+    each = _price_of_a_token(version)
+    paid = money.text(version.allotment_price)
+    return [
+        *sentences,
+        f"Each {term} starts with {granted} for {paid}, invoiced in advance: {each} a token.",
+    ]
+
+
+def _price_of_a_token(version: PlanVersion) -> str:
+    micros = money.to_micros(version.allotment_price)
+    exact, rest = divmod(micros * MICROTOKENS_PER_TOKEN, version.allotment_microtokens)
+    about = "about " if rest else ""
+    return about + money.price_text(exact, version.currency)
+
+
+def _of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
+    term = _term(version)
+    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+        return [
+            "Work that is done beyond your tokens is not invoiced:"
+            " the next tokens you receive repay it."
+        ]
+    starts = [0, *(tier.up_to_microtokens or 0 for tier in tiers[:-1])]
+    steps = ", then ".join(
+        _tier_text(tier, version.currency, start, only=len(tiers) == 1)
+        for tier, start in zip(tiers, starts, strict=True)
+    )
+    sentences = [f"Tokens used beyond that are invoiced after the {term}'s end: {steps}."]
+    if version.overage_cap_microtokens is not None:
+        cap = tokens(version.overage_cap_microtokens)
+        sentences.append(
+            f"At most {cap} a {term} are invoiced this way;"
+            " what is used beyond is repaid by the next tokens you receive."
+        )
+    return sentences
+
+
+def _tier_text(tier: Tier, currency: str, start: int, *, only: bool) -> str:
+    price = money.price_text(tier.micros_per_token, currency)
+    if only:
+        return f"{price} a token"
+    if tier.up_to_microtokens is None:
+        return f"{price} for each further token"
+    first = "the first " if start == 0 else "the next "
+    return f"{first}{tokens(tier.up_to_microtokens - start)} at {price} each"
+
+
+def _of_rollover(version: PlanVersion) -> list[str]:
+    if not version.allotment_microtokens:
+        return []
+    term = _term(version)
+    if not version.rollover_basis_points:
+        return [f"Tokens of the allotment that are left at the {term}'s end expire."]
+    share, most = percent(version.rollover_basis_points), tokens(_rollover_max(version))
+    return [
+        f"Of the tokens left at the {term}'s end up to {most} ({share} of the allotment) stay"
+        f" yours for one more {term}; the rest expire."
+    ]
+
+
+def _of_grace(grace: timedelta) -> list[str]:
+    if not grace:
+        return []
+    hours = int(grace.total_seconds()) // 3600
+    wait = f"{hours} hours" if hours < 72 else f"{hours // 24} days"
+    return [f"Work of the last minute counts: we wait {wait} for it before we close the books."]
+
+
+def _of_alerts(thresholds: Sequence[int]) -> list[str]:
+    if not thresholds:
+        return []
+    marks = [f"{threshold}\N{NO-BREAK SPACE}%" for threshold in thresholds]
+    named = marks[0] if len(marks) == 1 else f"{', '.join(marks[:-1])} and {marks[-1]}"
+    return [f"We tell you when {named} of the allotment is used."]
+
+
+def _rollover_max(version: PlanVersion) -> int:
+    return version.allotment_microtokens * version.rollover_basis_points // WHOLE_BASIS_POINTS
+
+
+def _example(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
+    """One term in which more was used than granted, if that is invoiced; else one with less."""
+    if version.overage_policy == PlanVersion.OveragePolicy.BILL and tiers:
+        return _example_of_overage(version, tiers)
+    if version.allotment_microtokens:
+        return _example_of_rollover(version)
+    return []
+
+
+def _example_of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
+    over = _overage_of_example(version, tiers)
+    used = tokens(version.allotment_microtokens + over)
+    slices = pricing.overage_slices(tiers=tiers, from_microtokens=0, to_microtokens=over)
+    amounts = [money.rounded(part.micros, version.currency) for part in slices]
+    total = version.platform_fee + version.allotment_price + sum(amounts[1:], amounts[0])
+    lines = [f"Example: in a {_term(version)} you use {used}."]
+    if version.platform_fee.amount:
+        lines.append(f"Platform fee: {money.text(version.platform_fee)}.")
+    if version.allotment_price.amount:
+        granted = tokens(version.allotment_microtokens)
+        lines.append(f"Allotment of {granted}: {money.text(version.allotment_price)}.")
+    for part, amount in zip(slices, amounts, strict=True):
+        price = money.price_text(part.micros_per_token, version.currency)
+        lines.append(f"Overage, {tokens(part.microtokens)} at {price}: {money.text(amount)}.")
+    return [*lines, f"Together {money.text(total)}."]
+
+
+def _overage_of_example(version: PlanVersion, tiers: Sequence[Tier]) -> int:
+    """A round amount that reaches into the second tier, but not beyond the hard cap."""
+    first = tiers[0].up_to_microtokens
+    if first is not None:
+        over = first + max(MICROTOKENS_PER_TOKEN, first // 2)
+    else:
+        over = max(100 * MICROTOKENS_PER_TOKEN, version.allotment_microtokens // 10)
+    over -= over % MICROTOKENS_PER_TOKEN
+    over = max(over, MICROTOKENS_PER_TOKEN)
+    cap = version.overage_cap_microtokens
+    return over if cap is None else min(over, cap)
+
+
+def _example_of_rollover(version: PlanVersion) -> list[str]:
+    granted = version.allotment_microtokens
+    used = granted * 7 // 10
+    rolled = min(granted - used, _rollover_max(version))
+    expired = granted - used - rolled
+    total = version.platform_fee + version.allotment_price
+    return [
+        f"Example: in a {_term(version)} you use {tokens(used)} of {tokens(granted)}.",
+        f"You pay {money.text(total)}.",
+        f"{tokens(rolled).capitalize()} stay yours for one more {_term(version)},"
+        f" {tokens(expired)} expire.",
+    ]

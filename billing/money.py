@@ -1,0 +1,108 @@
+"""Money in its three forms, and the only place that rounds it.
+
+`Money` (django-money) is what people and the database see. *Micros*, millionths of the currency,
+are how exact costs are counted. *Minor units* are how Stripe counts, in the exponents of its own
+table (which is not ISO 4217's): https://docs.stripe.com/currencies#zero-decimal
+
+Exact costs are rounded once, half up, when they become the amount of an invoice line. No other
+conversion rounds: it raises AmountNotPayable.
+"""
+
+from decimal import Decimal
+from typing import Final, NewType
+
+from babel.numbers import get_currency_symbol
+from djmoney.money import Money
+
+from billing.errors import AmountNotPayable
+from ledger.units import MICROS_PER_UNIT_OF_MONEY
+
+MinorUnits = NewType("MinorUnits", int)
+
+ZERO_DECIMAL: Final = frozenset(
+    [
+        "BIF",
+        "CLP",
+        "DJF",
+        "GNF",
+        "JPY",
+        "KMF",
+        "KRW",
+        "MGA",
+        "PYG",
+        "RWF",
+        "VND",
+        "VUV",
+        "XAF",
+        "XOF",
+        "XPF",
+    ]
+)
+# Sent in hundredths, as if they had cents, but only whole amounts can be paid.
+WHOLE_IN_HUNDREDTHS: Final = frozenset(["ISK", "UGX"])
+THREE_DECIMAL: Final = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
+
+
+def exponent(currency: str) -> int:
+    """Decimal places of the currency's minor unit at Stripe."""
+    if currency.upper() in ZERO_DECIMAL:
+        return 0
+    return 3 if currency.upper() in THREE_DECIMAL else 2
+
+
+def quantum(currency: str) -> Decimal:
+    """The smallest amount that can be paid. (Stripe wants the last of three places to be 0.)"""
+    if currency.upper() in ZERO_DECIMAL | WHOLE_IN_HUNDREDTHS:
+        return Decimal(1)
+    return Decimal("0.01")
+
+
+def to_minor_units(money: Money) -> MinorUnits:
+    """As Stripe counts. Raises AmountNotPayable rather than round."""
+    code = money.currency.code
+    amount: Decimal = money.amount
+    if not amount.is_finite() or amount != amount.quantize(quantum(code)):
+        raise AmountNotPayable(amount=amount, currency=code)
+    return MinorUnits(int(amount.scaleb(exponent(code))))
+
+
+def from_minor_units(minor_units: int, currency: str) -> Money:
+    return Money(Decimal(minor_units).scaleb(-exponent(currency)), currency.upper())
+
+
+def to_micros(money: Money) -> int:
+    """Exactly. Raises AmountNotPayable for a fraction of a micro."""
+    micros = money.amount * MICROS_PER_UNIT_OF_MONEY
+    if micros != int(micros):
+        raise AmountNotPayable(amount=money.amount, currency=money.currency.code)
+    return int(micros)
+
+
+def rounded(micros: int, currency: str) -> Money:
+    """What is paid for an exact cost: rounded half up to what the currency can pay."""
+    assert micros >= 0
+    step = int(quantum(currency) * MICROS_PER_UNIT_OF_MONEY)
+    payable = (2 * micros + step) // (2 * step) * step
+    return Money(_decimal(payable), currency)
+
+
+def text(money: Money) -> str:
+    """As a person reads it: €1,234.50."""
+    return _text(money.amount, money.currency.code, exponent(money.currency.code))
+
+
+def price_text(micros: int, currency: str) -> str:
+    """A price that may be finer than what can be paid: €0.0125."""
+    amount = _decimal(micros).normalize()
+    places = -int(amount.as_tuple().exponent)
+    return _text(amount, currency, max(places, exponent(currency)))
+
+
+def _decimal(micros: int) -> Decimal:
+    return Decimal(micros) / MICROS_PER_UNIT_OF_MONEY
+
+
+def _text(amount: Decimal, currency: str, places: int) -> str:
+    symbol = get_currency_symbol(currency, locale="en")
+    space = "\N{NO-BREAK SPACE}" if symbol.isalpha() else ""
+    return f"{symbol}{space}{amount:,.{places}f}"

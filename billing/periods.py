@@ -1,0 +1,62 @@
+"""Calendar periods that follow from an anchor, in the customer's time zone.
+
+A period's bounds are computed from the anchor, never from the period before, so that 31 January
+leads to 28 February and then to 31 March. Local time decides: a day with a clock change has 23
+or 25 hours, and a month in Tokyo ends at 15:00 UTC. An instant that the clocks skip is taken as
+far after the change as it would have been; one that comes twice is taken the first time.
+"""
+
+from calendar import monthrange
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo, available_timezones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """From `starts_at` (inclusive) to `ends_at` (exclusive)."""
+
+    starts_at: datetime
+    ends_at: datetime
+
+
+def is_time_zone(name: str) -> bool:
+    return name in available_timezones()
+
+
+def months_after(*, anchor: datetime, months: int, time_zone: str) -> datetime:
+    """The same day and local time, so many calendar months later; the last day if there is none."""
+    assert anchor.tzinfo is not None
+    local = anchor.astimezone(ZoneInfo(time_zone))
+    year, month = divmod(local.year * 12 + local.month - 1 + months, 12)
+    month += 1
+    day = min(local.day, monthrange(year, month)[1])
+    if months == 0:
+        return anchor.astimezone(UTC)
+    return local.replace(year=year, month=month, day=day, fold=0).astimezone(UTC)
+
+
+def span(*, anchor: datetime, term_months: int, number: int, time_zone: str) -> Span:
+    """The bounds of period `number` (from 1) of terms that follow from the anchor."""
+    assert number >= 1
+    return Span(
+        starts_at=months_after(
+            anchor=anchor, months=(number - 1) * term_months, time_zone=time_zone
+        ),
+        ends_at=months_after(anchor=anchor, months=number * term_months, time_zone=time_zone),
+    )
+
+
+def start_of_day(*, on: date, time_zone: str) -> datetime:
+    """The first instant of a local day."""
+    return datetime.combine(on, time(), ZoneInfo(time_zone)).astimezone(UTC)
+
+
+def date_text(instant: datetime, time_zone: str) -> str:
+    """The local day as a person reads it: 1 November 2026."""
+    local = instant.astimezone(ZoneInfo(time_zone))
+    return f"{local.day} {local:%B %Y}"
+
+
+def span_text(*, starts_at: datetime, ends_at: datetime, time_zone: str) -> str:
+    return f"{date_text(starts_at, time_zone)} to {date_text(ends_at, time_zone)}"
