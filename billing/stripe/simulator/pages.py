@@ -1,0 +1,286 @@
+"""The hosted pages: Checkout, and an invoice to be paid. Plain HTML, no script, one form each.
+
+What is shown comes from the store and is escaped; what is sent is checked as if a stranger had
+typed it. A page that was paid leads on to the shop, however often it is sent.
+"""
+
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from billing.stripe.simulator import cards, checkout, collection, intents, payments
+from billing.stripe.simulator.cards import CARDS, Refusal
+from billing.stripe.simulator.invoice_lines import lines_of
+from billing.stripe.simulator.money import shown_amount
+from billing.stripe.simulator.world import World
+
+Json = dict[str, Any]
+Form = Mapping[str, str]
+
+TEMPLATES = Path(__file__).parent / "templates"
+EXPIRY = re.compile(r"\s*(\d\d?)\s*/\s*(\d\d)\s*")
+PREFILLED = {"number": "4242 4242 4242 4242", "expiry": "12/34", "cvc": "123", "email": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """An answer to a browser: HTML, or where to go instead."""
+
+    status: int = 200
+    body: str = ""
+    location: str | None = None
+
+
+class Mistyped(Exception):
+    """The form cannot be read; the text says what to change."""
+
+
+@cache
+def _template(name: str) -> Template:
+    return Template((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _page(title: str, content: str, *, status: int = 200, single: bool = False) -> Page:
+    body = _template("page.html").substitute(
+        title=html.escape(title),
+        css=_template("page.css").template,
+        layout="single" if single else "pair-of-columns",
+        content=content,
+    )
+    return Page(status=status, body=body)
+
+
+def note(heading: str, text: str, *, status: int = 200, link: str = "") -> Page:
+    content = _template("note.html").substitute(
+        heading=html.escape(heading), text=html.escape(text), link=link
+    )
+    return _page(heading, content, status=status, single=True)
+
+
+def checkout_page(world: World, session_id: str, form: Form | None) -> Page:
+    """GET (no form) and POST of /c/pay/{session}."""
+    session = world.store.get(session_id)
+    if session is None or session["object"] != "checkout.session":
+        return note("No such page", "This payment page does not exist.", status=404)
+    if session["status"] == "complete":
+        return _to_shop(session) if form is not None else _paid_note(session)
+    if session["status"] == "expired" or session["expires_at"] <= world.at:
+        link = _link(session["cancel_url"], "Back to the shop")
+        return note("This page has expired", "Ask the shop for a new one.", status=410, link=link)
+    if form is None:
+        return _checkout_form(world, session, PREFILLED)
+    return _checkout_sent(world, session, form)
+
+
+def _checkout_sent(world: World, session: Json, form: Form) -> Page:
+    try:
+        if "challenge" in form:
+            intent = _challenged(world, session["payment_intent"], form)
+            refusal = payments.conclude(world, intent, refusal=_challenge_refusal(form))
+            checkout.follow(world, session, intent, refusal)
+        else:
+            refusal = checkout.pay(world, session, _method(world, session, form))
+    except Mistyped as mistake:
+        return _checkout_form(world, session, form, alert=str(mistake), status=400)
+    if session["status"] == "complete":
+        return _to_shop(session)
+    intent = world.referred("payment_intent", session["payment_intent"], param="session")
+    if intent["status"] == "requires_action":
+        return _challenge(intent)
+    assert refusal is not None
+    return _checkout_form(world, session, form, alert=refusal.message, status=402)
+
+
+def _to_shop(session: Json) -> Page:
+    location = session["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"])
+    return Page(status=303, location=location)
+
+
+def _paid_note(session: Json) -> Page:
+    link = _link(_to_shop(session).location, "Back to the shop")
+    return note("This has been paid", "There is nothing left to do here.", link=link)
+
+
+def _link(address: str | None, text: str) -> str:
+    if not address:
+        return ""
+    return f'<a class="button plain" href="{html.escape(address)}">{html.escape(text)}</a>'
+
+
+def _checkout_form(
+    world: World, session: Json, form: Form, *, alert: str = "", status: int = 200
+) -> Page:
+    items = checkout.items_of(world, session)
+    names = ", ".join(item["description"] or "" for item in items[:3])
+    content = _pay_form(
+        heading=names or "Payment",
+        rows=[(item["description"], item["quantity"], item["amount_total"]) for item in items],
+        total=session["amount_total"],
+        currency=session["currency"],
+        form=form,
+        alert=alert,
+        ask_email=not (session["customer"] or session["customer_email"]),
+        debit=checkout.DELAYED in session["payment_method_types"],
+        cancel=_link(session["cancel_url"], "Cancel"),
+    )
+    return _page(
+        f"Pay {shown_amount(session['amount_total'], session['currency'])}", content, status=status
+    )
+
+
+def _pay_form(
+    *,
+    heading: str,
+    rows: list[tuple[str | None, int, int]],
+    total: int,
+    currency: str,
+    form: Form,
+    alert: str,
+    ask_email: bool,
+    debit: bool,
+    cancel: str,
+) -> str:
+    values = {**PREFILLED, **form}
+    email = (
+        '<label>Email <input name="email" type="email" required'
+        f' value="{html.escape(values["email"])}"></label>'
+    )
+    return _template("checkout.html").substitute(
+        heading=html.escape(heading),
+        total=html.escape(shown_amount(total, currency)),
+        items="\n".join(_row(*row, currency) for row in rows),
+        alert=f'<p role="alert">{html.escape(alert)}</p>' if alert else "",
+        email=email if ask_email else "",
+        cards="".join(f'<option value="{card.number}">{card.hint}</option>' for card in CARDS),
+        hints="".join(_hint(card) for card in CARDS if card.hint),
+        ways=WAYS if debit else "",
+        cancel=cancel,
+        **{name: html.escape(values[name]) for name in ("number", "expiry", "cvc")},
+    )
+
+
+WAYS = """<fieldset><legend>How</legend>
+<label><input type="radio" name="way" value="card" checked> Card: paid at once</label>
+<label><input type="radio" name="way" value="bank_debit"> Bank debit: the money comes later</label>
+</fieldset>"""
+
+
+def _row(description: str | None, quantity: int, amount: int, currency: str) -> str:
+    count = f" <small>&times; {quantity:,}</small>" if quantity != 1 else ""
+    return (
+        f'<tr><th scope="row">{html.escape(description or "Item")}{count}</th>'
+        f"<td>{html.escape(shown_amount(amount, currency))}</td></tr>"
+    )
+
+
+def _hint(card: cards.Card) -> str:
+    spaced = re.sub(r"(.{4})(?=.)", r"\1 ", card.number)
+    return f"<tr><th><code>{spaced}</code></th><td>{html.escape(card.hint)}</td></tr>"
+
+
+def _challenge(intent: Json) -> Page:
+    content = _template("challenge.html").substitute(
+        total=html.escape(shown_amount(intent["amount"], intent["currency"])),
+        intent=html.escape(intent["id"]),
+    )
+    return _page("Authentication", content, single=True)
+
+
+def _challenged(world: World, intent_id: str | None, form: Form) -> Json:
+    intent = world.store.get(intent_id or "")
+    if intent is None or form["challenge"] != intent_id or intent["status"] != "requires_action":
+        raise Mistyped("This authentication is over. Pay again.")
+    return intent
+
+
+def _challenge_refusal(form: Form) -> str | None:
+    return None if form.get("outcome") == "complete" else "authentication_required"
+
+
+def _method(world: World, owed: Json, form: Form) -> Json:
+    """The payment method that the form describes."""
+    email = owed.get("customer_email") or form.get("email", "").strip() or None
+    if not (owed["customer"] or email) or (email and "@" not in email):
+        raise Mistyped("Enter your email.")
+    if form.get("way") == "bank_debit" and checkout.DELAYED in owed.get("payment_method_types", ()):
+        return payments.new_bank_debit(world, email=email)
+    card = cards.card_with(form.get("number", ""))
+    if card is None:
+        raise Mistyped("Your card number is incorrect. Use one of the test cards below.")
+    month, year = _expiry(form.get("expiry", ""))
+    if not re.fullmatch(r"\d{3,4}", form.get("cvc", "").strip()):
+        raise Mistyped("Your card's security code is incomplete.")
+    method = payments.new_card(world, card, email=email)
+    method["card"] |= {"exp_month": month, "exp_year": year}
+    return method
+
+
+def _expiry(text: str) -> tuple[int, int]:
+    found = EXPIRY.fullmatch(text)
+    month, year = (int(found[1]), 2000 + int(found[2])) if found else (0, 0)
+    if not 1 <= month <= 12:
+        raise Mistyped("Your card's expiration date is incomplete.")
+    return month, year
+
+
+def invoice_page(world: World, invoice_id: str, form: Form | None) -> Page:
+    """GET (no form) and POST of /i/{invoice}."""
+    invoice = world.store.get(invoice_id)
+    if invoice is None or invoice["object"] != "invoice" or invoice["status"] == "draft":
+        return note("No such page", "This invoice does not exist.", status=404)
+    if invoice["status"] not in {"open", "uncollectible"}:
+        return note(f"Invoice {invoice['number']} is {invoice['status']}", "Nothing is owed.")
+    if form is None:
+        return _invoice_form(world, invoice, PREFILLED)
+    return _invoice_sent(world, invoice, form)
+
+
+def _invoice_sent(world: World, invoice: Json, form: Form) -> Page:
+    intent = collection.intent_of(world, invoice)
+    try:
+        refusal = _invoice_attempt(world, invoice, intent, form)
+    except Mistyped as mistake:
+        return _invoice_form(world, invoice, form, alert=str(mistake), status=400)
+    intent = collection.intent_of(world, invoice)
+    if intent["status"] == "requires_action":
+        return _challenge(intent)
+    if refusal:
+        return _invoice_form(world, invoice, form, alert=refusal.message, status=402)
+    return Page(status=303, location=f"/i/{invoice['id']}")
+
+
+def _invoice_attempt(world: World, invoice: Json, intent: Json, form: Form) -> Refusal | None:
+    if "challenge" in form:
+        intent = _challenged(world, intent["id"], form)
+        refusal = payments.conclude(world, intent, refusal=_challenge_refusal(form))
+        intents.follow(world, intent, refusal)
+        return refusal
+    if intent["status"] not in payments.WAITING:
+        raise Mistyped("A payment of this invoice is under way.")
+    method = world.save(_method(world, invoice, form))
+    return collection.collect(world, invoice, method, off_session=False)
+
+
+def _invoice_form(
+    world: World, invoice: Json, form: Form, *, alert: str = "", status: int = 200
+) -> Page:
+    content = _pay_form(
+        heading=f"Invoice {invoice['number']}",
+        rows=[
+            (line["description"], line["quantity"] or 1, line["amount"])
+            for line in lines_of(world, invoice)
+        ],
+        total=invoice["amount_remaining"],
+        currency=invoice["currency"],
+        form=form,
+        alert=alert,
+        ask_email=False,
+        debit=False,
+        cancel="",
+    )
+    return _page(f"Invoice {invoice['number']}", content, status=status)
