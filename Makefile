@@ -16,6 +16,8 @@ export RUNLEDGER_DEVELOPMENT ?= 1
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE ?= copy
+# The certificates that the machine trusts, as pip and curl do: a proxy or mirror may have its own.
+export UV_SYSTEM_CERTS ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 

@@ -33,7 +33,7 @@ def is_connection_failure(error: BaseException) -> bool:
 
 
 def database_trouble(error: BaseException) -> str:
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = " ".join(str(error).split()).rstrip(".?")
     return (
         f"The database cannot be reached: {reason}. Start it or correct DATABASE_URL;"
         " without DATABASE_URL Runledger runs a PostgreSQL of its own."
@@ -41,7 +41,7 @@ def database_trouble(error: BaseException) -> str:
 
 
 def broker_trouble(error: BaseException) -> str:
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = " ".join(str(error).split()).rstrip(".?")
     return (
         f"The broker cannot be reached: {reason}. Start it or correct CELERY_BROKER_URL;"
         " without CELERY_BROKER_URL the database is the broker."

@@ -9,7 +9,7 @@ from typing import Any
 
 import django_stubs_ext
 
-from config import broker, environment, logs
+from config import broker, environment, logs, schedule
 from config.embedded import places
 
 # Lets ModelAdmin[Lot], QuerySet[Lot] and friends be written at run time.
@@ -135,6 +135,7 @@ DATABASES = {"default": database}
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "KWD")
 
 REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "ledger.api.problems.exception_handler",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
 }
@@ -164,9 +165,7 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
 CELERY_DB_REUSE_MAX = 1_000_000_000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "celerybeat-schedule")
-CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "heartbeat": {"task": "config.tasks.heartbeat", "schedule": 15.0, "args": ("beat",)},
-}
+CELERY_BEAT_SCHEDULE = schedule.SCHEDULE
 
 STRIPE_SECRET_KEY = environment.required(
     "STRIPE_SECRET_KEY",

@@ -1,0 +1,19 @@
+"""What beat runs, and how often in seconds: `celery -A config beat`.
+
+Every task finds its work in the database, so a run that is missed is made up for by the next,
+and a message that nobody took in time may be forgotten.
+"""
+
+from typing import Any
+
+
+def _every(seconds: float, task: str, *args: str) -> dict[str, Any]:
+    return {"task": task, "schedule": seconds, "args": args, "options": {"expires": seconds}}
+
+
+SCHEDULE: dict[str, dict[str, Any]] = {
+    "heartbeat": _every(15, "config.tasks.heartbeat", "beat"),
+    "debit what a lost message left": _every(5, "ledger.tasks.sweep_intake"),
+    "close lots whose time is over": _every(300, "ledger.tasks.close_lots"),
+    "price parked runs": _every(60, "ledger.tasks.price_parked_runs"),
+}
