@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import F
 
 from ledger import accounts, instants, sql
+from ledger.debiting import drain_shard
 from ledger.errors import IdempotencyKeyReused, UnknownAccount
 from ledger.models import Account, Entry, Lot, Operation
 from ledger.units import (
@@ -167,13 +168,16 @@ def close_lot(*, lot_id: int, at: datetime) -> Closed:
 def expire_due(*, at: datetime) -> int:
     """Close lots whose grace is over, at most LOTS_PER_SWEEP_MAX; how many it closed.
 
-    Call again until it returns 0. Until then nobody can spend what they hold: a lot serves no
-    run that occurs after its expiry, whether or not it has been closed.
+    What was accepted in time is debited first. Call again until it returns 0. Until then nobody
+    can spend what they hold: a lot serves no run that occurs after its expiry, whether or not it
+    has been closed.
     """
     due = Lot.objects.filter(open=True, kind=Lot.Kind.PREPAID, closes_at__lte=at)
     lot_ids = list(
         due.order_by("closes_at", "id").values_list("id", flat=True)[:LOTS_PER_SWEEP_MAX]
     )
+    for shard in sorted({shard_of(lot_id) for lot_id in lot_ids}):
+        drain_shard(shard=shard, at=at)
     for lot_id in lot_ids:
         close_lot(lot_id=lot_id, at=at)
     return len(lot_ids)

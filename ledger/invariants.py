@@ -252,6 +252,6 @@ def _runs_against_submission(
     return [
         (account_id, run_key, found.run_id)
         for (_, _, _, account_id, run_key, microtokens), found in zip(runs, details, strict=True)
-        if units.run_key(found.run_id) != run_key
+        if (found.account_id, units.run_key(found.run_id)) != (account_id, run_key)
         or sum(inference.microtokens for inference in found.inferences) != microtokens
     ]

@@ -47,6 +47,7 @@ class RunDetails(msgspec.Struct, frozen=True, array_like=True):
     """What the run's own row leaves out."""
 
     run_id: str
+    account_id: int
     inferences: list[InferenceDetails]
 
 

@@ -34,12 +34,17 @@ def waiting(*, account_ids: list[int], parked_max: int = 100) -> list[Parked]:
     return [
         Parked(
             account_id=row.account_id,
-            run=_decoder.decode(bytes(row.body)),
+            run=parked_run(row),
             reason=row.reason,
             parked_at=row.parked_at,
         )
         for row in rows.order_by("parked_at")[:parked_max]
     ]
+
+
+def parked_run(row: ParkedRun) -> NewRun:
+    """The run as it came."""
+    return _decoder.decode(bytes(row.body))
 
 
 def price_parked(*, at: datetime) -> list[int]:
@@ -56,7 +61,7 @@ def price_parked(*, at: datetime) -> list[int]:
 
 
 def _price_one(row: ParkedRun, *, at: datetime) -> list[int]:
-    run = _decoder.decode(bytes(row.body))
+    run = parked_run(row)
     try:
         with transaction.atomic():
             accepted = intake.accept(

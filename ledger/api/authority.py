@@ -1,0 +1,40 @@
+"""Machines show an API key: `Authorization: Bearer rl_…`."""
+
+from dataclasses import dataclass
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from ledger import access
+from ledger.errors import InvalidApiKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Whoever holds a key of a book."""
+
+    book_id: int
+    is_authenticated: bool = True
+
+
+class KeyAuthentication(BaseAuthentication):
+    """Finds the book that the request's key opens. Raises InvalidApiKey."""
+
+    def authenticate(self, request: Request) -> tuple[Machine, None]:
+        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise InvalidApiKey
+        return Machine(book_id=access.book_of_api_key(secret=secret.strip())), None
+
+
+class HasKey(BasePermission):
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.user, Machine)
+
+
+def book_id(request: Request) -> int:
+    """The book that the request's key opened."""
+    assert isinstance(request.user, Machine)
+    return request.user.book_id

@@ -1,0 +1,55 @@
+"""Celery's way in. A task reads the clock and calls one operation.
+
+Work is found in the database, not in the message: a message only says "look now". One that is
+lost costs a sweep's interval, and one that comes twice costs nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import kombu.exceptions
+import structlog
+from celery import shared_task
+from django.utils import timezone
+
+from ledger import debiting, grants, parking
+
+SHARDS_PER_MESSAGE: Final = 64
+
+_log = structlog.get_logger(__name__)
+
+
+def wake(shards: Sequence[int]) -> None:
+    """Say that these shards have work. A broker that is away costs the sweep's interval."""
+    for begin in range(0, len(shards), SHARDS_PER_MESSAGE):
+        try:
+            debit_shards.delay(list(shards[begin : begin + SHARDS_PER_MESSAGE]))
+        except kombu.exceptions.OperationalError as error:
+            _log.warning("broker away: the sweep will debit", error=str(error))
+            return
+
+
+@shared_task
+def debit_shards(shards: list[int]) -> None:
+    """Sent by whoever has accepted runs."""
+    for shard in shards:
+        debiting.drain_shard(shard=shard, at=timezone.now())
+
+
+@shared_task
+def sweep_intake() -> None:
+    """Debit whatever waits, wherever its message went."""
+    wake(debiting.waiting_shards())
+
+
+@shared_task
+def close_lots() -> None:
+    """Roll over and expire what is left in lots whose grace is over."""
+    while grants.expire_due(at=timezone.now()):
+        pass
+
+
+@shared_task
+def price_parked_runs() -> None:
+    """Debit parked runs for which a rate has been published since."""
+    wake(parking.price_parked(at=timezone.now()))
