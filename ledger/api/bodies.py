@@ -33,6 +33,8 @@ _RULES: Final = (
 
 def runs(body: bytes, content_type: str) -> list[NewRun]:
     """`{"runs": [...]}`, or one run by itself. Raises Unreadable and InvalidRuns."""
+    if not body:
+        raise _malformed(ValueError("it is empty"))
     _check_content_type(content_type)
     try:
         return _runs_decoder.decode(body).runs
