@@ -19,6 +19,7 @@ from config.embedded.postgresql import CannotRun, PostgreSQL
 POLL_SECONDS = 0.2
 LOCK_SECONDS_MAX = 2.0
 PAUSE_SECONDS_MAX = 5.0
+FIRST_ATTEMPTS_MAX = 6
 
 
 class Keeper:
@@ -32,17 +33,21 @@ class Keeper:
         signal.signal(signal.SIGTERM, self._ask_to_stop)
 
     def keep(self) -> None:
-        """Run the server until nobody uses it. Raises CannotRun if it never came up."""
+        """Run the server until nobody uses it. Raises CannotRun if it does not come up.
+
+        The first attempts may fail: processes of a server that was killed take a moment to go.
+        """
         self.postgresql.prepare()
-        pause, has_been_up = 0.0, False
+        pause, failures, has_been_up = 0.0, 0, False
         while not self._is_over():
             server = self.postgresql.start()
             came_up = self._watch(server)
             if self.asked_to_stop:
                 return
             has_been_up = has_been_up or came_up
-            if not has_been_up:
-                raise CannotRun("PostgreSQL ended as soon as it was started")
+            failures = 0 if came_up else failures + 1
+            if failures == FIRST_ATTEMPTS_MAX and not has_been_up:
+                raise CannotRun("PostgreSQL ended each time it was started")
             pause = 0.0 if came_up else min(PAUSE_SECONDS_MAX, 2 * pause + 0.1)
             say(f"PostgreSQL ended ({server.returncode}): it is started again")
             time.sleep(pause)

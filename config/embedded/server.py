@@ -85,13 +85,16 @@ def leave() -> None:
 
 
 def last_complaint(home: Path) -> str:
-    """The last line of the log that tells of an error."""
+    """The last line of the log that tells of an error, without its date."""
     try:
         lines = places.log(home, "postgresql").read_text(errors="replace").splitlines()[-200:]
     except OSError as error:
         return str(error)
-    complaints = [line for line in lines if "FATAL" in line or "error:" in line or "PANIC" in line]
-    return complaints[-1].strip().rstrip(".") if complaints else "its log names no error"
+    for sign in ("FATAL:", "error:"):  # PostgreSQL's own reason tells more than the keeper's
+        complaints = [line for line in lines if sign in line and "is starting up" not in line]
+        if complaints:
+            return complaints[-1].partition(sign)[2].strip().rstrip(".")
+    return "its log names no error"
 
 
 def _join(home: Path) -> None:
