@@ -26,7 +26,7 @@ from ledger.value import Tier
 
 TIERS_MAX = 20
 GRACE_MAX = timedelta(days=31)
-THRESHOLD_PERCENT_MAX = 1_000
+THRESHOLD_PERCENT_MAX = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +267,7 @@ def _faults_of_terms(version: PlanVersion) -> list[Fault]:
 
 def _faults_of_thresholds(thresholds: Sequence[int]) -> list[Fault]:
     if any(not 1 <= threshold <= THRESHOLD_PERCENT_MAX for threshold in thresholds):
-        return [_fault("alert_thresholds", "range", "must be from 1 to 1,000 per cent")]
+        return [_fault("alert_thresholds", "range", "must be from 1 to 100 per cent")]
     if list(thresholds) != sorted(set(thresholds)):
         return [_fault("alert_thresholds", "ascending", "must ascend, each once")]
     return []

@@ -80,9 +80,7 @@ class PlanVersion(models.Model):
         help_text="How long after a term's end the closing waits for late runs.",
     )
     alert_thresholds = ArrayField(
-        models.PositiveSmallIntegerField(
-            validators=[MinValueValidator(1), MaxValueValidator(1_000)]
-        ),
+        models.PositiveSmallIntegerField(validators=[MinValueValidator(1), MaxValueValidator(100)]),
         default=default_alert_thresholds,
         blank=True,
         size=10,

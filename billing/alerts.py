@@ -1,0 +1,139 @@
+"""Alerts: people are told when a period's allotment is used to the thresholds of its plan.
+
+The share is that of the allotment, exactly: a threshold is reached when used x 100 >= threshold x
+granted. Each threshold is raised once a period, and one look that finds several crossed sends one
+message, which names the highest.
+
+A top-up that is bought after a message widens what is measured: its tokens count beside the
+allotment's. If that brings the share below a threshold that was raised, the threshold is armed
+again. Nothing else arms it, so a share that goes up and down raises nothing twice.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import transaction
+from django.db.models import Min
+
+from billing.models import Alert, AlertMessage, Period, TopUpFulfilment
+from ledger import queries
+from ledger.queries import LotNow
+
+PERIODS_PER_LOOK_MAX: Final = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """How much is used of what is measured; `widened_at` is when the last top-up widened it."""
+
+    used_microtokens: int
+    granted_microtokens: int
+    widened_at: datetime | None
+
+    def reaches(self, threshold: int) -> bool:
+        return self.used_microtokens * 100 >= threshold * self.granted_microtokens
+
+
+def evaluate(*, at: datetime) -> int:
+    """Look at every period that runs or waits for its closing; how many messages it raised.
+
+    Several workers may look at once: the period's row is locked, and a threshold raised once.
+    """
+    return sum(
+        _raise_reached(period.pk, lots, at=at)
+        for period, lots in _running(at)
+        if _may_have_news(period, lots)
+    )
+
+
+def acknowledge(*, message_id: int, user: Any, at: datetime) -> AlertMessage:
+    """Somebody has seen it. Acknowledging it again changes nothing."""
+    AlertMessage.objects.filter(pk=message_id, acknowledged_at__isnull=True).update(
+        acknowledged_at=at, acknowledged_by=user
+    )
+    return AlertMessage.objects.get(pk=message_id)
+
+
+def share(*, period: Period, lots: Sequence[LotNow]) -> Share:
+    """What is measured for a period, among all lots of its account."""
+    first = AlertMessage.objects.filter(period=period).aggregate(at=Min("raised_at"))["at"]
+    widening = {} if first is None else _top_ups_since(period, first)
+    measured = [lot for lot in lots if lot.id == period.allotment_lot_id or lot.id in widening]
+    return Share(
+        used_microtokens=sum(lot.out_microtokens for lot in measured),
+        granted_microtokens=sum(lot.granted_microtokens for lot in measured),
+        widened_at=max(widening.values(), default=None),
+    )
+
+
+def _running(at: datetime) -> Iterator[tuple[Period, list[LotNow]]]:
+    periods = (
+        Period.objects.filter(
+            starts_at__lte=at, settlement__isnull=True, allotment_lot_id__isnull=False
+        )
+        .select_related("subscription__customer", "subscription__plan_version")
+        .order_by("id")
+    )
+    page = list(periods[:PERIODS_PER_LOOK_MAX])
+    while page:
+        lots: dict[int, list[LotNow]] = {}
+        account_ids = sorted({period.subscription.customer.account_id for period in page})
+        for lot in queries.lots(account_ids=account_ids):
+            lots.setdefault(lot.account_id, []).append(lot)
+        for period in page:
+            yield period, lots[period.subscription.customer.account_id]
+        page = list(periods.filter(id__gt=page[-1].pk)[:PERIODS_PER_LOOK_MAX])
+
+
+def _may_have_news(period: Period, lots: Sequence[LotNow]) -> bool:
+    """Cheap, for the many periods far from any threshold."""
+    thresholds = period.subscription.plan_version.alert_thresholds
+    [allotment] = [lot for lot in lots if lot.id == period.allotment_lot_id]
+    return bool(thresholds) and (
+        allotment.out_microtokens * 100 >= min(thresholds) * allotment.granted_microtokens
+    )
+
+
+def _raise_reached(period_id: int, lots: Sequence[LotNow], *, at: datetime) -> int:
+    with transaction.atomic():
+        Period.objects.select_for_update().get(pk=period_id)
+        period = Period.objects.select_related("subscription__plan_version").get(pk=period_id)
+        now = share(period=period, lots=lots)
+        raised = Alert.objects.filter(period=period, rearmed_at__isnull=True)
+        if now.widened_at is not None:
+            for alert in raised.filter(raised_at__lt=now.widened_at):
+                if not now.reaches(alert.threshold):
+                    alert.rearmed_at = at
+                    alert.save(update_fields=["rearmed_at"])
+        known = set(raised.values_list("threshold", flat=True))
+        new = [
+            threshold
+            for threshold in period.subscription.plan_version.alert_thresholds
+            if now.reaches(threshold) and threshold not in known
+        ]
+        if not new:
+            return 0
+        message = AlertMessage.objects.create(
+            period=period,
+            threshold=max(new),
+            used_microtokens=now.used_microtokens,
+            granted_microtokens=now.granted_microtokens,
+            raised_at=at,
+        )
+        Alert.objects.bulk_create(
+            Alert(message=message, period=period, threshold=threshold, raised_at=at)
+            for threshold in new
+        )
+        return 1
+
+
+def _top_ups_since(period: Period, since: datetime) -> dict[int, datetime]:
+    """Lots that top-ups of the period's customer brought after an instant, and when."""
+    fulfilments = TopUpFulfilment.objects.filter(
+        top_up__customer_id=period.subscription.customer_id,
+        fulfilled_at__gt=since,
+        fulfilled_at__lt=period.ends_at,
+    )
+    return dict(fulfilments.values_list("lot_id", "fulfilled_at"))

@@ -1,0 +1,139 @@
+"""The closing of a period: a sequence of steps, each done once, that can be killed anywhere.
+
+    ends_at + grace ─▶ drain ─▶ settle ─▶ renew ─▶ bill ─▶ (outbox) ─▶ Stripe
+
+`drain` debits every run that was accepted, so that late ones find their lots. `settle` rolls over
+and expires what the allotment has left. `renew` makes sure that the next period is open. `bill`
+prices the overage and builds the invoice: late overage of periods closed before, this period's
+overage tier by tier, and platform fee and allotment of the next period in advance. Each step
+leaves a fact in the transaction that does it, and finds it when it is repeated.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from django.db import transaction
+from django.db.models import DateTimeField, ExpressionWrapper, F
+
+from billing import invoicing, subscriptions
+from billing.errors import PeriodNotOver
+from billing.models import Customer, Invoice, InvoiceLine, Period, PeriodClosing, PeriodSettlement
+from ledger import debiting, grants
+
+PERIODS_PER_SWEEP_MAX: Final = 200
+
+
+def close_due(*, at: datetime) -> int:
+    """Close every period whose grace is over, oldest first; how many were closed.
+
+    Several workers may do this at once: each step waits for the period's row, and finds the fact
+    of whoever was first.
+    """
+    due = (
+        Period.objects.filter(closing__isnull=True, ends_at__lte=at)
+        .annotate(
+            closes_at=ExpressionWrapper(
+                F("ends_at") + F("subscription__plan_version__grace"),
+                output_field=DateTimeField(),
+            )
+        )
+        .filter(closes_at__lte=at)
+        .order_by("ends_at", "id")
+    )
+    period_ids = list(due.values_list("id", flat=True)[:PERIODS_PER_SWEEP_MAX])
+    for period_id in period_ids:
+        close(period_id=period_id, at=at)
+    return len(period_ids)
+
+
+def close(*, period_id: int, at: datetime) -> None:
+    """Close one period. Closing it again changes nothing. Raises PeriodNotOver."""
+    for step in STEPS:
+        step(period_id=period_id, at=at)
+
+
+def drain(*, period_id: int, at: datetime) -> None:
+    """Debit what was accepted before the closing and still waits."""
+    period = _period(period_id)
+    closes_at = period.ends_at + period.subscription.plan_version.grace
+    if closes_at > at:
+        raise PeriodNotOver(period_id=period_id, closes_at=closes_at)
+    debiting.drain_all(account_ids=[period.subscription.customer.account_id], at=at)
+
+
+def settle(*, period_id: int, at: datetime) -> None:
+    """Roll over and expire what is left of the allotment, and write down what became of it."""
+    with transaction.atomic():
+        _lock(period_id)
+        if PeriodSettlement.objects.filter(period_id=period_id).exists():
+            return
+        period = _period(period_id)
+        if period.allotment_lot_id is None:
+            PeriodSettlement.objects.create(
+                period=period,
+                rolled_microtokens=0,
+                rolled_micros=0,
+                expired_microtokens=0,
+                expired_micros=0,
+                settled_at=at,
+            )
+            return
+        closed = grants.close_lot(lot_id=period.allotment_lot_id, at=at)
+        PeriodSettlement.objects.create(
+            period=period,
+            rolled_microtokens=closed.rolled_microtokens,
+            rolled_micros=closed.rolled_micros,
+            rolled_lot_id=closed.rolled_lot_id,
+            expired_microtokens=closed.expired_microtokens,
+            expired_micros=closed.expired_micros,
+            settled_at=at,
+        )
+
+
+def renew(*, period_id: int, at: datetime) -> None:
+    """Open the next period, if there is to be one and nobody has opened it yet."""
+    subscriptions.renew(subscription_id=_period(period_id).subscription_id, at=at)
+
+
+def bill(*, period_id: int, at: datetime) -> None:
+    """Price the overage and build the invoice; with it the period is closed."""
+    with transaction.atomic():
+        _lock(period_id)
+        if PeriodClosing.objects.filter(period_id=period_id).exists():
+            return
+        period = _period(period_id)
+        # Two of a customer's periods must not find the same late overage.
+        _lock_customer(period)
+        overage = invoicing.overage_lines(period=period, kind=InvoiceLine.Kind.OVERAGE)
+        lines = [*invoicing.late_lines(customer=period.subscription.customer), *overage]
+        following = subscriptions.next_period(period=period)
+        if following is not None:
+            lines += invoicing.lines_in_advance(period=following)
+        invoice = invoicing.build(
+            period=period, occasion=Invoice.Occasion.CLOSING, lines=lines, at=at
+        )
+        PeriodClosing.objects.create(
+            period=period,
+            overage_microtokens=sum(line.microtokens or 0 for line in overage),
+            overage_micros=sum(line.micros for line in overage),
+            invoice=invoice,
+            closed_at=at,
+        )
+
+
+STEPS: Final[tuple[Callable[..., None], ...]] = (drain, settle, renew, bill)
+
+
+def _period(period_id: int) -> Period:
+    return Period.objects.select_related(
+        "subscription__customer", "subscription__plan_version"
+    ).get(pk=period_id)
+
+
+def _lock(period_id: int) -> None:
+    Period.objects.select_for_update().get(pk=period_id)
+
+
+def _lock_customer(period: Period) -> None:
+    Customer.objects.select_for_update().get(pk=period.subscription.customer_id)

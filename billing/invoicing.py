@@ -1,0 +1,235 @@
+"""Invoices: which lines, what they come to, and what Stripe reported of them.
+
+An invoice is built once for its occasion, with all its lines and the first call to Stripe, in one
+transaction. Each line carries its exact cost and its amount, which is that cost rounded once.
+Stripe only repeats our amounts; it computes none but the tax.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import Max, Sum
+from djmoney.money import Money
+
+from billing import catalog, explain, money, periods, pricing
+from billing.models import (
+    Customer,
+    Invoice,
+    InvoiceFinalization,
+    InvoiceLine,
+    InvoicePayment,
+    InvoicePaymentFailure,
+    Period,
+)
+from billing.stripe import calls
+from ledger import queries
+
+LINES_PER_INVOICE_MAX = 250  # Stripe's limit
+OVERAGE_KINDS = (InvoiceLine.Kind.OVERAGE, InvoiceLine.Kind.LATE_OVERAGE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewLine:
+    """A line before it stands on an invoice."""
+
+    kind: str
+    period: Period
+    description: str
+    micros: int
+    microtokens: int | None = None
+    from_microtokens: int | None = None
+
+
+def build(
+    *, period: Period, occasion: str, lines: Sequence[NewLine], at: datetime
+) -> Invoice | None:
+    """Make the invoice of an occasion, and the call that tells Stripe; None without lines.
+
+    Building it again returns the invoice that stands.
+    """
+    with transaction.atomic():
+        known = Invoice.objects.filter(period=period, occasion=occasion).first()
+        if known is not None or not lines:
+            return known
+        assert len(lines) <= LINES_PER_INVOICE_MAX
+        customer = period.subscription.customer
+        invoice = Invoice.objects.create(
+            customer=customer,
+            period=period,
+            occasion=occasion,
+            currency=customer.currency,
+            built_at=at,
+        )
+        InvoiceLine.objects.bulk_create(
+            _line(invoice, position, line) for position, line in enumerate(lines, start=1)
+        )
+        calls.write_invoice_create(invoice=invoice, at=at)
+        return invoice
+
+
+def lines_in_advance(*, period: Period) -> list[NewLine]:
+    """Platform fee and allotment of a period, unless they have been invoiced already."""
+    version = period.subscription.plan_version
+    billed = set(InvoiceLine.objects.filter(period=period).values_list("kind", flat=True))
+    span = _span_text(period)
+    lines = []
+    if version.platform_fee.amount and InvoiceLine.Kind.PLATFORM_FEE not in billed:
+        lines.append(
+            NewLine(
+                kind=InvoiceLine.Kind.PLATFORM_FEE,
+                period=period,
+                description=f"Platform fee, {span}",
+                micros=money.to_micros(version.platform_fee),
+            )
+        )
+    if version.allotment_price.amount and InvoiceLine.Kind.ALLOTMENT not in billed:
+        granted = explain.tokens(version.allotment_microtokens)
+        lines.append(
+            NewLine(
+                kind=InvoiceLine.Kind.ALLOTMENT,
+                period=period,
+                description=f"Allotment of {granted}, {span}",
+                micros=money.to_micros(version.allotment_price),
+                microtokens=version.allotment_microtokens,
+            )
+        )
+    return lines
+
+
+def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
+    """The period's overage that stands on no invoice yet, a line for each tier it reaches."""
+    if period.overage_lot_id is None:
+        return []
+    version = period.subscription.plan_version
+    slices = pricing.overage_slices(
+        tiers=catalog.tiers(version=version),
+        from_microtokens=overage_billed(period=period),
+        to_microtokens=overage_used(period=period),
+    )
+    late = " that came in late" if kind == InvoiceLine.Kind.LATE_OVERAGE else ""
+    return [
+        NewLine(
+            kind=kind,
+            period=period,
+            description=(
+                f"Overage{late}, {_span_text(period)}: {explain.tokens(part.microtokens)}"
+                f" at {money.price_text(part.micros_per_token, version.currency)}"
+            ),
+            micros=part.micros,
+            microtokens=part.microtokens,
+            from_microtokens=part.from_microtokens,
+        )
+        for part in slices
+    ]
+
+
+def late_lines(*, customer: Customer) -> list[NewLine]:
+    """Overage of the customer's closed periods that came after their invoices."""
+    reached = {
+        lot.id: lot.out_microtokens
+        for lot in queries.lots(account_ids=[customer.account_id])
+        if lot.kind == "overage"
+    }
+    closed = (
+        Period.objects.filter(
+            subscription__customer=customer, closing__isnull=False, overage_lot_id__isnull=False
+        )
+        .select_related("subscription__plan_version", "closing")
+        .order_by("starts_at", "id")
+    )
+    return [
+        line
+        for period in closed
+        if reached[period.overage_lot_id or 0] > period.closing.overage_microtokens
+        for line in overage_lines(period=period, kind=InvoiceLine.Kind.LATE_OVERAGE)
+    ]
+
+
+def overage_used(*, period: Period) -> int:
+    """Microtokens of overage that runs of the period have used so far."""
+    if period.overage_lot_id is None:
+        return 0
+    account_id = period.subscription.customer.account_id
+    return queries.consumed(lot_id=period.overage_lot_id, account_id=account_id)
+
+
+def overage_billed(*, period: Period) -> int:
+    """Up to where the period's overage stands on invoices."""
+    lines = InvoiceLine.objects.filter(period=period, kind__in=OVERAGE_KINDS)
+    return lines.aggregate(until=Max("to_microtokens"))["until"] or 0
+
+
+def total(*, invoice: Invoice) -> Money:
+    """The sum of the lines' amounts, before tax."""
+    amount = invoice.lines.aggregate(amount=Sum("amount"))["amount"]
+    return Money(amount or Decimal(0), invoice.currency)
+
+
+def record_finalization(
+    *,
+    invoice: Invoice,
+    stripe_invoice_id: str,
+    number: str,
+    hosted_url: str,
+    total: Money,
+    finalized_at: datetime,
+) -> None:
+    """Stripe has issued the invoice. Told again, nothing changes."""
+    InvoiceFinalization.objects.get_or_create(
+        invoice=invoice,
+        defaults={
+            "stripe_invoice_id": stripe_invoice_id,
+            "number": number,
+            "hosted_url": hosted_url,
+            "total": total,
+            "finalized_at": finalized_at,
+        },
+    )
+
+
+def record_payment(*, invoice: Invoice, amount: Money, paid_at: datetime) -> None:
+    """The invoice is paid. Told again, nothing changes."""
+    InvoicePayment.objects.get_or_create(
+        invoice=invoice, defaults={"amount": amount, "paid_at": paid_at}
+    )
+
+
+def record_payment_failure(
+    *, invoice: Invoice, attempt: int, code: str, message: str, at: datetime
+) -> None:
+    """A charge of the card was declined. Told again, nothing changes."""
+    InvoicePaymentFailure.objects.get_or_create(
+        invoice=invoice,
+        attempt=attempt,
+        defaults={"code": code, "message": message, "failed_at": at},
+    )
+
+
+def _line(invoice: Invoice, position: int, line: NewLine) -> InvoiceLine:
+    to_microtokens = None
+    if line.from_microtokens is not None:
+        assert line.microtokens is not None
+        to_microtokens = line.from_microtokens + line.microtokens
+    return InvoiceLine(
+        invoice=invoice,
+        position=position,
+        kind=line.kind,
+        period=line.period,
+        description=line.description,
+        microtokens=line.microtokens,
+        from_microtokens=line.from_microtokens,
+        to_microtokens=to_microtokens,
+        micros=line.micros,
+        amount=money.rounded(line.micros, invoice.currency),
+    )
+
+
+def _span_text(period: Period) -> str:
+    return periods.span_text(
+        starts_at=period.starts_at,
+        ends_at=period.ends_at,
+        time_zone=period.subscription.time_zone,
+    )

@@ -1,0 +1,220 @@
+"""Requests to Stripe as they are written down: which, under which key, with which parameters.
+
+A call is written in the transaction of the decision that wants it (the outbox sends it later).
+Amounts, times and texts are fixed here. Only Stripe's own ids, which are not known yet, are filled
+in when it is sent (billing.stripe.chains); they are facts that never change, so a call that is
+sent again is the same request to the byte.
+"""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.conf import settings
+
+from billing import money
+from billing.models import Customer, Invoice, StripeCall, TopUp
+
+CUSTOMER_CREATE: Final = "customer.create"
+CHECKOUT_CREATE: Final = "checkout.create"
+INVOICE_CREATE: Final = "invoice.create"
+INVOICE_LINES: Final = "invoice.lines"  # followed by the number of the chunk
+INVOICE_VERIFY: Final = "invoice.verify"
+INVOICE_FINALIZE: Final = "invoice.finalize"
+INVOICE_SEND: Final = "invoice.send"
+INVOICE_PAY: Final = "invoice.pay"
+
+LINES_PER_CALL_MAX: Final = 100
+CHECKOUT_OPEN_FOR: Final = timedelta(hours=1)
+CHECKOUT_SWEPT_AFTER: Final = timedelta(minutes=1)
+
+Params = dict[str, Any]
+
+
+def environment() -> str:
+    """Goes into keys and metadata, so that two installations on one Stripe account stay apart."""
+    return "development" if settings.DEVELOPMENT else "production"
+
+
+def write(
+    *,
+    operation: str,
+    aggregate_id: uuid.UUID,
+    params: Params,
+    after: StripeCall | None,
+    attempt: int = 1,
+    sweep_after: timedelta | None = None,
+    at: datetime,
+) -> StripeCall:
+    """Write a call down, once: its key follows from what it is about.
+
+    `sweep_after`: whoever wrote it means to send it at once; until then the outbox leaves it alone.
+    """
+    call, _ = StripeCall.objects.get_or_create(
+        idempotency_key=f"{environment()}:{operation}:{aggregate_id}:{attempt}",
+        defaults={
+            "operation": operation,
+            "aggregate_id": aggregate_id,
+            "attempt": attempt,
+            "params": params,
+            "after": after,
+            "created_at": at,
+            "next_try_at": None if sweep_after is None else at + sweep_after,
+        },
+    )
+    return call
+
+
+def write_again(*, call: StripeCall, at: datetime) -> StripeCall:
+    """The same request under a new key: for a person's or the reconciler's decision only."""
+    latest = StripeCall.objects.filter(operation=call.operation, aggregate_id=call.aggregate_id)
+    return write(
+        operation=call.operation,
+        aggregate_id=call.aggregate_id,
+        params=call.params,
+        after=call.after,
+        attempt=latest.order_by("-attempt")[0].attempt + 1,
+        at=at,
+    )
+
+
+def write_customer_create(*, customer: Customer, at: datetime) -> StripeCall:
+    params: Params = {
+        "name": customer.name,
+        "email": customer.email,
+        "metadata": {"customer_reference": str(customer.reference), "env": environment()},
+    }
+    if customer.stripe_payment_method_id:
+        card = customer.stripe_payment_method_id
+        params |= {"payment_method": card, "invoice_settings": {"default_payment_method": card}}
+    return write(
+        operation=CUSTOMER_CREATE,
+        aggregate_id=customer.reference,
+        params=params,
+        after=None,
+        at=at,
+    )
+
+
+def write_checkout_create(*, top_up: TopUp, at: datetime) -> StripeCall:
+    """https://docs.stripe.com/api/checkout/sessions/create"""
+    page = f"{settings.WEB_URL}/portal/top-ups/{top_up.pk}/"
+    metadata = {
+        "top_up_id": str(top_up.pk),
+        "customer_reference": str(top_up.customer.reference),
+        "env": environment(),
+    }
+    params: Params = {
+        "mode": "payment",
+        "client_reference_id": str(top_up.pk),
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": top_up.currency.lower(),
+                    "unit_amount": money.to_minor_units(top_up.price),
+                    "tax_behavior": "exclusive",
+                    "product_data": {"name": top_up.pack.name},
+                },
+            }
+        ],
+        "success_url": page + "?session_id={CHECKOUT_SESSION_ID}",
+        "cancel_url": page + "?cancelled=1",
+        "expires_at": int((at + CHECKOUT_OPEN_FOR).timestamp()),
+        "payment_intent_data": {"description": top_up.pack.name, "metadata": metadata},
+        "metadata": metadata,
+        "adaptive_pricing": {"enabled": False},
+        "automatic_tax": {"enabled": settings.STRIPE_TAX},
+    }
+    if settings.STRIPE_TAX:
+        params |= {
+            "billing_address_collection": "required",
+            "customer_update": {"address": "auto", "name": "auto"},
+            "tax_id_collection": {"enabled": True},
+        }
+    return write(
+        operation=CHECKOUT_CREATE,
+        aggregate_id=top_up.pk,
+        params=params,
+        after=_customer_create(top_up.customer),
+        sweep_after=CHECKOUT_SWEPT_AFTER,
+        at=at,
+    )
+
+
+def write_invoice_create(*, invoice: Invoice, at: datetime) -> StripeCall:
+    """The first call of an invoice's chain; each next one is written when the last is done."""
+    days = invoice.customer.payment_days
+    params: Params = {
+        "currency": invoice.currency.lower(),
+        "auto_advance": False,
+        "pending_invoice_items_behavior": "exclude",
+        "automatic_tax": {"enabled": settings.STRIPE_TAX},
+        "metadata": {"invoice_id": str(invoice.pk), "env": environment()},
+    }
+    if days is None:
+        params |= {"collection_method": "charge_automatically"}
+    else:
+        params |= {"collection_method": "send_invoice", "days_until_due": days}
+    return write(
+        operation=INVOICE_CREATE,
+        aggregate_id=invoice.pk,
+        params=params,
+        after=_customer_create(invoice.customer),
+        at=at,
+    )
+
+
+def write_invoice_lines(
+    *, invoice: Invoice, chunk: int, after: StripeCall, at: datetime
+) -> StripeCall | None:
+    """The invoice's lines number `chunk` * 100 and following; None if there are none."""
+    first = chunk * LINES_PER_CALL_MAX
+    lines = list(
+        invoice.lines.select_related("period").order_by("position")[
+            first : first + LINES_PER_CALL_MAX
+        ]
+    )
+    if not lines:
+        return None
+    params = {
+        "lines": [
+            {
+                "description": line.description,
+                "quantity": 1,
+                "discountable": False,
+                "period": {
+                    "start": int(line.period.starts_at.timestamp()),
+                    "end": int(line.period.ends_at.timestamp()),
+                },
+                "price_data": {
+                    "currency": line.currency.lower(),
+                    "unit_amount": money.to_minor_units(line.amount),
+                    "tax_behavior": "exclusive",
+                    "product_data": {"name": line.get_kind_display().capitalize()},
+                },
+                "metadata": {"line_id": str(line.pk)},
+            }
+            for line in lines
+        ]
+    }
+    return write(
+        operation=f"{INVOICE_LINES}.{chunk}",
+        aggregate_id=invoice.pk,
+        params=params,
+        after=after,
+        at=at,
+    )
+
+
+def done(*, operation: str, aggregate_id: uuid.UUID) -> StripeCall | None:
+    """The call of this kind that Stripe has carried out."""
+    return StripeCall.objects.filter(
+        operation=operation, aggregate_id=aggregate_id, done_at__isnull=False
+    ).first()
+
+
+def _customer_create(customer: Customer) -> StripeCall | None:
+    return StripeCall.objects.filter(
+        operation=CUSTOMER_CREATE, aggregate_id=customer.reference, attempt=1
+    ).first()

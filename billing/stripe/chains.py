@@ -1,0 +1,196 @@
+"""What each call sends, and what follows when Stripe has done it.
+
+    customer.create ─▶ (the customer is known at Stripe)
+    checkout.create ─▶ (the buyer can pay)
+    invoice.create ─▶ invoice.lines.0 ─▶ … ─▶ invoice.verify ─▶ invoice.finalize ─▶ invoice.pay
+                                                                                └▶ invoice.send
+
+`verify` reads the draft back and compares it with our lines: an invoice that differs is never
+finalized. A call's effect and the next call are written in the transaction that marks it done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from billing import customers, invoicing, money, top_ups
+from billing.errors import PaymentDoesNotMatch, StripeRefused
+from billing.models import Customer, Invoice, StripeCall, TopUp
+from billing.stripe import calls, gateway
+from billing.stripe import invoices as stripe_invoices
+from billing.stripe.gateway import Reply
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A call made complete with the ids that Stripe gave."""
+
+    operation: str
+    target: str
+    params: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """One kind of call: how it is completed, and what its success means."""
+
+    request: Callable[[StripeCall], Request]
+    record: Callable[[StripeCall, Reply, datetime], None]
+
+
+def request_of(call: StripeCall) -> Request:
+    """The request, the same at every try."""
+    return LINKS[family(call)].request(call)
+
+
+def send(call: StripeCall, request: Request) -> Reply:
+    """Carry it out. Raises the gateway's errors, and PaymentDoesNotMatch."""
+    if family(call) == calls.INVOICE_VERIFY:
+        return _verify(call, request.target)
+    return gateway.request(
+        operation=request.operation,
+        target=request.target,
+        params=request.params,
+        idempotency_key=call.idempotency_key,
+    )
+
+
+def record(call: StripeCall, reply: Reply, *, at: datetime) -> None:
+    """Write down what a done call means, and the call that follows it."""
+    LINKS[family(call)].record(call, reply, at)
+
+
+def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> None:
+    """Write down what a refusal means."""
+    if family(call) == calls.INVOICE_PAY:
+        invoicing.record_payment_failure(
+            invoice=Invoice.objects.get(pk=call.aggregate_id),
+            attempt=call.attempt,
+            code=error.stripe_code,
+            message=str(error),
+            at=at,
+        )
+
+
+def family(call: StripeCall) -> str:
+    """The kind of call, without the number of a chunk."""
+    return call.operation.rstrip("0123456789").rstrip(".")
+
+
+def _plain(call: StripeCall) -> Request:
+    return Request(operation=family(call), target="", params=_named(call))
+
+
+def _named(call: StripeCall) -> Json:
+    """The parameters, with the call's key among the metadata: so the object can be found again."""
+    metadata = {**call.params["metadata"], "call_key": call.idempotency_key}
+    return {**call.params, "metadata": metadata}
+
+
+def _of_top_up(call: StripeCall) -> Request:
+    customer = TopUp.objects.select_related("customer").get(pk=call.aggregate_id).customer
+    return _of_customer(call, customer)
+
+
+def _of_new_invoice(call: StripeCall) -> Request:
+    customer = Invoice.objects.select_related("customer").get(pk=call.aggregate_id).customer
+    return _of_customer(call, customer)
+
+
+def _of_customer(call: StripeCall, customer: Customer) -> Request:
+    assert customer.stripe_customer_id, "sent after customer.create"
+    params = {**_named(call), "customer": customer.stripe_customer_id}
+    return Request(operation=family(call), target="", params=params)
+
+
+def _of_invoice(call: StripeCall) -> Request:
+    created = calls.done(operation=calls.INVOICE_CREATE, aggregate_id=call.aggregate_id)
+    assert created is not None, "sent after invoice.create"
+    return Request(operation=family(call), target=created.stripe_id, params=call.params)
+
+
+def _customer_made(call: StripeCall, reply: Reply, at: datetime) -> None:
+    customer = Customer.objects.get(reference=call.aggregate_id)
+    customers.record_at_stripe(customer_id=customer.pk, stripe_customer_id=reply.stripe_id)
+
+
+def _session_opened(call: StripeCall, reply: Reply, at: datetime) -> None:
+    top_ups.record_session(
+        top_up_id=call.aggregate_id,
+        stripe_session_id=reply.stripe_id,
+        url=reply.body.get("url") or "",
+        at=at,
+    )
+
+
+def _invoice_made(call: StripeCall, reply: Reply, at: datetime) -> None:
+    _write_lines(call, 0, at=at)
+
+
+def _lines_added(call: StripeCall, reply: Reply, at: datetime) -> None:
+    _write_lines(call, int(call.operation.rsplit(".", 1)[1]) + 1, at=at)
+
+
+def _write_lines(call: StripeCall, chunk: int, *, at: datetime) -> None:
+    invoice = Invoice.objects.get(pk=call.aggregate_id)
+    more = calls.write_invoice_lines(invoice=invoice, chunk=chunk, after=call, at=at)
+    if more is None:
+        _follow(call, calls.INVOICE_VERIFY, {}, at=at)
+
+
+def _verified(call: StripeCall, reply: Reply, at: datetime) -> None:
+    _follow(call, calls.INVOICE_FINALIZE, {"auto_advance": True}, at=at)
+
+
+def _finalized(call: StripeCall, reply: Reply, at: datetime) -> None:
+    _apply(call, reply, at)
+    facts = gateway.invoice_facts(reply.body)
+    if facts.status != "open":
+        return
+    if facts.collection_method == "send_invoice":
+        _follow(call, calls.INVOICE_SEND, {}, at=at)
+    else:
+        _follow(call, calls.INVOICE_PAY, {"off_session": True}, at=at)
+
+
+def _apply(call: StripeCall, reply: Reply, at: datetime) -> None:
+    invoice = Invoice.objects.select_for_update().get(pk=call.aggregate_id)
+    stripe_invoices.apply(invoice=invoice, facts=gateway.invoice_facts(reply.body), at=at)
+
+
+def _follow(call: StripeCall, operation: str, params: Json, *, at: datetime) -> None:
+    calls.write(
+        operation=operation, aggregate_id=call.aggregate_id, params=params, after=call, at=at
+    )
+
+
+def _verify(call: StripeCall, stripe_invoice_id: str) -> Reply:
+    """Compare the draft with our lines, to the minor unit. Raises PaymentDoesNotMatch."""
+    invoice = Invoice.objects.get(pk=call.aggregate_id)
+    ours = {str(line.pk): money.to_minor_units(line.amount) for line in invoice.lines.all()}
+    facts = gateway.invoice(stripe_invoice_id=stripe_invoice_id)
+    lines = gateway.invoice_lines(stripe_invoice_id=stripe_invoice_id)
+    for field, expected, found in (
+        ("currency", invoice.currency, facts.currency),
+        ("lines", len(ours), len(lines)),
+        ("line amounts", ours, {line.line_id: line.amount for line in lines}),
+        ("subtotal", sum(ours.values()), facts.subtotal),
+    ):
+        if expected != found:
+            raise PaymentDoesNotMatch(field=field, expected=expected, found=found)
+    return Reply(stripe_id=stripe_invoice_id, request_id="", http_status=200, body={})
+
+
+LINKS: Final[dict[str, Link]] = {
+    calls.CUSTOMER_CREATE: Link(request=_plain, record=_customer_made),
+    calls.CHECKOUT_CREATE: Link(request=_of_top_up, record=_session_opened),
+    calls.INVOICE_CREATE: Link(request=_of_new_invoice, record=_invoice_made),
+    calls.INVOICE_LINES: Link(request=_of_invoice, record=_lines_added),
+    calls.INVOICE_VERIFY: Link(request=_of_invoice, record=_verified),
+    calls.INVOICE_FINALIZE: Link(request=_of_invoice, record=_finalized),
+    calls.INVOICE_SEND: Link(request=_of_invoice, record=_apply),
+    calls.INVOICE_PAY: Link(request=_of_invoice, record=_apply),
+}

@@ -1,0 +1,370 @@
+"""The only module that talks to Stripe. It returns our own values and raises our own errors.
+
+    StripeUnavailable   nobody knows whether it acted: ask again under the same key
+    StripeRefused       it said no: a declined card, a broken rule
+    StripeKeyReused     the key names another request: a mistake of ours
+    StripeClosed        it does not accept our API key
+
+The SDK repeats a request twice itself, under the same key, after network errors, 409 and 5xx; it
+does not repeat after 429. No call is made inside a database transaction: a row lock held across it
+would stop the account for as long as Stripe takes.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import stripe
+from django.conf import settings
+from django.db import connection
+from djmoney.money import Money
+
+from billing import money
+from billing.errors import (
+    StripeClosed,
+    StripeEventInvalid,
+    StripeKeyReused,
+    StripeRefused,
+    StripeUnavailable,
+)
+
+API_VERSION: Final = "2026-10-28.endive"  # a test holds it against the SDK's
+CONNECT_SECONDS_MAX: Final = 3.05
+ANSWER_SECONDS_MAX: Final = 25
+SDK_RETRIES: Final = 2
+SIGNATURE_SECONDS_MAX: Final = 300
+
+stripe.enable_telemetry = False
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What Stripe answered to a request that changed something."""
+
+    stripe_id: str
+    request_id: str
+    http_status: int
+    body: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckoutFacts:
+    """A Checkout session, and the payment made in it."""
+
+    stripe_id: str
+    status: str
+    payment_status: str
+    currency: str
+    amount_subtotal: int
+    amount_total: int
+    client_reference_id: str
+    customer_id: str
+    livemode: bool
+    url: str
+    payment_intent_id: str
+    payment_status_of_intent: str
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvoiceFacts:
+    """An invoice at Stripe."""
+
+    stripe_id: str
+    status: str
+    number: str
+    hosted_url: str
+    currency: str
+    subtotal: int
+    total: Money
+    amount_paid: Money
+    metadata: dict[str, str]
+    livemode: bool
+    collection_method: str
+    finalized_at: datetime | None
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvoiceLineFacts:
+    line_id: str
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFacts:
+    """A signed event: what happened, and to which object. The object itself is only a hint."""
+
+    event_id: str
+    type: str
+    object_type: str
+    object_id: str
+    metadata: dict[str, str]
+    client_reference_id: str
+    api_version: str
+    livemode: bool
+    of_connected_account: bool
+    created_at: datetime
+
+
+def is_live() -> bool:
+    """Whether our key moves real money."""
+    return "_live_" in settings.STRIPE_SECRET_KEY
+
+
+def request(*, operation: str, target: str, params: Json, idempotency_key: str) -> Reply:
+    """Carry out one of OPERATIONS; `target` is the id of the object it changes, if it has one."""
+    _require_no_transaction()
+    options = {"idempotency_key": idempotency_key}
+    with _own_errors():
+        return _reply(OPERATIONS[operation](_client(), target, params, options))
+
+
+def checkout_session(*, session_id: str) -> CheckoutFacts:
+    _require_no_transaction()
+    with _own_errors():
+        session = _client().v1.checkout.sessions.retrieve(
+            session_id, params={"expand": ["payment_intent.latest_charge"]}
+        )
+    return _checkout(session.to_dict(for_json=True))
+
+
+def checkout_sessions(*, customer_id: str, since: datetime) -> list[CheckoutFacts]:
+    """The customer's sessions that were opened since then, newest first."""
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.checkout.sessions.list(
+            params={"customer": customer_id, "created": {"gte": int(since.timestamp())}}
+        )
+        return [_checkout(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
+
+
+def customers(*, email: str, since: datetime) -> list[tuple[str, dict[str, str]]]:
+    """Id and metadata of the customers with this address that were made since then."""
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.customers.list(
+            params={"email": email, "created": {"gte": int(since.timestamp())}}
+        )
+        return [
+            (one.id, one.to_dict(for_json=True).get("metadata") or {})
+            for one in found.auto_paging_iter()
+        ]
+
+
+def invoice(*, stripe_invoice_id: str) -> InvoiceFacts:
+    return invoice_facts(read_invoice(stripe_invoice_id=stripe_invoice_id).body)
+
+
+def read_invoice(*, stripe_invoice_id: str) -> Reply:
+    """The invoice as Stripe shows it, in the form in which a change of it is answered."""
+    _require_no_transaction()
+    with _own_errors():
+        return _reply(_client().v1.invoices.retrieve(stripe_invoice_id))
+
+
+def invoices(*, customer_id: str, since: datetime) -> list[InvoiceFacts]:
+    """The customer's invoices that were made since then, newest first."""
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.invoices.list(
+            params={"customer": customer_id, "created": {"gte": int(since.timestamp())}}
+        )
+        return [invoice_facts(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
+
+
+def invoice_lines(*, stripe_invoice_id: str) -> list[InvoiceLineFacts]:
+    _require_no_transaction()
+    with _own_errors():
+        lines = _client().v1.invoices.line_items.list(stripe_invoice_id, params={"limit": 100})
+        bodies = [line.to_dict(for_json=True) for line in lines.auto_paging_iter()]
+    return [
+        InvoiceLineFacts(
+            line_id=(body.get("metadata") or {}).get("line_id", ""),
+            amount=body["amount"],
+            currency=body["currency"].upper(),
+        )
+        for body in bodies
+    ]
+
+
+def verified_event(*, body: bytes, signature: str) -> EventFacts:
+    """The event in a webhook's body, signed with one of our secrets. Raises StripeEventInvalid."""
+    text = body.decode(errors="replace")
+    if not any(_signed(text, signature, secret) for secret in settings.STRIPE_WEBHOOK_SECRETS):
+        raise StripeEventInvalid("it is not signed with a secret of ours, or too long ago")
+    try:
+        return event(payload=text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StripeEventInvalid(f"it is not an event: {error!r}") from error
+
+
+def event(*, payload: str) -> EventFacts:
+    """An event that was verified before, as ours."""
+    body = json.loads(payload)
+    about = body["data"]["object"]
+    return EventFacts(
+        event_id=body["id"],
+        type=body["type"],
+        object_type=about.get("object", ""),
+        object_id=about.get("id") or "",
+        metadata=about.get("metadata") or {},
+        client_reference_id=about.get("client_reference_id") or "",
+        api_version=body.get("api_version") or "",
+        livemode=body["livemode"],
+        of_connected_account=bool(body.get("account") or body.get("context")),
+        created_at=datetime.fromtimestamp(body["created"], UTC),
+    )
+
+
+def invoice_facts(body: Json) -> InvoiceFacts:
+    """An invoice in one of Stripe's answers, as ours."""
+    currency = body["currency"].upper()
+    moments = body.get("status_transitions") or {}
+    return InvoiceFacts(
+        stripe_id=body["id"],
+        status=body["status"],
+        number=body.get("number") or "",
+        hosted_url=body.get("hosted_invoice_url") or "",
+        currency=currency,
+        subtotal=body["subtotal"],
+        total=money.from_minor_units(body["total"], currency),
+        amount_paid=money.from_minor_units(body["amount_paid"], currency),
+        metadata=body.get("metadata") or {},
+        livemode=body["livemode"],
+        collection_method=body["collection_method"],
+        finalized_at=_instant(moments.get("finalized_at")),
+        paid_at=_instant(moments.get("paid_at")),
+    )
+
+
+def _reply(answer: Any) -> Reply:
+    response = answer.last_response
+    return Reply(
+        stripe_id=answer.id,
+        request_id=response.headers.get("Request-Id", ""),
+        http_status=response.code,
+        body=answer.to_dict(for_json=True),
+    )
+
+
+def _checkout(body: Json) -> CheckoutFacts:
+    intent = body.get("payment_intent") or {}
+    if isinstance(intent, str):
+        intent = {"id": intent}
+    charge = intent.get("latest_charge") or {}
+    return CheckoutFacts(
+        stripe_id=body["id"],
+        status=body.get("status") or "",
+        payment_status=body["payment_status"],
+        currency=(body.get("currency") or "").upper(),
+        amount_subtotal=body.get("amount_subtotal") or 0,
+        amount_total=body.get("amount_total") or 0,
+        client_reference_id=body.get("client_reference_id") or "",
+        customer_id=body.get("customer") or "",
+        livemode=body["livemode"],
+        url=body.get("url") or "",
+        payment_intent_id=intent.get("id", ""),
+        payment_status_of_intent=intent.get("status", ""),
+        paid_at=_instant(charge.get("created") if isinstance(charge, dict) else None),
+    )
+
+
+def _signed(text: str, signature: str, secret: str) -> bool:
+    if not secret:
+        return False
+    try:
+        stripe.WebhookSignature.verify_header(text, signature, secret, SIGNATURE_SECONDS_MAX)
+    except stripe.SignatureVerificationError:
+        return False
+    return True
+
+
+def _instant(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+Operation = Callable[[stripe.StripeClient, str, Any, Any], Any]
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "customer.create": lambda client, target, params, options: client.v1.customers.create(
+        params, options
+    ),
+    "checkout.create": lambda client, target, params, options: client.v1.checkout.sessions.create(
+        params, options
+    ),
+    "invoice.create": lambda client, target, params, options: client.v1.invoices.create(
+        params, options
+    ),
+    "invoice.lines": lambda client, target, params, options: client.v1.invoices.add_lines(
+        target, params, options
+    ),
+    "invoice.finalize": lambda client, target, params, options: client.v1.invoices.finalize_invoice(
+        target, params, options
+    ),
+    "invoice.send": lambda client, target, params, options: client.v1.invoices.send_invoice(
+        target, params, options
+    ),
+    "invoice.pay": lambda client, target, params, options: client.v1.invoices.pay(
+        target, params, options
+    ),
+}
+
+
+def _client() -> stripe.StripeClient:
+    return _client_for(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE or "")
+
+
+@lru_cache(maxsize=4)
+def _client_for(secret_key: str, base: str) -> stripe.StripeClient:
+    """One client a process, made at its first call: after a worker has forked."""
+    addresses: Any = None
+    if base:
+        addresses = dict.fromkeys(("api", "files", "connect", "meter_events"), base)
+    timeout = cast(Any, (CONNECT_SECONDS_MAX, ANSWER_SECONDS_MAX))
+    return stripe.StripeClient(
+        secret_key,
+        stripe_version=API_VERSION,
+        max_network_retries=SDK_RETRIES,
+        http_client=stripe.RequestsClient(timeout=timeout),
+        base_addresses=addresses,
+    )
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    try:
+        yield
+    except stripe.StripeError as error:
+        raise _own(error) from error
+
+
+def _own(error: stripe.StripeError) -> Exception:
+    message = error.user_message or str(error)
+    known: dict[str, Any] = {
+        "request_id": error.request_id or "",
+        "http_status": error.http_status,
+    }
+    if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
+        return StripeClosed(message, **known)
+    if isinstance(error, stripe.IdempotencyError) and error.http_status != 409:
+        return StripeKeyReused(message, **known)
+    if isinstance(error, stripe.CardError | stripe.InvalidRequestError):
+        return StripeRefused(
+            message, stripe_code=error.code or "", param=str(error.param or ""), **known
+        )
+    headers = cast(dict[str, str], error.headers or {})
+    replayed = {name.lower(): value for name, value in headers.items()}.get("idempotent-replayed")
+    return StripeUnavailable(message, replayed=replayed == "true", **known)
+
+
+def _require_no_transaction() -> None:
+    blocks = cast(Any, connection).atomic_blocks  # the test suite's own wrapper does not count
+    assert all(block._from_testcase for block in blocks), "Stripe called inside a transaction"

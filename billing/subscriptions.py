@@ -1,0 +1,221 @@
+"""Subscriptions and their periods.
+
+A period is opened at its start, or a little ahead of it, exactly once: its number is unique in the
+subscription. Opening it grants the allotment and, if overage is invoiced, opens the lot that
+takes it; both under keys made of subscription and number. The first period is invoiced when it is
+opened; every later one by the closing of the one before (billing.closing).
+"""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+from django.db.models import Max, Q
+
+from billing import catalog, invoicing, money, periods
+from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
+from billing.models import Customer, Invoice, Period, PlanVersion, Subscription
+from billing.models.catalog import WHOLE_BASIS_POINTS
+from ledger import accounts, grants
+from ledger.errors import Fault
+
+# Opened this long before it starts, so that its first run finds its tokens.
+OPENED_AHEAD: Final = timedelta(hours=1)
+# Equal priorities: the lot that expires sooner serves first.
+ALLOTMENT_PRIORITY: Final = 50
+SUBSCRIPTIONS_PER_SWEEP_MAX: Final = 500
+
+
+def subscribe(
+    *,
+    customer_id: int,
+    plan_version_id: int,
+    starts_at: datetime,
+    idempotency_key: uuid.UUID,
+    at: datetime,
+) -> Subscription:
+    """Put a customer on a published version from `starts_at` on; opens what is due at once.
+
+    Raises NotForSale, AlreadySubscribed, InvalidInput (the account is priced by another rate
+    card than the plan's) and KeyReused.
+    """
+    with transaction.atomic():
+        customer = Customer.objects.select_for_update().get(pk=customer_id)
+        version = PlanVersion.objects.select_related("plan").get(pk=plan_version_id)
+        known = Subscription.objects.filter(pk=idempotency_key).first()
+        if known is not None:
+            if (known.customer_id, known.plan_version_id) != (customer.pk, version.pk):
+                raise KeyReused(idempotency_key=idempotency_key)
+            return known
+        catalog.require_for_sale(
+            item=version, vendor_id=customer.vendor_id, currency=customer.currency, at=at
+        )
+        _require_same_rate_card(customer, version)
+        _require_free(customer, starts_at)
+        subscription = Subscription.objects.create(
+            id=idempotency_key,
+            customer=customer,
+            plan_version=version,
+            time_zone=customer.time_zone,
+            starts_at=starts_at,
+            subscribed_at=at,
+        )
+        renew(subscription_id=subscription.pk, at=at)
+        return subscription
+
+
+def cancel(*, subscription_id: uuid.UUID, at: datetime) -> Subscription:
+    """Let a subscription end with the period that runs. Cancelling it again changes nothing."""
+    with transaction.atomic():
+        subscription = Subscription.objects.select_for_update().get(pk=subscription_id)
+        if subscription.cancelled_at is None:
+            subscription.cancelled_at = at
+            subscription.save(update_fields=["cancelled_at"])
+        return subscription
+
+
+def renew_due(*, at: datetime) -> int:
+    """Open every period that starts by `at`, or shortly after; how many were opened.
+
+    Subscriptions that another worker is renewing are left to it.
+    """
+    due = (
+        Subscription.objects.filter(Q(cancelled_at__isnull=True) | Q(cancelled_at__gt=at))
+        .annotate(last_ends_at=Max("periods__ends_at"))
+        .filter(
+            Q(last_ends_at__lte=at + OPENED_AHEAD)
+            | Q(last_ends_at__isnull=True, starts_at__lte=at + OPENED_AHEAD)
+        )
+        .order_by("starts_at", "id")
+    )
+    opened = 0
+    for subscription_id in list(due.values_list("id", flat=True)[:SUBSCRIPTIONS_PER_SWEEP_MAX]):
+        with transaction.atomic():
+            free = Subscription.objects.select_for_update(skip_locked=True)
+            if free.filter(pk=subscription_id).exists():
+                opened += renew(subscription_id=subscription_id, at=at)
+    return opened
+
+
+def renew(*, subscription_id: uuid.UUID, at: datetime) -> int:
+    """Open one subscription's periods that are due, however many were missed; their number."""
+    opened = 0
+    with transaction.atomic():
+        subscription = (
+            Subscription.objects.select_for_update(of=("self",))
+            .select_related("customer", "plan_version")
+            .get(pk=subscription_id)
+        )
+        while _open_next(subscription, at=at) is not None:
+            opened += 1
+    return opened
+
+
+def next_period(*, period: Period) -> Period | None:
+    following = Period.objects.filter(subscription_id=period.subscription_id)
+    return following.filter(number=period.number + 1).first()
+
+
+def current_period(*, customer_id: int, at: datetime) -> Period | None:
+    """The period of this customer that runs at an instant."""
+    running = Period.objects.filter(
+        subscription__customer_id=customer_id, starts_at__lte=at, ends_at__gt=at
+    )
+    return running.select_related("subscription__plan_version__plan").first()
+
+
+def _open_next(subscription: Subscription, *, at: datetime) -> Period | None:
+    last = subscription.periods.aggregate(number=Max("number"))["number"] or 0
+    span = _span(subscription, last + 1)
+    cancelled_at = subscription.cancelled_at
+    if span.starts_at > at + OPENED_AHEAD:
+        return None
+    if cancelled_at is not None and span.starts_at >= cancelled_at:
+        return None
+    period = Period.objects.create(
+        subscription=subscription,
+        number=last + 1,
+        starts_at=span.starts_at,
+        ends_at=span.ends_at,
+        allotment_lot_id=_grant_allotment(subscription, last + 1, span, at=at),
+        overage_lot_id=_open_overage(subscription, last + 1, span, at=at),
+        opened_at=at,
+    )
+    if period.number == 1:
+        invoicing.build(
+            period=period,
+            occasion=Invoice.Occasion.OPENING,
+            lines=invoicing.lines_in_advance(period=period),
+            at=at,
+        )
+    return period
+
+
+def _span(subscription: Subscription, number: int) -> periods.Span:
+    return periods.span(
+        anchor=subscription.starts_at,
+        term_months=subscription.plan_version.term_months,
+        number=number,
+        time_zone=subscription.time_zone,
+    )
+
+
+def _grant_allotment(
+    subscription: Subscription, number: int, span: periods.Span, *, at: datetime
+) -> int | None:
+    version = subscription.plan_version
+    if not version.allotment_microtokens:
+        return None
+    granted = grants.grant(
+        account_id=subscription.customer.account_id,
+        microtokens=version.allotment_microtokens,
+        source="allotment",
+        price_micros=money.to_micros(version.allotment_price),
+        currency=version.currency,
+        priority=ALLOTMENT_PRIORITY,
+        effective_at=span.starts_at,
+        expires_at=span.ends_at,
+        grace=version.grace,
+        rollover_microtokens_max=(
+            version.allotment_microtokens * version.rollover_basis_points // WHOLE_BASIS_POINTS
+        ),
+        rollover_expires_at=_span(subscription, number + 1).ends_at,
+        idempotency_key=f"subscription:{subscription.pk}:{number}:allotment",
+        at=at,
+    )
+    return granted.lot_id
+
+
+def _open_overage(
+    subscription: Subscription, number: int, span: periods.Span, *, at: datetime
+) -> int | None:
+    version = subscription.plan_version
+    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+        return None
+    return grants.open_overage(
+        account_id=subscription.customer.account_id,
+        tiers=catalog.tiers(version=version),
+        cap_microtokens=version.overage_cap_microtokens,
+        currency=version.currency,
+        effective_at=span.starts_at,
+        expires_at=span.ends_at,
+        idempotency_key=f"subscription:{subscription.pk}:{number}:overage",
+        at=at,
+    )
+
+
+def _require_same_rate_card(customer: Customer, version: PlanVersion) -> None:
+    if accounts.account(account_id=customer.account_id).rate_card_id == version.rate_card_id:
+        return
+    message = f"the account of {customer} is priced by another rate card than {version}"
+    raise InvalidInput(faults=[Fault(field="plan_version", rule="rate_card", message=message)])
+
+
+def _require_free(customer: Customer, starts_at: datetime) -> None:
+    until = Period.objects.filter(subscription__customer=customer).aggregate(until=Max("ends_at"))[
+        "until"
+    ]
+    running = Subscription.objects.filter(customer=customer, cancelled_at__isnull=True).exists()
+    if running or (until is not None and until > starts_at):
+        raise AlreadySubscribed(customer=str(customer), until=None if running else until)

@@ -1,0 +1,185 @@
+"""Top-ups: from wanting tokens to having them.
+
+    begin ─▶ Checkout ─▶ paid ─▶ granted
+
+`fulfil` is the one way from a payment to tokens. The webhook, the page the buyer comes back to and
+the reconciler all call it; whoever is first grants the lot, everybody after finds it. It never
+believes what it is told: it asks Stripe, and grants only what was asked for and paid.
+"""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+from django.db.models import F
+
+from billing import catalog, money, periods
+from billing.errors import KeyReused, PaymentDoesNotMatch, UnknownTopUp
+from billing.models import Customer, TopUp, TopUpFulfilment, TopUpPack, TopUpPayment, TopUpSession
+from billing.stripe import calls, gateway
+from billing.stripe.gateway import CheckoutFacts
+from ledger import grants
+
+TOP_UP_PRIORITY: Final = 50  # as an allotment's: the lot that expires sooner serves first
+TOP_UP_GRACE: Final = timedelta(hours=24)
+PAID: Final = frozenset({"paid", "no_payment_required"})
+FAILED_INTENT: Final = frozenset({"requires_payment_method", "canceled"})
+
+
+def begin(*, customer_id: int, pack_id: int, idempotency_key: uuid.UUID, at: datetime) -> TopUp:
+    """Write down that a customer wants a pack, with the call that opens its Checkout session.
+
+    The key becomes the top-up's id: beginning it again gives the same top-up. Raises NotForSale
+    and KeyReused.
+    """
+    with transaction.atomic():
+        customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
+        known = TopUp.objects.filter(pk=idempotency_key).first()
+        if known is not None:
+            if (known.customer_id, known.pack_id) != (customer_id, pack_id):
+                raise KeyReused(idempotency_key=idempotency_key)
+            return known
+        pack = TopUpPack.objects.get(pk=pack_id)
+        catalog.require_for_sale(
+            item=pack, vendor_id=customer.vendor_id, currency=customer.currency, at=at
+        )
+        top_up = TopUp.objects.create(
+            id=idempotency_key,
+            customer=customer,
+            pack=pack,
+            microtokens=pack.microtokens,
+            price=pack.price,
+            validity_months=pack.validity_months,
+            begun_at=at,
+        )
+        calls.write_checkout_create(top_up=top_up, at=at)
+        return top_up
+
+
+def record_session(
+    *, top_up_id: uuid.UUID, stripe_session_id: str, url: str, at: datetime
+) -> TopUpSession:
+    """The Checkout session of a top-up is open. Told again, nothing changes."""
+    session, _ = TopUpSession.objects.get_or_create(
+        top_up_id=top_up_id,
+        defaults={"stripe_session_id": stripe_session_id, "url": url, "opened_at": at},
+    )
+    return session
+
+
+def fulfil(*, top_up_id: uuid.UUID, stripe_session_id: str = "", at: datetime) -> bool:
+    """Ask Stripe about a top-up and, if it is paid, grant its tokens: once, whoever calls.
+
+    `stripe_session_id` helps when the answer that named the session has not reached us. False if
+    a later question overtook ours: ask again. Raises UnknownTopUp, PaymentDoesNotMatch,
+    StripeUnavailable and StripeRefused.
+    """
+    if TopUpFulfilment.objects.filter(top_up_id=top_up_id).exists():
+        return True
+    if not TopUp.objects.filter(pk=top_up_id).update(sync_token=F("sync_token") + 1):
+        raise UnknownTopUp(top_up_id=top_up_id)
+    token = TopUp.objects.get(pk=top_up_id).sync_token
+    session = TopUpSession.objects.filter(top_up_id=top_up_id).first()
+    session_id = stripe_session_id if session is None else session.stripe_session_id
+    if not session_id:
+        return True  # nothing was opened yet, so nothing can be paid
+    facts = gateway.checkout_session(session_id=session_id)
+    with transaction.atomic():
+        top_up = (
+            TopUp.objects.select_for_update(of=("self",))
+            .select_related("customer")
+            .get(pk=top_up_id)
+        )
+        if top_up.sync_token != token:
+            return False
+        _apply(top_up, facts, at=at)
+        return True
+
+
+def state(*, top_up: TopUp) -> str:
+    """In one word: granted, failed, expired, processing or pending."""
+    session = getattr(top_up, "session", None)
+    if hasattr(top_up, "fulfilment"):
+        return "granted"
+    if session is None:
+        return "pending"
+    if session.expired_at is not None:
+        return "expired"
+    if session.failed_at is not None:
+        return "failed"
+    return "pending" if session.completed_at is None else "processing"
+
+
+def _apply(top_up: TopUp, facts: CheckoutFacts, *, at: datetime) -> None:
+    _require_ours(top_up, facts)
+    session = record_session(
+        top_up_id=top_up.pk, stripe_session_id=facts.stripe_id, url=facts.url, at=at
+    )
+    _note_progress(session, facts, at=at)
+    if facts.status == "complete" and facts.payment_status in PAID:
+        _require_amount(top_up, facts)
+        _grant(top_up, facts, at=at)
+
+
+def _note_progress(session: TopUpSession, facts: CheckoutFacts, *, at: datetime) -> None:
+    complete = facts.status == "complete"
+    unpaid = facts.payment_status not in PAID
+    if complete and session.completed_at is None:
+        session.completed_at = at
+    if facts.status == "expired" and session.expired_at is None:
+        session.expired_at = at
+    failed = complete and unpaid and facts.payment_status_of_intent in FAILED_INTENT
+    if failed and session.failed_at is None:
+        session.failed_at = at
+    session.save(update_fields=["completed_at", "expired_at", "failed_at"])
+
+
+def _grant(top_up: TopUp, facts: CheckoutFacts, *, at: datetime) -> None:
+    if TopUpFulfilment.objects.filter(top_up=top_up).exists():
+        return
+    paid_at = facts.paid_at or at
+    TopUpPayment.objects.create(
+        top_up=top_up,
+        stripe_payment_intent_id=facts.payment_intent_id,
+        amount=money.from_minor_units(facts.amount_total, facts.currency),
+        paid_at=paid_at,
+    )
+    granted = grants.grant(
+        account_id=top_up.customer.account_id,
+        microtokens=top_up.microtokens,
+        source="top_up",
+        price_micros=money.to_micros(top_up.price),
+        currency=top_up.currency,
+        priority=TOP_UP_PRIORITY,
+        effective_at=paid_at,
+        expires_at=periods.months_after(
+            anchor=paid_at,
+            months=top_up.validity_months,
+            time_zone=top_up.customer.time_zone,
+        ),
+        grace=TOP_UP_GRACE,
+        idempotency_key=f"top_up:{top_up.pk}",
+        at=at,
+    )
+    TopUpFulfilment.objects.create(top_up=top_up, lot_id=granted.lot_id, fulfilled_at=at)
+
+
+def _require_ours(top_up: TopUp, facts: CheckoutFacts) -> None:
+    for field, expected, found in (
+        ("client_reference_id", str(top_up.pk), facts.client_reference_id),
+        ("customer", top_up.customer.stripe_customer_id, facts.customer_id),
+        ("livemode", gateway.is_live(), facts.livemode),
+    ):
+        if expected != found:
+            raise PaymentDoesNotMatch(field=field, expected=expected, found=found)
+
+
+def _require_amount(top_up: TopUp, facts: CheckoutFacts) -> None:
+    """Before tax, the session must have asked for the very price of the top-up."""
+    for field, expected, found in (
+        ("currency", top_up.currency, facts.currency),
+        ("amount_subtotal", money.to_minor_units(top_up.price), facts.amount_subtotal),
+    ):
+        if expected != found:
+            raise PaymentDoesNotMatch(field=field, expected=expected, found=found)
