@@ -15,7 +15,12 @@ from pathlib import Path
 from config.embedded import places
 
 PATIENCE_SECONDS = 60.0  # generous: the machine may be busy with something else
-CHOSEN_BY_THE_RUN = ("DATABASE_URL", "CELERY_BROKER_URL", "RUNLEDGER_DEVELOPMENT")
+CHOSEN_BY_THE_RUN = (
+    "CELERY_BROKER_URL",
+    "DATABASE_URL",
+    "DJANGO_SETTINGS_MODULE",
+    "RUNLEDGER_DEVELOPMENT",
+)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
