@@ -15,16 +15,18 @@ KEY_PREFIX_SHOWN_CHARACTERS = 10
 
 def book_ids(*, user: Any) -> list[int]:
     """Ids of the books that a person may open; a superuser opens all."""
-    if user.is_superuser:
-        return list(Book.objects.order_by("id").values_list("id", flat=True))
     if not user.is_active or user.pk is None:
         return []
+    if user.is_superuser:
+        return list(Book.objects.order_by("id").values_list("id", flat=True))
     members = BookMember.objects.filter(user_id=user.pk).order_by("book_id")
     return list(members.values_list("book_id", flat=True))
 
 
 def role(*, user: Any, book_id: int) -> str | None:
     """The person's role in a book; None if it is closed to them."""
+    if not user.is_active or user.pk is None:
+        return None
     if user.is_superuser:
         return BookMember.Role.ADMIN
     member = BookMember.objects.filter(user_id=user.pk, book_id=book_id).first()

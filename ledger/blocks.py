@@ -25,7 +25,7 @@ from django.db import connection
 from ledger import sql
 from ledger.drawdown import LotState, Slice, draw, lot_in_use
 from ledger.instants import from_us, to_us
-from ledger.models import Block, Entry, Intake
+from ledger.models import Block, Entry
 from ledger.packing import POSTGRESQL_EPOCH_US, CopyFormat, Integers, Rows, unpack_runs
 from ledger.units import NEVER
 
@@ -60,12 +60,13 @@ class Waiting:
     positions: Integers
 
     @staticmethod
-    def of(shard: int, intakes: Sequence[Intake]) -> "Waiting":
-        counts = [intake.runs_count for intake in intakes]
+    def of(shard: int, intakes: Sequence[tuple[int, int, bytes]]) -> "Waiting":
+        """Of intakes in order of arrival: (submission id, runs, the runs packed)."""
+        counts = [runs_count for _, runs_count, _ in intakes]
         return Waiting(
             shard=shard,
-            runs=np.concatenate([unpack_runs(bytes(intake.runs)) for intake in intakes]),
-            submission_ids=np.repeat([intake.id for intake in intakes], counts),
+            runs=np.concatenate([unpack_runs(packed) for _, _, packed in intakes]),
+            submission_ids=np.repeat([submission_id for submission_id, _, _ in intakes], counts),
             positions=np.concatenate([np.arange(count) for count in counts]),
         )
 

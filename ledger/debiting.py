@@ -61,25 +61,28 @@ def drain_block(*, shard: int, at: datetime) -> Drained:
     """Debit the oldest waiting runs of a shard, in one transaction."""
     with transaction.atomic():
         sql.lock_shard(shard)
-        intakes = _oldest(shard)
+        intakes = sql.query(
+            _Taken,
+            "oldest_intakes",
+            shard=shard,
+            runs_max=RUNS_PER_BLOCK_MAX,
+            intakes_max=INTAKES_PER_BLOCK_MAX,
+        )
         if not intakes:
             return Drained(runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True)
-        waiting = Waiting.of(shard, intakes)
+        waiting = Waiting.of(shard, [(one.id, one.runs_count, one.runs) for one in intakes])
         drained = _debit_each_once(waiting, at=at)
         Intake.objects.filter(shard=shard, id__in=[intake.id for intake in intakes]).delete()
         return drained
 
 
-def _oldest(shard: int) -> list[Intake]:
-    chosen: list[Intake] = []
-    runs_count = 0
-    waiting = Intake.objects.filter(shard=shard).order_by("id")[:INTAKES_PER_BLOCK_MAX]
-    for intake in waiting.iterator():
-        if chosen and runs_count + intake.runs_count > RUNS_PER_BLOCK_MAX:
-            break
-        chosen.append(intake)
-        runs_count += intake.runs_count
-    return chosen
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    """A row of oldest_intakes.sql."""
+
+    id: int
+    runs_count: int
+    runs: bytes
 
 
 def _debit_each_once(waiting: Waiting, *, at: datetime) -> Drained:
@@ -107,7 +110,9 @@ def _debit_each_once(waiting: Waiting, *, at: datetime) -> Drained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
+class KnownRun:
+    """A row of known_runs.sql."""
+
     account_id: int
     run_key: uuid.UUID
     body_digest: int
@@ -119,7 +124,7 @@ def _set_known_apart(waiting: Waiting) -> tuple[Waiting, Waiting]:
     digests = {
         (known.account_id, known.run_key): known.body_digest
         for known in sql.query(
-            _Known,
+            KnownRun,
             "known_runs",
             shard=waiting.shard,
             account_ids=[account_id for account_id, _ in keys],

@@ -32,6 +32,7 @@ from ledger.value import Tier, prepaid_slice_micros
 
 LOTS_PER_SWEEP_MAX = 1_000
 OVERAGE_PRIORITY = 0
+CLOSING_KEY_PREFIX = "close:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ def close_lot(*, lot_id: int, at: datetime) -> Closed:
     for them, and do not roll over again. Closing it again returns the first closing's result.
     """
     shard = shard_of(lot_id)
-    key = f"close:{lot_id}"
+    key = f"{CLOSING_KEY_PREFIX}{lot_id}"
     with transaction.atomic():
         sql.lock_shard(shard)
         lot = Lot.objects.get(shard=shard, id=lot_id)
@@ -185,6 +186,7 @@ def expire_due(*, at: datetime) -> int:
 
 def _begin(*, account_id: int, key: str, kind: str, lot: Lot) -> int | None:
     """Lock the shard; the lot's id if this very operation was done before, else None."""
+    assert not key.startswith(CLOSING_KEY_PREFIX), "a lot that took this key could never be closed"
     shard = shard_of(account_id)
     sql.lock_shard(shard)
     if not Account.objects.filter(shard=shard, id=account_id).exists():

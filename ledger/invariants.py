@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 from django.db import connection, transaction
 
-from ledger import units
+from ledger import sql, units
+from ledger.debiting import KnownRun
 from ledger.models import Submission
 from ledger.packing import unpack_details
 
@@ -60,6 +61,20 @@ INVARIANTS: Final[dict[str, str]] = {
         GROUP BY run.shard, run.account_id, run.run_key
         HAVING count(entry.id) <> run.slices_count OR sum(entry.microtokens) <> run.microtokens
             OR run.slices_count < 2
+    """,
+    "a run that crossed lots says where its first slice is": """
+        SELECT run.account_id, run.run_key
+        FROM ledger_run AS run
+        JOIN LATERAL (
+            SELECT lot_id, out_before_microtokens
+            FROM ledger_entry AS entry
+            WHERE entry.shard = run.shard AND entry.account_id = run.account_id
+              AND entry.run_key = run.run_key
+            ORDER BY id LIMIT 1
+        ) AS first ON true
+        WHERE run.slices_count > 1
+          AND (run.lot_id, run.out_before_microtokens)
+              <> (first.lot_id, first.out_before_microtokens)
     """,
     "a debit entry belongs to a run": """
         SELECT entry.id
@@ -121,6 +136,22 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN ledger_block AS block
             ON block.shard = run.shard AND block.number = run.block_number
         WHERE block.number IS NULL
+    """,
+    "a run in conflict stands under its id with another body": """
+        SELECT conflict.shard, conflict.submission_id, conflict.submission_position
+        FROM ledger_conflict AS conflict
+        LEFT JOIN ledger_run AS run
+            ON run.shard = conflict.shard AND run.account_id = conflict.account_id
+           AND run.run_key = conflict.run_key
+        WHERE run.run_key IS NULL
+           OR (run.submission_id, run.submission_position)
+              = (conflict.submission_id, conflict.submission_position)
+    """,
+    "a submission waits whole, or is debited whole": """
+        SELECT run.shard, run.submission_id
+        FROM ledger_run AS run
+        JOIN ledger_intake AS intake
+            ON intake.shard = run.shard AND intake.id = run.submission_id
     """,
     "a lot was put in by one grant, whole": """
         SELECT lot.id
@@ -196,8 +227,10 @@ INVARIANTS: Final[dict[str, str]] = {
     """,
 }
 
-# The rungs below the run stand in the submissions' details, which SQL does not read.
+# What a submission's details say, SQL does not read.
 DETAILS: Final = "a run costs the sum of its inferences, and its details name it"
+NOTHING_LOST: Final = "an accepted run is debited, in conflict, or still waits"
+NAMES: Final = (*INVARIANTS, DETAILS, NOTHING_LOST)
 
 Progress = Callable[[str], None]
 
@@ -211,9 +244,10 @@ def violations(*, progress: Progress = lambda name: None) -> dict[str, list[tupl
             cursor.execute(f"{statement} LIMIT {BROKEN_ROWS_MAX}")
             if rows := cursor.fetchall():
                 broken[name] = rows
-    progress(DETAILS)
-    if rows := _runs_against_details():
-        broken[DETAILS] = rows
+    for name, check in ((DETAILS, _runs_against_details), (NOTHING_LOST, _lost_runs)):
+        progress(name)
+        if rows := check():
+            broken[name] = rows
     return broken
 
 
@@ -254,4 +288,57 @@ def _runs_against_submission(
         for (_, _, _, account_id, run_key, microtokens), found in zip(runs, details, strict=True)
         if (found.account_id, units.run_key(found.run_id)) != (account_id, run_key)
         or sum(inference.microtokens for inference in found.inferences) != microtokens
+    ]
+
+
+_SUBMISSIONS_NOT_WHOLE: Final = """
+    SELECT submission.shard, submission.id
+    FROM ledger_submission AS submission
+    LEFT JOIN ledger_intake AS intake
+        ON intake.shard = submission.shard AND intake.id = submission.id
+    LEFT JOIN (
+        SELECT shard, submission_id, count(*) AS runs
+        FROM (
+            SELECT shard, submission_id FROM ledger_run
+            UNION ALL
+            SELECT shard, submission_id FROM ledger_conflict
+        ) AS answered
+        GROUP BY shard, submission_id
+    ) AS known ON known.shard = submission.shard AND known.submission_id = submission.id
+    WHERE intake.id IS NULL AND coalesce(known.runs, 0) <> submission.runs_count
+"""
+
+
+def _lost_runs() -> list[tuple[object, ...]]:
+    """Of submissions not debited whole, the runs that stand nowhere else under their id."""
+    lost: list[tuple[object, ...]] = []
+    with transaction.atomic(), connection.chunked_cursor() as cursor:
+        cursor.execute(_SUBMISSIONS_NOT_WHOLE)
+        for shard, submission_id in cursor:
+            lost += _lost_of_submission(shard, submission_id)
+            if len(lost) >= BROKEN_ROWS_MAX:
+                break
+    return lost[:BROKEN_ROWS_MAX]
+
+
+def _lost_of_submission(shard: int, submission_id: int) -> list[tuple[object, ...]]:
+    submission = Submission.objects.get(shard=shard, id=submission_id)
+    details = unpack_details(
+        bytes(submission.details), submission.runs_count, range(submission.runs_count)
+    )
+    names = {(one.account_id, units.run_key(one.run_id)): one.run_id for one in details}
+    debited = {
+        (known.account_id, known.run_key)
+        for known in sql.query(
+            KnownRun,
+            "known_runs",
+            shard=shard,
+            account_ids=[account_id for account_id, _ in names],
+            run_keys=[key for _, key in names],
+        )
+    }
+    return [
+        (account_id, run_key, run_id)
+        for (account_id, run_key), run_id in names.items()
+        if (account_id, run_key) not in debited
     ]

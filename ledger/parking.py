@@ -1,5 +1,6 @@
 """Runs that no rate prices yet: found again when a rate for their time has been published."""
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -7,8 +8,7 @@ from typing import Final
 import msgspec
 from django.db import transaction
 
-from ledger import intake
-from ledger.accounts import account
+from ledger import intake, sql
 from ledger.errors import InvalidRuns
 from ledger.intake import NewRun
 from ledger.models import ParkedRun
@@ -50,33 +50,45 @@ def parked_run(row: ParkedRun) -> NewRun:
 def price_parked(*, at: datetime) -> list[int]:
     """Send parked runs that can be priced by now to their debit; the shards that have work.
 
-    Each takes the rates in force at its own time. Those that still have none stay parked. Looks
-    at PARKED_PER_SWEEP_MAX runs, those first that have waited longest.
+    Each takes the rates in force at its own time. Those that still have none stay parked, and
+    are looked at again when their book's prices have changed; so none of them stands in the way
+    of others. Looks at PARKED_PER_SWEEP_MAX runs, those first that have waited longest.
     """
     shards: set[int] = set()
-    parked = ParkedRun.objects.filter(priced_at__isnull=True).order_by("parked_at")
-    for row in parked[:PARKED_PER_SWEEP_MAX]:
-        shards.update(_price_one(row, at=at))
+    for one in sql.query(_Untried, "untried_parked", parked_max=PARKED_PER_SWEEP_MAX):
+        shards.update(_price_one(one, at=at))
     return sorted(shards)
 
 
-def _price_one(row: ParkedRun, *, at: datetime) -> list[int]:
-    run = parked_run(row)
+@dataclass(frozen=True, kw_only=True)
+class _Untried:
+    """A row of untried_parked.sql."""
+
+    shard: int
+    account_id: int
+    run_key: uuid.UUID
+    book_id: int
+    revision: int
+    body: bytes
+
+
+def _price_one(one: _Untried, *, at: datetime) -> list[int]:
+    row = ParkedRun.objects.filter(
+        shard=one.shard,
+        account_id=one.account_id,
+        run_key=one.run_key,
+        priced_at__isnull=True,
+    )
     try:
         with transaction.atomic():
-            accepted = intake.accept(
-                book_id=account(account_id=row.account_id).book_id, runs=[run], at=at
-            )
-            if accepted.runs[0].microtokens is None:
-                transaction.set_rollback(True)
-                return []
-            ParkedRun.objects.filter(
-                shard=row.shard,
-                account_id=row.account_id,
-                run_key=row.run_key,
-                priced_at__isnull=True,
-            ).update(priced_at=at)
-            return accepted.shards
+            accepted = intake.accept(book_id=one.book_id, runs=[_decoder.decode(one.body)], at=at)
+            if accepted.runs[0].microtokens is not None:
+                row.update(priced_at=at)
+                return accepted.shards
+            transaction.set_rollback(True)
     except InvalidRuns:
         # An engine or meter was taken away since: the run waits until it is back.
-        return []
+        pass
+    # The revision that was read before trying: a change in between is tried again.
+    row.update(tried_revision=one.revision)
+    return []

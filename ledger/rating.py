@@ -44,9 +44,15 @@ class Version:
     effective_at_us: int
     rates: Mapping[RateKey, Rate]
     _resolved: dict[tuple[str, str, str], Rate | None] = field(default_factory=dict)
+    _workflows: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_workflows", frozenset(key[2] for key in self.rates))
 
     def rate(self, meter: str, engine: str, workflow: str) -> Rate | None:
         """The most specific rate for a meter; None if there is none."""
+        # Workflows are named by whoever sends runs: only those with a rate are worth remembering.
+        workflow = workflow if workflow in self._workflows else ""
         key = (meter, engine, workflow)
         if key not in self._resolved:
             candidates = (
@@ -128,7 +134,7 @@ def _charges(
     for meter, quantity in usage.quantities.items():
         rate = version.rate(meter, usage.engine, workflow)
         if rate is None:
-            if _is_priced_within_its_whole(card, meter, usage.quantities):
+            if _is_priced_within_its_whole(card, version, meter, usage, workflow):
                 continue
             return Unpriced(f"no rate for meter {meter!r} and engine {usage.engine!r}")
         if meter in card.parts:
@@ -144,14 +150,26 @@ class _Subtotal:
     microtokens: int
 
 
-def _is_priced_within_its_whole(card: RateCard, meter: str, quantities: Mapping[str, int]) -> bool:
-    """A part without a rate of its own is paid as what it is part of."""
-    return any(whole in quantities for whole, parts in card.parts.items() if meter in parts)
+def _is_priced_within_its_whole(
+    card: RateCard, version: Version, meter: str, usage: Usage, workflow: str
+) -> bool:
+    """A part without a rate of its own is paid as what it is part of, if that has one."""
+    for whole, parts in card.parts.items():
+        if meter in parts and whole in usage.quantities:
+            return version.rate(
+                whole, usage.engine, workflow
+            ) is not None or _is_priced_within_its_whole(card, version, whole, usage, workflow)
+    return False
 
 
 def _priced_parts(card: RateCard, version: Version, whole: str, usage: Usage, workflow: str) -> int:
-    return sum(
-        usage.quantities[part]
-        for part in card.parts[whole]
-        if part in usage.quantities and version.rate(part, usage.engine, workflow) is not None
-    )
+    """What parts, and parts of parts, pay by rates of their own."""
+    quantity = 0
+    for part in card.parts.get(whole, ()):
+        if part not in usage.quantities:
+            continue
+        if version.rate(part, usage.engine, workflow) is not None:
+            quantity += usage.quantities[part]
+        else:
+            quantity += _priced_parts(card, version, part, usage, workflow)
+    return quantity

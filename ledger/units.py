@@ -9,6 +9,7 @@ means a million tokens.)
 
 import hashlib
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, NewType
@@ -69,14 +70,14 @@ def shard_of(identifier: int) -> int:
 def run_key(run_id: str) -> uuid.UUID:
     """The 16 bytes under which a run is unique in its account.
 
-    A UUID is taken as it is (version 7 keeps the index in order of time); any other id is
-    hashed (RFC 9562, version 8).
+    A UUID in its canonical spelling is taken as it is (version 7 keeps the index in order of
+    time); any other id is hashed (RFC 9562, version 8), so that two spellings stay two ids.
     """
     if len(run_id) == 36:
-        try:
-            return uuid.UUID(run_id)
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            taken = uuid.UUID(run_id)
+            if str(taken) == run_id:
+                return taken
     digest = bytearray(hashlib.sha256(run_id.encode()).digest()[:16])
     digest[6] = (digest[6] & 0x0F) | 0x80
     digest[8] = (digest[8] & 0x3F) | 0x80

@@ -53,7 +53,11 @@ class Meter(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(name="meter_code_once", fields=["book", "code"]),
-            models.CheckConstraint(name="meter_not_part_of_itself", condition=~Q(part_of=F("id"))),
+            models.CheckConstraint(
+                name="meter_part_of_an_older_one",
+                condition=Q(part_of__isnull=True) | Q(part_of__lt=F("id")),
+                violation_error_message="A meter can be part only of one that was made before it.",
+            ),
         ]
 
     def __str__(self) -> str:

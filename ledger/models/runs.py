@@ -157,6 +157,7 @@ class ParkedRun(models.Model):
     reason = models.CharField(max_length=300)
     body = models.BinaryField()
     body_digest = models.BigIntegerField()
+    tried_revision = models.BigIntegerField(default=-1)  # of the book's prices, that had no rate
     priced_at = models.DateTimeField(null=True)
     pk = models.CompositePrimaryKey("shard", "account_id", "run_key")
 

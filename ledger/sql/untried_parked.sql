@@ -1,0 +1,13 @@
+-- Parked runs whose book's prices or names have changed since they were last tried, oldest first.
+--
+-- locks       none
+-- parameters  parked_max int
+-- row         shard int, account_id bigint, run_key uuid, book_id bigint, revision bigint, body bytea
+SELECT parked.shard, parked.account_id, parked.run_key, account.book_id, book.revision, parked.body
+FROM ledger_parkedrun AS parked
+JOIN ledger_account AS account
+    ON account.shard = parked.shard AND account.id = parked.account_id
+JOIN ledger_book AS book ON book.id = account.book_id
+WHERE parked.priced_at IS NULL AND parked.tried_revision < book.revision
+ORDER BY parked.parked_at
+LIMIT %(parked_max)s
