@@ -28,8 +28,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--home",
             type=Path,
-            default=Path(os.environ.get("RUNLEDGER_HOME") or ".runledger"),
-            help="the folder that keeps its state (default: RUNLEDGER_HOME, else .runledger)",
+            default=Path(settings.HOME),
+            help="the folder that keeps its state (default: RUNLEDGER_HOME, %(default)s)",
         )
         parser.add_argument(
             "--webhook-url",
@@ -39,12 +39,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--webhook-secret",
             default=os.environ.get("STRIPE_WEBHOOK_SECRET"),
-            help="what its deliveries are signed with (default: STRIPE_WEBHOOK_SECRET)",
+            help="what its deliveries are signed with (default: STRIPE_WEBHOOK_SECRET; of several,"
+            " separated by commas, the first)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         _refuse_production()
-        url, secret = options["webhook_url"], options["webhook_secret"]
+        url, secret = options["webhook_url"], (options["webhook_secret"] or "").partition(",")[0]
         if url and not secret:
             raise CommandError("--webhook-url needs --webhook-secret (or STRIPE_WEBHOOK_SECRET).")
         try:

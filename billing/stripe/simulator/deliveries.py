@@ -1,12 +1,8 @@
 """The queue of webhook deliveries: rows in the store, written in the transaction of their event."""
 
-import time
-
 from billing.stripe.simulator import faults
 from billing.stripe.simulator.store import Store
 
-# Released deliveries go out one by one, so that their order is the order asked for.
-APART = 0.1  # seconds
 RETRY_AFTER_MIN, RETRY_AFTER_MAX = 0.5, 60.0  # seconds
 ATTEMPTS_MAX = 40
 
@@ -34,11 +30,11 @@ def release(store: Store, *, order: str) -> None:
     store.set("webhooks_held", False)
     direction = "DESC" if order == "reversed" else "ASC"
     held = store.rows(f"SELECT id FROM delivery WHERE held ORDER BY id {direction}")  # noqa: S608
-    now = time.time()
-    for position, row in enumerate(held):
+    # One by one, so that their order is the order asked for.
+    for before, row in zip([None, *held], held, strict=False):
         store.run(
-            "UPDATE delivery SET held = 0, due_at = ? WHERE id = ?",
-            now + position * APART,
+            "UPDATE delivery SET held = 0, after = ? WHERE id = ?",
+            before and before["id"],
             row["id"],
         )
 

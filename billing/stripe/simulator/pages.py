@@ -6,6 +6,7 @@ typed it. A page that was paid leads on to the shop, however often it is sent.
 
 import html
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -213,11 +214,18 @@ def _method(world: World, owed: Json, form: Form) -> Json:
     if card is None:
         raise Mistyped("Your card number is incorrect. Use one of the test cards below.")
     month, year = _expiry(form.get("expiry", ""))
+    if (year, month) < _year_and_month(world.at):
+        raise Mistyped("Your card has expired: its expiration date is in the past.")
     if not re.fullmatch(r"\d{3,4}", form.get("cvc", "").strip()):
         raise Mistyped("Your card's security code is incomplete.")
     method = payments.new_card(world, card, email=email)
     method["card"] |= {"exp_month": month, "exp_year": year}
     return method
+
+
+def _year_and_month(at: int) -> tuple[int, int]:
+    moment = time.gmtime(at)
+    return moment.tm_year, moment.tm_mon
 
 
 def _expiry(text: str) -> tuple[int, int]:

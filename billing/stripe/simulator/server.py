@@ -231,7 +231,7 @@ class Simulator:
         """Answer until `stop`, or until interrupted."""
         self._postman.start()
         self._clock.start()
-        self.server.serve_forever(poll_interval=0.1)
+        self.server.serve_forever(poll_interval=0.05)
 
     def stop(self) -> None:
         """Stop answering, from another thread than the one that serves."""

@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS delivery (
     due_at REAL,            -- wall clock; null: delivered, or given up
     delivered_at REAL,
     held INTEGER NOT NULL DEFAULT 0,
+    after INTEGER,          -- a delivery that must have been attempted before this one
     answer TEXT
 );
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery (due_at) WHERE due_at IS NOT NULL;

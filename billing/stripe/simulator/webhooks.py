@@ -70,7 +70,10 @@ class Postman:
         in_hand = set(self._in_hand)
         rows = self._store.rows(
             "SELECT id, event, endpoint, attempts FROM delivery"
-            " WHERE due_at <= ? AND NOT held ORDER BY due_at, id LIMIT 100",
+            " WHERE due_at <= ? AND NOT held"
+            " AND NOT EXISTS (SELECT 1 FROM delivery AS earlier"
+            "                 WHERE earlier.id = delivery.after AND earlier.attempts = 0)"
+            " ORDER BY due_at, id LIMIT 100",
             time.time(),
         )
         return [row for row in rows if row["id"] not in in_hand]
@@ -88,6 +91,7 @@ class Postman:
             self._note(row, answer=answer, delivered=delivered, final=False)
         finally:
             self._in_hand.discard(row["id"])
+            self.ring()  # another delivery may have waited for this one
 
     def _note(self, row: Json, *, answer: str, delivered: bool, final: bool) -> None:
         now = time.time()
