@@ -1,7 +1,7 @@
 """The other services of an installation on one machine, run, watched and stopped together.
 
-    with supervisor.running(say=print) as addresses:
-        ...  # addresses.web, addresses.stripe
+    with supervisor.running(say=print) as services:
+        ...  # services.addresses.web, services.addresses.stripe
 
 starts what is embedded: the Stripe simulator (unless a Stripe key is given), the web server, a
 Celery worker and beat, after migrating the database. A service that dies is started again. Each
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,14 @@ class Addresses:
     stripe: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The services while they run. `start` starts one that was to be started later."""
+
+    addresses: Addresses
+    start: Callable[[str], None]
+
+
 @dataclass(kw_only=True)
 class Service:
     """One process to be kept alive."""
@@ -58,6 +66,7 @@ class Service:
     command: list[str]
     environment: dict[str, str]
     port: int | None = None
+    is_wanted: bool = True
     process: "subprocess.Popen[bytes] | None" = None
     started: float = 0.0
     not_before: float = 0.0
@@ -74,9 +83,12 @@ class Service:
 
 
 @contextmanager
-def running(*, say: Say, web_port: int | None = None) -> Iterator[Addresses]:
+def running(
+    *, say: Say, web_port: int | None = None, later: Collection[str] = ()
+) -> Iterator[Running]:
     """Run the services for as long as the block lasts. `say` gets one line for each event.
 
+    Those named in `later` wait until they are asked for.
     SIGTERM and a closed terminal raise KeyboardInterrupt as Ctrl-C does. The settings of this
     process (Stripe's address, our own) point to the services too.
     Raises CannotStart, EmbeddedDatabaseUnavailable.
@@ -90,16 +102,18 @@ def running(*, say: Say, web_port: int | None = None) -> Iterator[Addresses]:
     with ExitStack() as stack:
         stack.callback(os.close, lock)
         stack.enter_context(_interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-        group = _Group(home=home, say=say, web_port=web_port)
+        group = _Group(home=home, say=say, web_port=web_port, later=later)
         stack.callback(group.stop)
         group.start()
-        yield group.addresses
+        yield Running(addresses=group.addresses, start=group.want)
 
 
 class _Group:
     """The services of one home. A thread watches them, and starts all but the first of each."""
 
-    def __init__(self, *, home: Path, say: Say, web_port: int | None) -> None:
+    def __init__(
+        self, *, home: Path, say: Say, web_port: int | None, later: Collection[str]
+    ) -> None:
         self.home = home
         self.say = say
         ports = _Ports(home)
@@ -110,22 +124,30 @@ class _Group:
             stripe=None if stripe_port is None else f"http://127.0.0.1:{stripe_port}",
         )
         self.services = _services(self.addresses, web_port=port, stripe_port=stripe_port)
+        for service in self.services:
+            service.is_wanted = service.name not in later
         self.stopping = threading.Event()
         self.watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self) -> None:
         self._migrate()
-        for service in self.services:
+        wanted = [service for service in self.services if service.is_wanted]
+        for service in wanted:
             self._start(service)
         settings.WEB_URL = self.addresses.web
         if self.addresses.stripe is not None:
             settings.STRIPE_API_BASE = self.addresses.stripe
         self.watcher.start()
-        for service in self.services:
+        for service in wanted:
             self._wait_until_ready(service)
-        for service in self.services:
+        for service in wanted:
             where = f", http://127.0.0.1:{service.port}" if service.port else ""
             self.say(f"{service.name}: up{where}")
+
+    def want(self, name: str) -> None:
+        """Have the watcher start a service that was to wait."""
+        [service] = [service for service in self.services if service.name == name]
+        service.is_wanted = True
 
     def stop(self) -> None:
         """Let go of all leashes, and wait until the services have ended."""
@@ -216,9 +238,10 @@ class _Group:
             service.not_before = now + service.pause
             service.bury()
             self.say(f"{service.name}: ended, see {places.log(self.home, service.name)}")
-        if service.process is None and now >= service.not_before:
+        if service.process is None and service.is_wanted and now >= service.not_before:
+            again = " again" if service.started else ""
             self._start(service)
-            self.say(f"{service.name}: started again")
+            self.say(f"{service.name}: started{again}")
 
 
 def _services(addresses: Addresses, *, web_port: int, stripe_port: int | None) -> list[Service]:

@@ -104,10 +104,10 @@ class Installation:
 
     def process(self, words: str) -> int:
         """The number of the one process with these words in its command line, once it is there."""
-        wait_until(lambda: self._numbers(words), f"{words} runs")
-        return self._numbers(words)[0]
+        wait_until(lambda: self.numbers(words), f"{words} runs")
+        return self.numbers(words)[0]
 
-    def _numbers(self, words: str) -> list[int]:
+    def numbers(self, words: str) -> list[int]:
         return [int(line.split()[0]) for line in self.processes() if words in line]
 
     def postmaster(self) -> int:
