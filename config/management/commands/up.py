@@ -22,8 +22,8 @@ class Command(BaseCommand):
 
     def handle(self, *, port: int | None, **_: Any) -> None:
         try:
-            with supervisor.running(say=self._say, web_port=port) as addresses:
-                self._say(f"Runledger is at {addresses.web} (Ctrl-C ends it)")
+            with supervisor.running(say=self._say, web_port=port) as services:
+                self._say(f"Runledger is at {services.addresses.web} (Ctrl-C ends it)")
                 while True:
                     signal.pause()
         except KeyboardInterrupt:
