@@ -12,6 +12,7 @@ from structlog.typing import Processor
 # What would be a line for each poll, each task, or each connection to a nameless socket.
 QUIETER = {
     "celery.app.trace": "WARNING",
+    "celery.beat": "WARNING",
     "celery.worker.strategy": "WARNING",
     "kombu.connection": "ERROR",
     "pgmq": "WARNING",

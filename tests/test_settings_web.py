@@ -10,7 +10,7 @@ from config.chunked import with_length
 
 def read_by_application(environ: dict[str, Any]) -> bytes:
     """The body as Django would read it: exactly as long as it is said to be."""
-    seen = []
+    seen: list[bytes] = []
 
     def application(environ, _start_response):
         seen.append(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))

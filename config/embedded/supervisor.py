@@ -24,6 +24,7 @@ from types import FrameType
 from typing import NoReturn
 
 from django.conf import settings
+from django.urls import reverse
 
 from config.embedded import locks, places, server
 from config.embedded.postgresql import shorten
@@ -250,6 +251,7 @@ def _services(addresses: Addresses, *, web_port: int, stripe_port: int | None) -
         "RUNLEDGER_WEB_URL": addresses.web,
         "STRIPE_SECRET_KEY": settings.STRIPE_SECRET_KEY,
         "STRIPE_WEBHOOK_SECRET": ",".join(settings.STRIPE_WEBHOOK_SECRETS),
+        "STRIPE_WEBHOOK_URL": addresses.web + reverse("stripe-webhook"),  # for the simulator
         "PYTHONUNBUFFERED": "1",
     }
     if stripe_base := addresses.stripe or settings.STRIPE_API_BASE:

@@ -46,13 +46,17 @@ class Installation:
         inherited = {k: v for k, v in os.environ.items() if k not in CHOSEN_BY_THE_RUN}
         return inherited | {"RUNLEDGER_HOME": str(self.home)} | self.variables
 
-    def start(self, *arguments: str, **pipes: int) -> "subprocess.Popen[str]":
+    def start(
+        self, *arguments: str, stdin: int | None = None, stdout: int | None = None
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=places.CHECKOUT,
             env=self.environment,
             text=True,
-            **pipes,  # type: ignore[call-overload]
+            stdin=stdin,
+            stdout=stdout,
+            stderr=None if stdout is None else subprocess.STDOUT,
         )
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":

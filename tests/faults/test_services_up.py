@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -29,7 +30,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @contextmanager
 def up(here: Installation) -> Iterator["subprocess.Popen[str]"]:
-    process = here.start("manage.py", "up", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = here.start("manage.py", "up", stdout=subprocess.PIPE)
     try:
         assert process.stdout
         lines = []
@@ -58,6 +59,10 @@ def web_answers(here: Installation) -> bool:
         return False
 
 
+def is_back(here: Installation, words: str, killed: int) -> bool:
+    return here.process(words) != killed
+
+
 def test_whatever_is_killed_comes_back_and_nothing_outlives_the_supervisor(here):
     with up(here) as supervisor:
         assert web_answers(here)
@@ -66,7 +71,7 @@ def test_whatever_is_killed_comes_back_and_nothing_outlives_the_supervisor(here)
         for words in ("celery -A config worker", "granian", "bin/postgres -D", "embedded.keeper"):
             killed = here.process(words)
             os.kill(killed, signal.SIGKILL)
-            wait_until(lambda k=killed, w=words: here.process(w) != k, f"{words} is back")
+            wait_until(partial(is_back, here, words, killed), f"{words} is back")
         wait_until(lambda: web_answers(here), "the web answers")
         wait_until(lambda: verdicts(here)["worker"] == "ok", "the worker answers")
         wait_until(lambda: verdicts(here)["beat"] == "ok", "beat is back at work")
