@@ -56,6 +56,8 @@ def create_plan(*, vendor_id: int, code: str, name: str) -> Plan:
 
 def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
     """The plan's next version, not yet for sale. Raises InvalidInput for what no row can hold."""
+    if terms.currency not in settings.CURRENCIES:
+        _refuse([_fault_of_currency("currency")])
     with transaction.atomic():
         plan = Plan.objects.select_for_update().get(pk=plan_id)
         version = PlanVersion(
@@ -215,6 +217,10 @@ def _fault(field: str, rule: str, message: str) -> Fault:
     return Fault(field=field, rule=rule, message=message)
 
 
+def _fault_of_currency(field: str) -> Fault:
+    return _fault(field, "currency", f"must be in one of {', '.join(settings.CURRENCIES)}")
+
+
 def _faults_of_prices(version: PlanVersion) -> list[Fault]:
     found = [
         *_faults_of_money("platform_fee", version.platform_fee),
@@ -228,7 +234,7 @@ def _faults_of_prices(version: PlanVersion) -> list[Fault]:
 def _faults_of_money(field: str, price: Money) -> list[Fault]:
     code = price.currency.code
     if code not in settings.CURRENCIES:
-        return [_fault(field, "currency", f"must be in one of {', '.join(settings.CURRENCIES)}")]
+        return [_fault_of_currency(field)]
     try:
         micros = money.to_micros(price)
         money.to_minor_units(price)

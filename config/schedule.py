@@ -16,4 +16,11 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "debit what a lost message left": _every(5, "ledger.tasks.sweep_intake"),
     "close lots whose time is over": _every(300, "ledger.tasks.close_lots"),
     "price parked runs": _every(60, "ledger.tasks.price_parked_runs"),
+    "open periods": _every(15, "billing.tasks.renew_due"),
+    "close periods": _every(15, "billing.tasks.close_due"),
+    "send calls to Stripe": _every(5, "billing.tasks.send_stripe_calls"),
+    "act on events of Stripe": _every(5, "billing.tasks.act_on_stripe_events"),
+    "ask Stripe what it never told": _every(600, "billing.tasks.reconcile_stripe"),
+    "evaluate alerts": _every(30, "billing.tasks.evaluate_alerts"),
+    "send mail": _every(15, "billing.tasks.send_mail"),
 }

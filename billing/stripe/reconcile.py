@@ -8,6 +8,7 @@ counts as done; not found, it is asked for again under a new key.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -42,14 +43,12 @@ def reconcile(*, at: datetime) -> Reconciled:
     counts = {"calls_count": 0, "top_ups_count": 0, "invoices_count": 0}
     try:
         for call in _parked():
-            counts["calls_count"] += _attempt(lambda call=call: settle(call=call, at=at))
+            counts["calls_count"] += _attempt(partial(settle, call=call, at=at))
         for top_up in _unfulfilled(at):
-            counts["top_ups_count"] += _attempt(
-                lambda top_up=top_up: top_ups.fulfil(top_up_id=top_up.pk, at=at)
-            )
+            counts["top_ups_count"] += _attempt(partial(top_ups.fulfil, top_up_id=top_up.pk, at=at))
         for invoice in _unpaid(at):
             counts["invoices_count"] += _attempt(
-                lambda invoice=invoice: stripe_invoices.refresh(invoice_id=invoice.pk, at=at)
+                partial(stripe_invoices.refresh, invoice_id=invoice.pk, at=at)
             )
     except (StripeUnavailable, StripeClosed) as error:
         logger.warning("stripe is away: reconciliation goes on later", error=str(error))

@@ -1,0 +1,71 @@
+from itertools import pairwise
+
+import pytest
+from djmoney.money import Money
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing import money, pricing
+from ledger.units import MICROTOKENS_PER_TOKEN
+from ledger.value import Tier, tiered_micros
+
+TOKEN = MICROTOKENS_PER_TOKEN
+FREE_THEN_TWO_CENTS = (
+    Tier(up_to_microtokens=250 * TOKEN, micros_per_token=0),
+    Tier(up_to_microtokens=None, micros_per_token=20_000),
+)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "amount"), [(0, "0.00"), (249, "0.00"), (250, "0.00"), (251, "0.02"), (300, "1.00")]
+)
+def test_the_first_token_beyond_a_free_tier_is_the_first_that_costs(tokens, amount):
+    slices = pricing.overage_slices(
+        tiers=FREE_THEN_TWO_CENTS, from_microtokens=0, to_microtokens=tokens * TOKEN
+    )
+    exact = sum(part.micros for part in slices)
+    assert money.rounded(exact, "EUR") == Money(amount, "EUR")
+
+
+tiers = st.lists(
+    st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=3, unique_by=lambda one: one[0]
+).map(
+    lambda steps: [
+        *(
+            Tier(up_to_microtokens=bound, micros_per_token=micros)
+            for bound, micros in sorted(steps)
+        ),
+        Tier(up_to_microtokens=None, micros_per_token=700_001),
+    ]
+)
+
+
+@given(tiers, st.lists(st.integers(0, 12), min_size=1, max_size=6))
+def test_however_overage_is_cut_into_stretches_its_slices_add_up(tiers, cuts):
+    bounds = [0, *sorted(cuts)]
+    slices = [
+        part
+        for start, end in pairwise(bounds)
+        for part in pricing.overage_slices(tiers=tiers, from_microtokens=start, to_microtokens=end)
+    ]
+    assert sum(part.micros for part in slices) == tiered_micros(
+        tiers=tiers, out_microtokens=bounds[-1]
+    )
+    assert sum(part.microtokens for part in slices) == bounds[-1]
+    for part in slices:
+        assert not any(
+            part.from_microtokens < (tier.up_to_microtokens or 0) < part.to_microtokens
+            for tier in tiers
+        )
+
+
+def test_100_euros_over_three_cost_centres_add_up_to_100_euros():
+    assert pricing.allocate(total=10_000, weights=[1, 1, 1]) == [3_334, 3_333, 3_333]
+
+
+@given(st.integers(0, 10**12), st.lists(st.integers(0, 9), min_size=1).filter(any))
+def test_shares_add_up_and_nobody_gets_more_than_one_unit_beside_their_part(total, weights):
+    shares = pricing.allocate(total=total, weights=weights)
+    assert sum(shares) == total
+    for share, weight in zip(shares, weights, strict=True):
+        assert 0 <= share - total * weight // sum(weights) <= 1
