@@ -8,7 +8,17 @@ from contextlib import suppress
 from config.embedded import locks, places
 
 # By name: the home may be a folder that somebody also keeps other things in.
-CONTENTS = ("postgresql", "logs", "mail", "secrets", "*.lock", "*.json", "*.mark", "celerybeat-*")
+CONTENTS = (
+    "postgresql",
+    "logs",
+    "mail",
+    "secrets",
+    "*.lock",
+    "*.json",
+    "*.mark",
+    "celerybeat-*",
+    "stripe-*",
+)
 PATIENCE_SECONDS = 3.0  # the keeper of a command that has just ended takes a moment
 
 
