@@ -1,5 +1,6 @@
 """Products and prices. A price's amount never changes: a new amount is a new price."""
 
+import re
 from typing import Any
 
 from billing.stripe.simulator.errors import InvalidRequest
@@ -19,22 +20,30 @@ PRODUCT_TEXTS = [
     "url",
 ]
 PAGING = "created limit starting_after ending_before"
+OWN_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 @operation("POST", "/v1/products", takes=f"{' '.join(PRODUCT_TEXTS)} id metadata")
 def create_product(world: World, params: Json) -> Json:
-    if world.store.get(params.get("id", "")):
-        raise InvalidRequest("Product already exists.", code="resource_already_exists", param="id")
     return world.shown(world.save(new_product(world, params), "product.created"))
 
 
-def new_product(world: World, params: Json) -> Json:
+def new_product(world: World, params: Json, *, prefix: str = "") -> Json:
+    if "id" in params:
+        _check_own_id(world, params["id"], f"{prefix}[id]" if prefix else "id")
     product = world.new("product", active=True, type="service", updated=world.at)
     return {
         **product,
         **unset(params, "id", *PRODUCT_TEXTS),
         "metadata": merged_metadata(None, params.get("metadata")),
     }
+
+
+def _check_own_id(world: World, product_id: str, param: str) -> None:
+    if not OWN_ID.fullmatch(product_id):
+        raise InvalidRequest("An id has up to 255 letters, digits, - and _.", param=param)
+    if world.store.get(product_id):
+        raise InvalidRequest("Product already exists.", code="resource_already_exists", param=param)
 
 
 @operation("POST", "/v1/products/{id}", takes=f"{' '.join(PRODUCT_TEXTS)} default_price metadata")
@@ -118,7 +127,9 @@ def _product_of(world: World, params: Json, param: str) -> str:
     if "product" in params:
         product = world.referred("product", params["product"], param=param)
     else:
-        product = world.save(new_product(world, params["product_data"]), "product.created")
+        data = params["product_data"]
+        product = new_product(world, data, prefix=f"{param}_data")
+        world.save(product, "product.created")
     product_id: str = product["id"]
     return product_id
 

@@ -172,7 +172,8 @@ WAYS = """<fieldset><legend>How</legend>
 
 
 def _row(description: str | None, quantity: int, amount: int, currency: str) -> str:
-    count = f" <small>&times; {quantity:,}</small>" if quantity != 1 else ""
+    each = shown_amount(amount // quantity, currency) if quantity > 1 else ""
+    count = f"<small>{quantity:,} &times; {html.escape(each)}</small>" if each else ""
     return (
         f'<tr><th scope="row">{html.escape(description or "Item")}{count}</th>'
         f"<td>{html.escape(shown_amount(amount, currency))}</td></tr>"
@@ -277,12 +278,15 @@ def _invoice_attempt(world: World, invoice: Json, intent: Json, form: Form) -> R
 def _invoice_form(
     world: World, invoice: Json, form: Form, *, alert: str = "", status: int = 200
 ) -> Page:
+    rows = [
+        (line["description"], line["quantity"] or 1, line["amount"])
+        for line in lines_of(world, invoice)
+    ]
+    if balance := invoice["starting_balance"]:
+        rows.append(("Balance", 1, balance))
     content = _pay_form(
         heading=f"Invoice {invoice['number']}",
-        rows=[
-            (line["description"], line["quantity"] or 1, line["amount"])
-            for line in lines_of(world, invoice)
-        ],
+        rows=rows,
         total=invoice["amount_remaining"],
         currency=invoice["currency"],
         form=form,

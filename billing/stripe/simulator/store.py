@@ -75,7 +75,7 @@ class Store:
         self.file = home / FILE_NAME
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(
-            self.file, isolation_level=None, check_same_thread=False, timeout=2
+            self.file, isolation_level=None, check_same_thread=False, timeout=0.5
         )
         self._connection.row_factory = sqlite3.Row
         try:
@@ -83,7 +83,7 @@ class Store:
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.executescript(SCHEMA)
+            self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         except sqlite3.OperationalError as error:
             self._connection.close()
             raise StoreInUse(f"{self.file} is in use by another simulator") from error
