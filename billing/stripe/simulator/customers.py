@@ -39,6 +39,7 @@ def create(world: World, params: Json) -> Json:
             world, params["payment_method"], customer=None, param="payment_method"
         )
         payments.attach(world, method, customer=customer["id"])
+        params = _naming_the_method(params, method["id"])
     return world.shown(world.save(_changed(world, customer, params), "customer.created"))
 
 
@@ -106,6 +107,15 @@ def _check_location(customer: Json) -> None:
             code="customer_tax_location_invalid",
             param="address",
         )
+
+
+def _naming_the_method(params: Json, method_id: str) -> Json:
+    """A test method such as pm_card_visa stands for the one that was just made of it."""
+    settings = params.get("invoice_settings", {})
+    if settings.get("default_payment_method") != params["payment_method"]:
+        return params
+    named = {**settings, "default_payment_method": method_id}
+    return {**params, "invoice_settings": named}
 
 
 def _invoice_settings(world: World, customer_id: str, settings: Json) -> Json:
