@@ -203,6 +203,18 @@ def test_a_page_of_no_session_is_not_found(address: str) -> None:
     assert submit(f"{address}/c/pay/cs_test_none").status_code == 404
 
 
+def test_a_customer_deleted_meanwhile_is_told_and_charges_nothing(
+    api: stripe.StripeClient,
+) -> None:
+    buyer = customer(api, card=None)
+    keep: Any = {"payment_intent_data": {"setup_future_usage": "off_session"}}
+    made = session(api, customer=buyer.id, **keep)
+    api.v1.customers.delete(buyer.id)
+    refused = submit(made.url)
+    assert (refused.status_code, "cannot be paid" in refused.text) == (400, True)
+    assert api.v1.charges.list().data == []
+
+
 def test_a_decline_can_be_asked_for(api: stripe.StripeClient, address: str) -> None:
     fault(address, kind="decline", code="insufficient_funds")
     made = session(api)

@@ -232,6 +232,19 @@ def test_collection_by_itself_begins_after_an_hour_and_is_repeated(
     assert given_up.next_payment_attempt is None
 
 
+def test_one_invoice_that_cannot_be_collected_does_not_hold_up_the_others(
+    api: stripe.StripeClient, address: str
+) -> None:
+    first, second = customer(api), customer(api)
+    [card] = api.v1.customers.payment_methods.list(first.id).data
+    stuck = open_invoice(api, first.id, 1000, default_payment_method=card.id)
+    other = api.v1.invoices.finalize_invoice(draft(api, second.id, 1000).id, {"auto_advance": True})
+    api.v1.payment_methods.detach(card.id)
+    advance(address, HOUR + 60)
+    assert api.v1.invoices.retrieve(stuck.id).attempt_count == 0
+    assert api.v1.invoices.retrieve(other.id).status == "paid"
+
+
 def test_what_ends_an_open_invoice(api: stripe.StripeClient) -> None:
     buyer = customer(api)
     invoice = open_invoice(api, buyer.id, 5000)

@@ -6,7 +6,7 @@ import pytest
 import requests
 import stripe
 
-from tests.contract.scenes import customer, draft, line, product, session
+from tests.contract.scenes import customer, draft, line, open_invoice, product, session
 from tests.contract.stripe_client import check_answer, contract
 
 
@@ -235,6 +235,35 @@ def test_a_card_that_the_bank_refuses_cannot_be_attached(api: stripe.StripeClien
     [kept] = api.v1.payment_methods.list({"customer": buyer.id, "type": "card"}).data
     assert kept.card is not None
     assert kept.card.last4 == "0341"
+
+
+def test_a_customer_is_made_with_a_card(api: stripe.StripeClient) -> None:
+    made = api.v1.customers.create(
+        {
+            "payment_method": "pm_card_visa",
+            "invoice_settings": {"default_payment_method": "pm_card_visa"},
+        }
+    )
+    [card] = api.v1.customers.payment_methods.list(made.id).data
+    assert made.invoice_settings is not None
+    assert made.invoice_settings.default_payment_method == card.id
+
+
+def test_a_detached_card_is_of_no_more_use(api: stripe.StripeClient) -> None:
+    buyer = customer(api)
+    [card] = api.v1.customers.payment_methods.list(buyer.id).data
+    invoice = open_invoice(api, buyer.id, 1000, default_payment_method=card.id)
+    assert api.v1.payment_methods.detach(card.id).customer is None
+    settings = api.v1.customers.retrieve(buyer.id).invoice_settings
+    assert settings is not None
+    assert settings.default_payment_method is None
+    for use in (
+        lambda: api.v1.invoices.pay(invoice.id),
+        lambda: api.v1.payment_methods.attach(card.id, {"customer": buyer.id}),
+    ):
+        with pytest.raises(stripe.InvalidRequestError):
+            use()
+    assert api.v1.charges.list().data == []
 
 
 def test_another_customers_card_is_refused(api: stripe.StripeClient) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from billing.stripe.simulator import payments
 from billing.stripe.simulator.cards import Refusal
-from billing.stripe.simulator.errors import InvalidRequest
+from billing.stripe.simulator.errors import InvalidRequest, Refused
 from billing.stripe.simulator.invoice_lines import lines_of, require_draft, summed
 from billing.stripe.simulator.world import World
 
@@ -227,5 +227,11 @@ def _collect_automatically(world: World, invoice: Json) -> None:
     if method_id is None or intent["status"] not in payments.WAITING:
         world.store.put({**invoice, "next_payment_attempt": None})
         return
-    method = world.referred("payment_method", method_id, param="default_payment_method")
-    collect(world, invoice, method, off_session=True)
+    try:
+        with world.store.savepoint():
+            method = payments.usable_method(
+                world, method_id, customer=invoice["customer"], param="default_payment_method"
+            )
+            collect(world, {**invoice}, method, off_session=True)
+    except Refused:  # nothing that another attempt would cure, nor a reason to stop the clock
+        world.store.put({**invoice, "next_payment_attempt": None})

@@ -168,7 +168,7 @@ def detach_method(world: World, params: Json, payment_method: str) -> Json:
     if customer and settings.get("default_payment_method") == payment_method:
         settings["default_payment_method"] = None
         world.store.put(customer)
-    method["customer"] = None
+    method |= {"customer": None, "_detached": True}
     return world.shown(world.save(method, "payment_method.detached"))
 
 

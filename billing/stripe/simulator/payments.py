@@ -62,6 +62,13 @@ def usable_method(world: World, method_id: str, *, customer: str | None, param: 
     if method_id in BY_METHOD_ID:
         return world.save(new_card(world, BY_METHOD_ID[method_id]))
     method = world.referred("payment_method", method_id, param=param)
+    if method.get("_detached"):
+        raise InvalidRequest(
+            f"The payment method {method_id} was detached from its customer and cannot be used"
+            " again.",
+            code="payment_method_not_available",
+            param=param,
+        )
     if method["customer"] not in (None, customer):
         raise InvalidRequest(
             f"The payment method {method_id} belongs to another customer", param=param

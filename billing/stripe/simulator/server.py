@@ -128,9 +128,12 @@ class Handler(BaseHTTPRequestHandler):
         engine = self.server.engine
         mishaps = engine.strike(method, path)
         show = pages.checkout_page if path.startswith("/c/pay/") else pages.invoice_page
-        with engine.store.transaction():
-            world = engine.world(decline=mishaps.get("decline", "code"))
-            page = show(world, path.rstrip("/").rsplit("/", 1)[1], form)
+        world = engine.world(decline=mishaps.get("decline", "code"))
+        try:
+            with engine.store.transaction():
+                page = show(world, path.rstrip("/").rsplit("/", 1)[1], form)
+        except Refused as refusal:
+            page = pages.note("This cannot be paid", str(refusal), status=refusal.status)
         if "reset_after_commit" in mishaps:
             raise ConnectionBroken
         headers = {
@@ -247,11 +250,8 @@ class Simulator:
 
     def _tick(self) -> None:
         while not self._stopped.wait(TICK):
-            try:
-                self.server.engine.pass_time()
-                self._postman.ring()
-            except Refused:  # of one invoice; the others have their turn in a second
-                traceback.print_exc()
+            self.server.engine.pass_time()
+            self._postman.ring()
 
 
 @contextmanager
