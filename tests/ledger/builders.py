@@ -125,14 +125,14 @@ def make_overage(
 def make_run(
     executions: int = 1,
     *,
-    id: str | None = None,
+    run_id: str | None = None,
     account: str = "acme",
     at: datetime = NOON,
     cost_centre: str = "",
     workflow: str = "review",
 ) -> NewRun:
     return NewRun(
-        id=f"run-{next_number()}" if id is None else id,
+        id=f"run-{next_number()}" if run_id is None else run_id,
         account=account,
         workflow=workflow,
         occurred_at=at,
