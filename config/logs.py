@@ -9,7 +9,7 @@ import logging.config
 import structlog
 from structlog.typing import Processor
 
-# What would be a line for each poll, each task, or each connection to a nameless socket.
+# What would be a line for each poll, task, call, or connection to a nameless socket.
 QUIETER = {
     "celery.app.trace": "WARNING",
     "celery.beat": "WARNING",
@@ -17,6 +17,7 @@ QUIETER = {
     "kombu.connection": "ERROR",
     "pgmq": "WARNING",
     "psycopg.pool": "ERROR",
+    "stripe": "WARNING",  # at DEBUG it logs the bodies, which hold personal data
 }
 
 

@@ -133,6 +133,37 @@ if pool_size := environment.number("DATABASE_POOL_SIZE", default=0):
     database["CONN_MAX_AGE"] = 0
 DATABASES = {"default": database}
 
+LOGIN_URL = "sign_in"
+LOGIN_REDIRECT_URL = "front"
+LOGOUT_REDIRECT_URL = "sign_in"
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Runledger",
+    "SITE_HEADER": "Runledger",
+    "SITE_SUBHEADER": "Pricing and tokens",
+    "SITE_SYMBOL": "toll",
+    "SITE_URL": "/",
+    "SHOW_VIEW_ON_SITE": False,
+    "STYLES": ["config.sidebar.stylesheet"],
+    "DASHBOARD_CALLBACK": "billing.admin.home.with_steps",
+    "SIDEBAR": {"navigation": "config.sidebar.navigation"},
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .018 180)",
+            "100": "oklch(94% .04 180)",
+            "200": "oklch(88% .07 181)",
+            "300": "oklch(80% .1 182)",
+            "400": "oklch(70% .11 183)",
+            "500": "oklch(60% .105 184)",
+            "600": "oklch(50% .09 185)",
+            "700": "oklch(44% .078 187)",
+            "800": "oklch(38% .064 188)",
+            "900": "oklch(33% .052 189)",
+            "950": "oklch(25% .04 190)",
+        }
+    },
+}
+
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "KWD")
 
 REST_FRAMEWORK = {

@@ -92,18 +92,14 @@ def accept(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> Accepted:
     Raises InvalidRuns, and RunConflict if a run is parked under the same id with another body;
     nothing has been written then.
     """
-    _check_count(runs)
-    batch = _Batch(
-        book=prices.of_book(book_id),
-        accounts=find_all(book_id=book_id, codes=list({run.account for run in runs})),
-        at_us=to_us(at),
-    )
-    for position, run in enumerate(runs):
-        batch.add(position, run)
-    if batch.faults:
-        raise InvalidRuns(faults=batch.faults)
+    batch = _checked(book_id=book_id, runs=runs, at=at)
     with transaction.atomic():
         return _write(batch, book_id=book_id, at=at)
+
+
+def check(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> list[AcceptedRun]:
+    """What `accept` would answer. Writes nothing. Raises InvalidRuns."""
+    return _checked(book_id=book_id, runs=runs, at=at).accepted
 
 
 @dataclass(slots=True)
@@ -278,7 +274,7 @@ class _Batch:
                 body_digest(run),
             )
         )
-        shard.details.append(encode_details(_details(run, usages, priced)))
+        shard.details.append(encode_details(_details(account, run, usages, priced)))
         self.accepted.append(AcceptedRun(run.id, run.account, priced.microtokens, None))
 
 
@@ -306,9 +302,12 @@ def _attribution_key(attribution: Attribution) -> bytes:
     return hashlib.blake2b(_canonical.encode(attribution), digest_size=16).digest()
 
 
-def _details(run: NewRun, usages: Sequence[Usage], priced: Priced) -> RunDetails:
+def _details(
+    account: AccountFacts, run: NewRun, usages: Sequence[Usage], priced: Priced
+) -> RunDetails:
     return RunDetails(
         run.id,
+        account.id,
         [
             InferenceDetails(
                 usage.engine, usage.occurred_at_us, dict(usage.quantities), version_id, microtokens
@@ -318,6 +317,20 @@ def _details(run: NewRun, usages: Sequence[Usage], priced: Priced) -> RunDetails
             )
         ],
     )
+
+
+def _checked(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> _Batch:
+    _check_count(runs)
+    batch = _Batch(
+        book=prices.of_book(book_id),
+        accounts=find_all(book_id=book_id, codes=list({run.account for run in runs})),
+        at_us=to_us(at),
+    )
+    for position, run in enumerate(runs):
+        batch.add(position, run)
+    if batch.faults:
+        raise InvalidRuns(faults=batch.faults)
+    return batch
 
 
 def _check_count(runs: Sequence[NewRun]) -> None:

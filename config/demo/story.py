@@ -1,0 +1,216 @@
+"""What happens, in order; and whether it adds up.
+
+The month is replayed before beat runs: beat would close it at once, as it is over. When all runs
+are debited beat starts, and does what it does at the end of every month: it closes the period,
+rolls over and expires, prices the overage, and the worker sends the invoices and takes payment.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import uuid5
+
+from django.utils import timezone
+
+from billing.models import Customer, Invoice, Period, TopUpFulfilment
+from billing.stripe import checkout
+from config.demo import cast, checkout_page, sending, traffic
+from config.demo.cast import PARTS, Cast
+from config.demo.sending import Sent
+from ledger import access, debiting, invariants, queries, tasks
+
+SETTLED_SECONDS_MAX: Final = 120.0
+POLL_SECONDS: Final = 1.0
+
+
+class DoesNotAddUp(Exception):
+    """The demo ended otherwise than it must; the message says where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the month ended for one customer."""
+
+    customer: str
+    granted_microtokens: int
+    used_microtokens: int
+    rolled_microtokens: int
+    expired_microtokens: int
+    overage_microtokens: int
+    repaid_microtokens: int
+    invoice: Invoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The whole story, when it is over."""
+
+    sent: Sent
+    debited_count: int
+    debited_seconds: float
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where the story is played, and how it is told while it goes on."""
+
+    web: str
+    say: Callable[[str], None]
+    sent: Callable[[int], None]  # so many runs more were acknowledged
+    debited: Callable[[int], None]  # so many runs are debited by now
+    start_beat: Callable[[], None]
+
+
+def play(*, month: datetime, runs_count: int, stage: Stage) -> tuple[Cast, Ending]:
+    """Play the month. Raises DoesNotAddUp and NotTaken."""
+    players = cast.enter(month=month, runs_count=runs_count, say=stage.say, at=timezone.now())
+    periods = {code: _first_period(customer) for code, customer in players.customers.items()}
+    sent, seconds = _replay(players, periods, month=month, runs_count=runs_count, stage=stage)
+    stage.say("the month is over: beat starts, periods close, invoices go to Stripe")
+    stage.start_beat()
+    _wait("the invoices to be paid", lambda: all(_is_paid(period) for period in periods.values()))
+    for part in PARTS:
+        if part.buys_a_pack:
+            stage.say(f"{part.name} buys a pack on Stripe's page")
+            _buy_a_pack(players, players.customers[part.code])
+    outcomes = [_outcome(players.customers[code], period) for code, period in periods.items()]
+    _add_up(players, sent, outcomes)
+    debited = queries.runs_count(
+        account_ids=[customer.account_id for customer in players.customers.values()]
+    )
+    return players, Ending(
+        sent=sent, debited_count=debited, debited_seconds=seconds, outcomes=outcomes
+    )
+
+
+def _replay(
+    players: Cast,
+    periods: dict[str, Period],
+    *,
+    month: datetime,
+    runs_count: int,
+    stage: Stage,
+) -> tuple[Sent, float]:
+    """Send the month's runs, and wait until all are debited; how long that took."""
+    account_ids = [customer.account_id for customer in players.customers.values()]
+    secret = access.issue_api_key(
+        book_id=players.vendor.book_id, name="demo", at=timezone.now()
+    ).secret
+    stage.say(f"{runs_count:,} runs of {month:%B %Y} are sent to the API")
+    began = time.monotonic()
+
+    def count(runs_count: int) -> None:
+        stage.sent(runs_count)
+        stage.debited(queries.runs_count(account_ids=account_ids))
+
+    sent = sending.send(
+        traffic.runs(
+            month=month,
+            periods={code: (one.starts_at, one.ends_at) for code, one in periods.items()},
+            runs_count=runs_count,
+        ),
+        web=stage.web,
+        secret=secret,
+        progress=count,
+    )
+
+    def is_debited() -> bool:
+        debited = queries.runs_count(account_ids=account_ids)
+        stage.debited(debited)
+        waiting = debiting.waiting_shards()
+        # What a lost message left is beat's to sweep up; until it runs we are beat.
+        tasks.wake(waiting)
+        return debited >= sent.runs_count and not waiting
+
+    _wait("all runs to be debited", is_debited)
+    return sent, time.monotonic() - began
+
+
+def _buy_a_pack(players: Cast, customer: Customer) -> None:
+    session = checkout.start(
+        customer_id=customer.pk,
+        pack_id=players.pack.pk,
+        idempotency_key=uuid5(cast.DEMO, f"{players.vendor.code}:{customer.code}:pack"),
+        at=timezone.now(),
+    )
+    fulfilled = TopUpFulfilment.objects.filter(top_up_id=session.top_up_id)
+    if not fulfilled.exists():
+        checkout_page.pay(session.url)
+    _wait("the pack's tokens to arrive by the webhook", fulfilled.exists)
+
+
+def _first_period(customer: Customer) -> Period:
+    return Period.objects.get(subscription__customer=customer, number=1)
+
+
+def _is_paid(period: Period) -> bool:
+    """Both the invoice that opened the period and the one that closed it."""
+    invoices = Invoice.objects.filter(period=period)
+    return invoices.count() == 2 and not invoices.filter(payment__isnull=True).exists()
+
+
+def _outcome(customer: Customer, period: Period) -> Outcome:
+    settled = period.settlement
+    used = queries.usage_by_workflow(
+        account_id=customer.account_id, from_at=period.starts_at, until_at=period.ends_at
+    )
+    lots = {lot.id: lot for lot in queries.lots(account_ids=[customer.account_id])}
+    assert period.allotment_lot_id is not None
+    repaid = sum(
+        movement.microtokens
+        for lot in lots.values()
+        for movement in queries.movements(lot_id=lot.id)
+        if movement.kind == "repaid"
+    )
+    return Outcome(
+        customer=customer.name,
+        granted_microtokens=lots[period.allotment_lot_id].granted_microtokens,
+        used_microtokens=sum(line.microtokens for line in used),
+        rolled_microtokens=settled.rolled_microtokens,
+        expired_microtokens=settled.expired_microtokens,
+        overage_microtokens=period.closing.overage_microtokens,
+        repaid_microtokens=repaid,
+        invoice=Invoice.objects.get(period=period, occasion=Invoice.Occasion.CLOSING),
+    )
+
+
+def _add_up(players: Cast, sent: Sent, outcomes: list[Outcome]) -> None:
+    """What was sent, what was debited, what the lots lost and what is invoiced must agree."""
+    for (code, customer), outcome in zip(players.customers.items(), outcomes, strict=True):
+        found = queries.runs_count(account_ids=[customer.account_id])
+        _require(f"{code}: runs sent and debited", sent.runs[code], found)
+        _require(
+            f"{code}: tokens acknowledged and used",
+            sent.microtokens[code],
+            outcome.used_microtokens,
+        )
+        debt = queries.balances(account_ids=[customer.account_id], at=timezone.now())[
+            customer.account_id
+        ].debt_microtokens
+        beyond = outcome.overage_microtokens + outcome.repaid_microtokens + debt
+        left = outcome.rolled_microtokens + outcome.expired_microtokens
+        _require(
+            f"{code}: tokens granted, and used or left",
+            outcome.granted_microtokens,
+            outcome.used_microtokens - beyond + left,
+        )
+        lines = sum(line.amount for line in outcome.invoice.lines.all())
+        _require(f"{code}: invoice lines and payment", lines, outcome.invoice.payment.amount)
+    broken = invariants.violations()
+    _require("invariants that are broken", {}, broken)
+
+
+def _require(what: str, expected: object, found: object) -> None:
+    if expected != found:
+        raise DoesNotAddUp(f"{what}: {expected} and {found}")
+
+
+def _wait(what: str, is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise DoesNotAddUp(f"waited {SETTLED_SECONDS_MAX:.0f} seconds for {what}, in vain")
+        time.sleep(POLL_SECONDS)
