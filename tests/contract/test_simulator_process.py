@@ -62,6 +62,12 @@ def test_it_answers_and_ends_when_told_to(home: Path, receiver: Receiver) -> Non
         assert running.wait(10) == 0
 
 
+def test_it_ends_in_order_even_before_it_was_asked_anything(home: Path) -> None:
+    with process(home) as (running, _):
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
+
+
 def test_a_kill_loses_nothing_that_was_answered_and_doubles_nothing(home: Path) -> None:
     answered: list[str] = []
 

@@ -45,6 +45,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         _refuse_production()
+        signal.signal(signal.SIGTERM, _interrupt)
         url, secret = options["webhook_url"], (options["webhook_secret"] or "").partition(",")[0]
         if url and not secret:
             raise CommandError("--webhook-url needs --webhook-secret (or STRIPE_WEBHOOK_SECRET).")
@@ -64,13 +65,12 @@ class Command(BaseCommand):
                 f"Cannot listen on 127.0.0.1:{options['port']} ({error.strerror}): choose another"
                 " --port."
             ) from error
-        self.stdout.write(f"Stripe simulator: {stand_in.address}")
-        self.stdout.flush()
         self._serve(stand_in)
 
     def _serve(self, stand_in: simulator.Simulator) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
+            self.stdout.write(f"Stripe simulator: {stand_in.address}")
+            self.stdout.flush()
             stand_in.serve()
         except KeyboardInterrupt:
             pass

@@ -244,7 +244,8 @@ class Simulator:
     def close(self) -> None:
         self._stopped.set()
         self.server.server_close()
-        self._clock.join()
+        if self._clock.is_alive():  # not if it was told to stop before it began
+            self._clock.join()
         self._postman.stop()
         self.store.close()
 

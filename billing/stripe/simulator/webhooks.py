@@ -54,7 +54,8 @@ class Postman:
     def stop(self) -> None:
         self._stopping = True
         self.ring()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._pool.shutdown(cancel_futures=True)
 
     def _run(self) -> None:
