@@ -1,0 +1,322 @@
+"""Plans, and their versions: drafted with the explanation beside the form, published, retired."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+
+from billing import catalog, explain, money
+from billing.admin.plan_forms import (
+    PlanVersionForm,
+    TierForm,
+    TiersFormSet,
+    initial_of,
+    terms_of,
+)
+from billing.admin.plan_panel import Panel, panel_of_draft, panel_of_version
+from billing.errors import BillingError
+from billing.models import OverageTier, Plan, PlanVersion
+from config.admin import (
+    ADMIN,
+    PRICING,
+    BookAdmin,
+    FactsInline,
+    PartsInline,
+    books_of,
+    page_action,
+    tokens_shown,
+)
+from ledger import catalog as ledger_catalog
+
+EDITORS = frozenset({ADMIN, PRICING})
+
+
+class VersionsInline(FactsInline[PlanVersion, Plan]):
+    model = PlanVersion
+    verbose_name_plural = "versions"
+    fields = ("number", "published_at", "retired_at")
+    readonly_fields = fields
+    ordering = ("-number",)
+    show_change_link = True
+
+
+@admin.register(Plan)
+class PlanAdmin(BookAdmin[Plan]):
+    book_path = "vendor__book_id"
+    editors = EDITORS
+    list_display = ("name", "code", "for_sale")
+    list_select_related = ("vendor",)
+    search_fields = ("name", "code")
+    ordering = ("name",)
+    fields = ("vendor", "name", "code")
+    fixed = ("vendor", "code")
+    inlines = (VersionsInline,)
+    actions_detail = ("draft_version",)
+    purpose = (
+        "What customers subscribe to. A plan is a name; what it grants and costs is told by its"
+        " versions, which are drafted, published and then never change."
+    )
+
+    @admin.display(description="for sale")
+    def for_sale(self, plan: Plan) -> str:
+        latest = plan.versions.filter(published_at__isnull=False, retired_at__isnull=True)
+        version = latest.order_by("-number").first()
+        return "no published version yet" if version is None else f"version {version.number}"
+
+    @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
+    def draft_version(self, request: HttpRequest, plan: Plan) -> HttpResponse:
+        return redirect(f"{reverse('admin:billing_planversion_add')}?plan={plan.pk}")
+
+
+class TiersInline(PartsInline[OverageTier, PlanVersion]):
+    model = OverageTier
+    form = TierForm
+    formset = TiersFormSet
+    verbose_name = "tier"
+    verbose_name_plural = "overage prices"
+    fields = ("up_to_microtokens", "micros_per_token")
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
+        """Room for the tiers of the version before, which a new one starts from."""
+        owner = self.admin_site._registry[PlanVersion]
+        assert isinstance(owner, PlanVersionAdmin)
+        before = None if obj else owner.version_before(request)
+        return 0 if before is None else before.tiers.count()
+
+    ordering = ("up_to_microtokens",)
+
+
+@admin.register(PlanVersion)
+class PlanVersionAdmin(BookAdmin[PlanVersion]):
+    form = PlanVersionForm
+    book_path = "plan__vendor__book_id"
+    editors = EDITORS
+    list_display = ("__str__", "term_months", "price_text", "state")
+    list_select_related = ("plan__vendor",)
+    ordering = ("plan__name", "-number")
+    fixed = ("plan",)
+    inlines = (TiersInline,)
+    actions_detail = ("publish", "retire", "draft_next")
+    change_form_template = "admin/billing/planversion/change_form.html"
+    purpose = (
+        "The terms of a plan. Draft one and read beside the form what it will say to a buyer;"
+        " publish it when it reads right. What customers have bought keeps its terms for ever."
+    )
+    fieldsets = (
+        (None, {"fields": ("plan", "rate_card_id", ("term_months", "currency"))}),
+        ("Price", {"fields": ("platform_fee", ("allotment_microtokens", "allotment_price"))}),
+        ("What is left over", {"fields": ("rollover_percent", "grace_hours")}),
+        ("What goes beyond", {"fields": ("overage_policy", "overage_cap_microtokens")}),
+        ("Telling people", {"fields": ("alert_thresholds",)}),
+    )
+
+    frozen_fieldsets = (
+        (None, {"fields": ("plan", "state", "token", "rate_card", "term_months")}),
+        ("Price", {"fields": ("fee", "allotment", "price_of_allotment")}),
+        ("What is left over", {"fields": ("rollover", "grace")}),
+        ("What goes beyond", {"fields": ("overage_policy", "cap")}),
+        ("Telling people", {"fields": ("alert_thresholds",)}),
+    )
+    frozen_fields = (
+        *("state", "token", "rate_card", "fee", "allotment", "price_of_allotment"),
+        *("rollover", "cap"),
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            return self.fieldsets
+        return self.frozen_fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return (*super().get_readonly_fields(request, obj), *self.frozen_fields)
+
+    @admin.display(description="one token")
+    def token(self, version: PlanVersion) -> str:
+        return ledger_catalog.unit(unit_id=version.unit_id).sentence
+
+    @admin.display(description="rate card")
+    def rate_card(self, version: PlanVersion) -> str:
+        cards = ledger_catalog.rate_cards(book_id=version.plan.vendor.book_id)
+        return next(card.name for card in cards if card.id == version.rate_card_id)
+
+    @admin.display(description="platform fee")
+    def fee(self, version: PlanVersion) -> str:
+        return money.text(version.platform_fee)
+
+    @admin.display(description="allotment")
+    def allotment(self, version: PlanVersion) -> str:
+        return explain.tokens(version.allotment_microtokens)
+
+    @admin.display(description="allotment price")
+    def price_of_allotment(self, version: PlanVersion) -> str:
+        return money.text(version.allotment_price)
+
+    @admin.display(description="rollover share")
+    def rollover(self, version: PlanVersion) -> str:
+        return explain.percent(version.rollover_basis_points)
+
+    @admin.display(description="hard cap of overage")
+    def cap(self, version: PlanVersion) -> str:
+        return tokens_shown(version.overage_cap_microtokens)
+
+    @admin.display(description="price")
+    def price_text(self, version: PlanVersion) -> str:
+        return terms_of(version)
+
+    @admin.display(description="state", ordering="published_at")
+    def state(self, version: PlanVersion) -> str:
+        if version.retired_at is not None:
+            return "retired"
+        return "draft" if version.published_at is None else "for sale"
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        frozen = obj is not None and obj.published_at is not None
+        return not frozen and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is not None and self.has_change_permission(request, obj)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any
+    ) -> Any:
+        """The form of a frozen version exists too, so that its labels are the same."""
+        form = super().get_form(request, obj, change, **options)
+        return type(
+            "OwnPlanVersionForm", (form,), {"books": books_of(request, roles=self.choosers())}
+        )
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        version = self.get_object(request, str(object_id))
+        steps = self._next_steps(version) if self.may(request, EDITORS, version) else ()
+        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
+        return [action for action in actions if action.path in steps]
+
+    def _next_steps(self, version: PlanVersion) -> tuple[str, ...]:
+        if version.published_at is None:
+            return ("publish",)
+        return ("draft",) if version.retired_at is not None else ("retire", "draft")
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """A new version starts from the terms of the one before."""
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        before = self.version_before(request)
+        return initial if before is None else initial_of(before) | initial
+
+    def get_formset_kwargs(
+        self, request: HttpRequest, obj: Any, inline: Any, prefix: str
+    ) -> dict[str, Any]:
+        options = super().get_formset_kwargs(request, obj, inline, prefix)
+        before = None if obj.pk or request.method == "POST" else self.version_before(request)
+        if before is not None:
+            options["initial"] = [
+                {
+                    "up_to_microtokens": tier.up_to_microtokens,
+                    "micros_per_token": tier.micros_per_token,
+                }
+                for tier in catalog.tiers(version=before)
+            ]
+        return options
+
+    def version_before(self, request: HttpRequest) -> PlanVersion | None:
+        plan = request.GET.get("plan", "")
+        if not plan.isdecimal():
+            return None
+        return self.get_queryset(request).filter(plan_id=int(plan)).order_by("-number").first()
+
+    def save_model(self, request: HttpRequest, obj: PlanVersion, form: Any, change: bool) -> None:
+        if not change:
+            obj.number = catalog.next_number(plan_id=obj.plan_id)
+        obj.save()
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("explain/", wrap(self.explain), name="billing_planversion_explain"),
+            path("<int:pk>/explain/", wrap(self.explain), name="billing_planversion_explain"),
+            *super().get_urls(),
+        ]
+
+    def explain(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """The panel beside the form, for what is typed so far. Writes nothing."""
+        version = None if pk is None else self.get_object(request, str(pk))
+        if request.method != "POST" or not self.may(request, EDITORS, version):
+            raise Http404
+        form = self.get_form(request, version, change=version is not None)(
+            request.POST, instance=version
+        )
+        form.is_valid()
+        [tiers] = self.formsets(request, form.instance, change=version is not None)
+        return self._panel(request, panel_of_draft(form=form, tiers_formset=tiers))
+
+    def formsets(self, request: HttpRequest, version: PlanVersion, *, change: bool) -> list[Any]:
+        """As the form's own page makes them."""
+        create = self._create_formsets  # type: ignore[attr-defined]  # Django's, not in its stubs
+        formsets, _ = create(request, version, change=change)
+        return list(formsets)
+
+    def _panel(self, request: HttpRequest, panel: Panel) -> HttpResponse:
+        template = "admin/billing/planversion/explanation.html"
+        return TemplateResponse(request, template, {"panel": panel})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *given: Any, **options: Any
+    ) -> Any:
+        version = options.get("obj")
+        if version is not None:
+            context["panel"] = panel_of_version(version)
+        if self.has_change_permission(request, version):
+            given_pk = [] if version is None else [version.pk]
+            context["explain_url"] = reverse("admin:billing_planversion_explain", args=given_pk)
+        return super().render_change_form(request, context, *given, **options)
+
+    @page_action(description="Publish …", url_path="publish", roles=EDITORS, icon="verified")
+    def publish(self, request: HttpRequest, version: PlanVersion) -> HttpResponse:
+        """Show what buyers will read, ask, then publish."""
+        page = reverse("admin:billing_planversion_change", args=[version.pk])
+        if request.method != "POST":
+            context = {
+                "title": f"Publish {version}?",
+                "panel": panel_of_version(version),
+                "what_happens": "Customers can then be put on it. A published version never"
+                " changes: a new price is a new version.",
+                "yes": "Publish",
+            }
+            return self._sure(request, context, page)
+        try:
+            catalog.publish(version_id=version.pk, at=timezone.now())
+        except BillingError as refusal:
+            messages.error(request, f"Not published: {refusal}.")
+        else:
+            self.log_change(request, version, "Published.")
+            messages.success(request, f"{version} is published.")
+        return redirect(page)
+
+    @page_action(description="Retire …", url_path="retire", roles=EDITORS, icon="inventory_2")
+    def retire(self, request: HttpRequest, version: PlanVersion) -> HttpResponse:
+        """Ask, then retire."""
+        page = reverse("admin:billing_planversion_change", args=[version.pk])
+        if request.method != "POST":
+            context = {
+                "title": f"Retire {version}?",
+                "what_happens": "Nobody can be put on it from then on."
+                " Customers who have it keep it.",
+                "yes": "Retire",
+            }
+            return self._sure(request, context, page)
+        catalog.retire(version_id=version.pk, at=timezone.now())
+        self.log_change(request, version, "Retired.")
+        messages.success(request, f"{version} is retired.")
+        return redirect(page)
+
+    @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
+    def draft_next(self, request: HttpRequest, version: PlanVersion) -> HttpResponse:
+        return redirect(f"{reverse('admin:billing_planversion_add')}?plan={version.plan_id}")
+
+    def _sure(self, request: HttpRequest, context: dict[str, Any], back: str) -> HttpResponse:
+        shared = self.admin_site.each_context(request)
+        context = {**shared, "opts": self.opts, "back": back, **context}
+        return TemplateResponse(request, "admin/sure.html", context)

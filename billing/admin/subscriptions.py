@@ -1,0 +1,139 @@
+"""Subscriptions. Adding one is the command: the customer is on the plan from its start on."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from billing import periods, subscriptions
+from billing.models import Period, PlanVersion, Subscription
+from config.admin import (
+    ACCOUNT_MANAGER,
+    ADMIN,
+    FINANCE,
+    FactAdmin,
+    FactsInline,
+    OneBookForm,
+    page_action,
+)
+
+COMMANDERS = frozenset({ADMIN, FINANCE, ACCOUNT_MANAGER})
+
+
+class SubscriptionForm(OneBookForm[Subscription]):
+    """The row's id is hidden in it: sent twice, it subscribes once."""
+
+    class Meta:
+        model = Subscription
+        fields = ("id", "customer", "plan_version", "starts_at")
+        widgets = {"id": forms.HiddenInput}  # noqa: RUF012 - as Django declares it
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        if "id" in self.fields:
+            self.fields["id"].initial = uuid.uuid4
+
+    def validate_unique(self) -> None:
+        """A subscription that this very form has made is answered by the operation."""
+
+    def validate_constraints(self) -> None:
+        """The operation refuses a second subscription, and says until when the first runs."""
+
+
+class PeriodsInline(FactsInline[Period, Subscription]):
+    model = Period
+    verbose_name_plural = "periods"
+    fields = ("number", "starts_at", "ends_at", "opened_at")
+    readonly_fields = fields
+    ordering = ("-number",)
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(FactAdmin[Subscription]):
+    form = SubscriptionForm
+    book_path = "customer__vendor__book_id"
+    commanders = COMMANDERS
+    list_display = ("customer", "plan_version", "starts_at", "state")
+    list_select_related = ("customer__vendor", "plan_version__plan")
+    search_fields = ("customer__name",)
+    ordering = ("-starts_at",)
+    inlines = (PeriodsInline,)
+    actions_detail = ("cancel",)
+    purpose = (
+        "A customer on a version of a plan. Adding one grants the first period's tokens at its"
+        " start and builds its first invoice."
+    )
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return ("id", "customer", "plan_version", "starts_at")
+        return ("customer", "plan_version", "starts_at", "time_zone", "subscribed_at", "state")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None else ("state",)
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return () if obj is None else self.inlines
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        now: datetime = timezone.now().replace(second=0, microsecond=0)
+        return {"starts_at": now, **super().get_changeform_initial_data(request)}
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        field = super().formfield_for_foreignkey(db_field, request, **options)
+        if db_field.name == "plan_version":
+            for_sale: QuerySet[PlanVersion] = field.queryset
+            field.queryset = for_sale.filter(published_at__isnull=False, retired_at__isnull=True)
+        return field
+
+    @admin.display(description="state")
+    def state(self, subscription: Subscription) -> str:
+        if subscription.cancelled_at is None:
+            return "running" if subscription.starts_at <= timezone.now() else "to start"
+        last = subscription.periods.order_by("-number").first()
+        ends_at = subscription.cancelled_at if last is None else last.ends_at
+        return f"ends on {periods.date_text(ends_at, subscription.time_zone)}"
+
+    def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
+        subscriptions.subscribe(
+            customer_id=obj.customer_id,
+            plan_version_id=obj.plan_version_id,
+            starts_at=obj.starts_at,
+            idempotency_key=obj.pk,
+            at=timezone.now(),
+        )
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        subscription = self.get_object(request, str(object_id))
+        may = self.may(request, COMMANDERS, subscription) and subscription.cancelled_at is None
+        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
+        return actions if may else []
+
+    @page_action(description="Cancel …", url_path="cancel", roles=COMMANDERS, icon="event_busy")
+    def cancel(self, request: HttpRequest, subscription: Subscription) -> HttpResponse:
+        """Ask, then cancel at the end of the period that runs."""
+        page = reverse("admin:billing_subscription_change", args=[subscription.pk])
+        if request.method == "POST":
+            subscriptions.cancel(subscription_id=subscription.pk, at=timezone.now())
+            self.log_change(request, subscription, "Cancelled.")
+            messages.success(request, "The subscription ends with the period that runs.")
+            return redirect(page)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Cancel the subscription of {subscription.customer}?",
+            "what_happens": "It ends with the period that runs; no further period starts."
+            " What is left over follows the plan's terms.",
+            "yes": "Cancel the subscription",
+            "danger": True,
+            "back": page,
+        }
+        return TemplateResponse(request, "admin/sure.html", context)

@@ -1,0 +1,53 @@
+"""A customer's invoices in a list: what for, how much, and how it stands."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from djmoney.money import Money
+
+from billing.models import Customer, Invoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvoiceRow:
+    """`number` is Stripe's and comes with the finalization; until then `total` is before tax."""
+
+    number: str
+    title: str
+    total: Money
+    state: str  # paid, open, failed, preparing
+    at: datetime
+    hosted_url: str
+
+
+def latest(*, customer: Customer, invoices_max: int) -> list[InvoiceRow]:
+    """Newest first."""
+    rows = (
+        Invoice.objects.filter(customer=customer)
+        .select_related("period", "finalization", "payment")
+        .prefetch_related("lines", "payment_failures")
+        .order_by("-built_at")
+    )
+    return [_row(invoice) for invoice in rows[:invoices_max]]
+
+
+def _row(invoice: Invoice) -> InvoiceRow:
+    finalization = getattr(invoice, "finalization", None)
+    zero = Money(0, invoice.currency)
+    before_tax = sum((line.amount for line in invoice.lines.all()), start=zero)
+    return InvoiceRow(
+        number="" if finalization is None else finalization.number,
+        title=", ".join(dict.fromkeys(line.get_kind_display() for line in invoice.lines.all())),
+        total=before_tax if finalization is None else finalization.total,
+        state=_state(invoice),
+        at=invoice.built_at,
+        hosted_url="" if finalization is None else finalization.hosted_url,
+    )
+
+
+def _state(invoice: Invoice) -> str:
+    if hasattr(invoice, "payment"):
+        return "paid"
+    if not hasattr(invoice, "finalization"):
+        return "preparing"
+    return "failed" if invoice.payment_failures.all() else "open"

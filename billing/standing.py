@@ -1,0 +1,129 @@
+"""Where customers stand now: what they can spend, what they have used, what expires. Reads only.
+
+The portal shows it to the customer, the desk to the account manager: the same numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from djmoney.money import Money
+
+from billing import money
+from billing.models import Customer, Period
+from ledger import queries
+from ledger.queries import Balance, LotNow
+from ledger.value import prepaid_slice_micros
+
+EXPIRES_SOON: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expiring:
+    """Tokens of one lot that nobody can use after `at`, unless they are used before."""
+
+    at: datetime
+    microtokens: int
+    worth: Money | None  # None: they were free
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One customer at one instant. Without a period there is no allotment to speak of."""
+
+    customer: Customer
+    at: datetime
+    period: Period | None
+    balance: Balance
+    lots: tuple[LotNow, ...]
+
+    @property
+    def allotment(self) -> LotNow | None:
+        """The lot that the plan granted for the period that runs."""
+        wanted = None if self.period is None else self.period.allotment_lot_id
+        return next((lot for lot in self.lots if lot.id == wanted), None)
+
+    @property
+    def used_microtokens(self) -> int:
+        return 0 if self.allotment is None else self.allotment.out_microtokens
+
+    @property
+    def granted_microtokens(self) -> int:
+        return 0 if self.allotment is None else self.allotment.granted_microtokens
+
+    @property
+    def used_percent(self) -> int:
+        """Of the allotment, rounded down: 100 is never shown before the last token is used."""
+        granted = self.granted_microtokens
+        return self.used_microtokens * 100 // granted if granted else 0
+
+    @property
+    def spendable(self) -> list[LotNow]:
+        """Prepaid lots with something left that serve runs now or later, in the order of use."""
+        return [
+            lot
+            for lot in self.lots
+            if lot.kind == "prepaid"
+            and lot.remaining_microtokens > 0
+            and (lot.expires_at is None or lot.expires_at > self.at)
+        ]
+
+    @property
+    def expiring(self) -> list[Expiring]:
+        """What expires soon, soonest first; what the plan will roll over is not among it."""
+        until = self.at + EXPIRES_SOON
+        lots = [
+            lot for lot in self.spendable if lot.expires_at is not None and lot.expires_at <= until
+        ]
+        found = [expiring for lot in lots if (expiring := _expiring(lot)) is not None]
+        return sorted(found, key=lambda expiring: expiring.at)
+
+
+def of_customers(*, customers: Sequence[Customer], at: datetime) -> list[Standing]:
+    """The standing of each, in their order."""
+    account_ids = [customer.account_id for customer in customers]
+    balances = queries.balances(account_ids=account_ids, at=at)
+    lots: dict[int, list[LotNow]] = {account_id: [] for account_id in account_ids}
+    for lot in queries.lots(account_ids=account_ids):
+        lots[lot.account_id].append(lot)
+    periods = _running_periods(customers, at)
+    return [
+        Standing(
+            customer=customer,
+            at=at,
+            period=periods.get(customer.pk),
+            balance=balances[customer.account_id],
+            lots=tuple(lots[customer.account_id]),
+        )
+        for customer in customers
+    ]
+
+
+def of_customer(*, customer: Customer, at: datetime) -> Standing:
+    [standing] = of_customers(customers=[customer], at=at)
+    return standing
+
+
+def _running_periods(customers: Sequence[Customer], at: datetime) -> dict[int, Period]:
+    running = Period.objects.filter(
+        subscription__customer__in=customers, starts_at__lte=at, ends_at__gt=at
+    )
+    return {
+        period.subscription.customer_id: period
+        for period in running.select_related("subscription__plan_version__plan")
+    }
+
+
+def _expiring(lot: LotNow) -> Expiring | None:
+    microtokens = lot.remaining_microtokens - lot.rollover_microtokens_max
+    if microtokens <= 0 or lot.expires_at is None:
+        return None
+    micros = prepaid_slice_micros(
+        price_micros=lot.price_micros,
+        granted_microtokens=lot.granted_microtokens,
+        out_before=lot.granted_microtokens - microtokens,
+        out_after=lot.granted_microtokens,
+    )
+    worth = money.rounded(micros, lot.currency) if micros else None
+    return Expiring(at=lot.expires_at, microtokens=microtokens, worth=worth)

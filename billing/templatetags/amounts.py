@@ -1,0 +1,47 @@
+"""Tokens, money and shares as pages show them."""
+
+from django import template
+from djmoney.money import Money
+
+from billing import money as billing_money
+from billing.models import TopUpPack
+from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
+
+register = template.Library()
+
+WORDS = {
+    "allotment": "Allotment",
+    "top_up": "Top-up",
+    "rollover": "Rolled over",
+    "roll_over": "Rolled over",
+    "debt": "Owed",
+}
+
+
+@register.filter
+def tokens(microtokens: int) -> str:
+    """1,234.5: as many decimals as there are."""
+    amount = to_tokens(microtokens)
+    return f"{amount.normalize():,f}" if amount else "0"
+
+
+@register.filter
+def money(amount: Money) -> str:
+    """€1,234.50."""
+    return billing_money.text(amount)
+
+
+@register.filter
+def words(code: str) -> str:
+    """A code of ours as a person says it."""
+    return WORDS.get(code) or code.replace("_", " ").capitalize()
+
+
+@register.filter
+def price_of_a_token(pack: TopUpPack) -> str:
+    """What one token of a pack costs, to a ten-thousandth if it does not come out even."""
+    micros = billing_money.to_micros(pack.price) * MICROTOKENS_PER_TOKEN
+    each, rest = divmod(micros, pack.microtokens)
+    if not rest:
+        return billing_money.price_text(each, pack.currency)
+    return f"about {billing_money.price_text(each // 100 * 100, pack.currency)}"

@@ -1,0 +1,228 @@
+"""Rate cards: what work costs in tokens. A version is drafted, then published and frozen."""
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.forms.models import BaseInlineFormSet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from config.admin import (
+    ADMIN,
+    PRICING,
+    BookAdmin,
+    FactsInline,
+    OneBookForm,
+    PartsInline,
+    page_action,
+    tokens_shown,
+)
+from ledger import catalog
+from ledger.admin.words import WordAdmin
+from ledger.errors import LedgerError
+from ledger.models import Rate, RateCard, RateCardVersion
+from ledger.units import QUANTITY_MAX, RUN_MICROTOKENS_MAX
+
+EDITORS = frozenset({ADMIN, PRICING})
+
+
+class VersionsInline(FactsInline[RateCardVersion, RateCard]):
+    model = RateCardVersion
+    verbose_name_plural = "versions"
+    fields = ("number", "effective_at", "published_at")
+    readonly_fields = fields
+    ordering = ("-number",)
+    show_change_link = True
+
+
+@admin.register(RateCard)
+class RateCardAdmin(WordAdmin[RateCard]):
+    list_display = ("name", "unit", "in_force")
+    list_select_related = ("unit",)
+    fields = ("book", "name", "code", "unit")
+    fixed = ("book", "code", "unit")
+    inlines = (VersionsInline,)
+    actions_detail = ("draft_version",)
+    purpose = (
+        "What work costs in tokens. A card holds versions, each from a date on; a published"
+        " version never changes, so a new price is a new version."
+    )
+
+    @admin.display(description="in force")
+    def in_force(self, card: RateCard) -> str:
+        published = card.versions.filter(
+            published_at__isnull=False, effective_at__lte=timezone.now()
+        )
+        version = published.order_by("-effective_at").first()
+        return "no published version yet" if version is None else f"version {version.number}"
+
+    @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
+    def draft_version(self, request: HttpRequest, card: RateCard) -> HttpResponse:
+        add = reverse("admin:ledger_ratecardversion_add")
+        return redirect(f"{add}?rate_card={card.pk}")
+
+
+class RateForm(OneBookForm[Rate]):
+    class Meta:
+        model = Rate
+        fields = (
+            "meter",
+            "engine",
+            "workflow",
+            "microtokens",
+            "per_quantity",
+            "block_quantity",
+            "minimum_microtokens",
+        )
+        labels: ClassVar = {
+            "microtokens": "tokens",
+            "per_quantity": "per",
+            "block_quantity": "rounded up to blocks of",
+            "minimum_microtokens": "minimum per run",
+        }
+        help_texts: ClassVar = {"engine": "", "workflow": "", "block_quantity": ""}
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in ("microtokens", "minimum_microtokens"):
+            if (cleaned.get(name) or 0) > RUN_MICROTOKENS_MAX:
+                most = tokens_shown(RUN_MICROTOKENS_MAX)
+                self.add_error(name, f"A run costs at most {most} tokens.")
+        for name in ("per_quantity", "block_quantity"):
+            if (cleaned.get(name) or 0) > QUANTITY_MAX:
+                self.add_error(name, f"At most {QUANTITY_MAX:,}.")
+        return cleaned
+
+
+class RatesFormSet(BaseInlineFormSet[Rate, RateCardVersion, RateForm]):
+    """The rates of a version; all of the book of its card."""
+
+    def clean(self) -> None:
+        super().clean()
+        if self.instance.rate_card_id is None:
+            return
+        book_id = self.instance.rate_card.book_id
+        for form in self.forms:
+            for name in ("meter", "engine"):
+                chosen = getattr(form, "cleaned_data", {}).get(name)
+                if chosen is not None and chosen.book_id != book_id:
+                    form.add_error(name, "It belongs to another vendor than the rate card.")
+
+
+class RatesInline(PartsInline[Rate, RateCardVersion]):
+    model = Rate
+    form = RateForm
+    formset = RatesFormSet
+    min_num = 1
+    verbose_name_plural = "rates"
+
+    def get_min_num(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
+        return 1 if obj is None else 0
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **options)
+        if db_field.name in ("meter", "engine") and field is not None:
+            # Adding one here would leave the page that is being filled in.
+            for able in ("can_add_related", "can_change_related", "can_view_related"):
+                setattr(field.widget, able, False)
+        if db_field.name == "engine" and isinstance(field, forms.ModelChoiceField):
+            field.empty_label = "any engine"
+        if db_field.name == "workflow":
+            field.widget.attrs["placeholder"] = "any workflow"
+        return field
+
+
+@admin.register(RateCardVersion)
+class RateCardVersionAdmin(BookAdmin[RateCardVersion]):
+    book_path = "rate_card__book_id"
+    editors = EDITORS
+    list_display = ("rate_card", "number", "effective_at", "state")
+    list_select_related = ("rate_card__book",)
+    list_filter = ("rate_card",)
+    ordering = ("rate_card__name", "-number")
+    fields = ("rate_card", "effective_at")
+    fixed = ("rate_card",)
+    inlines = (RatesInline,)
+    actions_detail = ("publish",)
+    purpose = (
+        "A version says from when its rates hold. Draft it, add its rates, publish it: from then"
+        " on nobody can change it."
+    )
+
+    @admin.display(description="state", ordering="published_at")
+    def state(self, version: RateCardVersion) -> str:
+        if version.published_at is None:
+            return "draft"
+        return f"published on {timezone.localdate(version.published_at):%d %b %Y}"
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        frozen = obj is not None and obj.published_at is not None
+        return not frozen and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is not None and self.has_change_permission(request, obj)
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Choices of a filter would name other vendors' cards to those who have several."""
+        return ()
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        version = self.get_object(request, str(object_id))
+        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
+        return actions if self.has_change_permission(request, version) else []
+
+    def save_model(
+        self, request: HttpRequest, obj: RateCardVersion, form: Any, change: bool
+    ) -> None:
+        if not change:
+            obj.number = catalog.next_version_number(rate_card_id=obj.rate_card_id)
+        super().save_model(request, obj, form, change)
+
+    @page_action(description="Publish …", url_path="publish", roles=EDITORS, icon="verified")
+    def publish(self, request: HttpRequest, version: RateCardVersion) -> HttpResponse:
+        """Ask, then publish."""
+        page = reverse("admin:ledger_ratecardversion_change", args=[version.pk])
+        if request.method != "POST":
+            return self._confirmation(request, version, page)
+        try:
+            catalog.publish_version(version_id=version.pk, at=timezone.now())
+        except LedgerError as refusal:
+            messages.error(request, f"Not published: {refusal}.")
+        else:
+            self.log_change(request, version, "Published.")
+            messages.success(request, f"{version} is published.")
+        return redirect(page)
+
+    def _confirmation(
+        self, request: HttpRequest, version: RateCardVersion, page: str
+    ) -> HttpResponse:
+        rates = version.rates.select_related("meter", "engine")
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Publish {version}?",
+            "version": version,
+            "back": page,
+            "sentences": [rate_sentence(rate) for rate in rates],
+        }
+        return TemplateResponse(request, "admin/ledger/ratecardversion/publish.html", context)
+
+
+def rate_sentence(rate: Rate) -> str:
+    """1 token per 1,000 rows on GPT-5, at least 2 tokens a run."""
+    tokens = tokens_shown(rate.microtokens)
+    words = "token" if tokens == "1" else "tokens"
+    what = f"{tokens} {words} per {rate.per_quantity:,} {rate.meter.name}"
+    if rate.engine is not None:
+        what += f" on {rate.engine.name}"
+    if rate.workflow:
+        what += f" in {rate.workflow}"
+    if rate.block_quantity > 1:
+        what += f", rounded up to blocks of {rate.block_quantity:,}"
+    if rate.minimum_microtokens:
+        what += f", at least {tokens_shown(rate.minimum_microtokens)} tokens a run"
+    return what + "."
