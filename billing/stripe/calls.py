@@ -16,6 +16,8 @@ from billing import money
 from billing.models import Customer, Invoice, StripeCall, TopUp
 
 CUSTOMER_CREATE: Final = "customer.create"
+CARD_ATTACH: Final = "card.attach"
+CARD_DEFAULT: Final = "card.default"
 CHECKOUT_CREATE: Final = "checkout.create"
 INVOICE_CREATE: Final = "invoice.create"
 INVOICE_LINES: Final = "invoice.lines"  # followed by the number of the chunk
@@ -84,9 +86,6 @@ def write_customer_create(*, customer: Customer, at: datetime) -> StripeCall:
         "email": customer.email,
         "metadata": {"customer_reference": str(customer.reference), "env": environment()},
     }
-    if customer.stripe_payment_method_id:
-        card = customer.stripe_payment_method_id
-        params |= {"payment_method": card, "invoice_settings": {"default_payment_method": card}}
     return write(
         operation=CUSTOMER_CREATE,
         aggregate_id=customer.reference,

@@ -1,6 +1,6 @@
 """What each call sends, and what follows when Stripe has done it.
 
-    customer.create ─▶ (the customer is known at Stripe)
+    customer.create ─▶ (the customer is known at Stripe) ─▶ card.attach ─▶ card.default
     checkout.create ─▶ (the buyer can pay)
     invoice.create ─▶ invoice.lines.0 ─▶ … ─▶ invoice.verify ─▶ invoice.finalize ─▶ invoice.pay
                                                                                 └▶ invoice.send
@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing import customers, invoicing, money, top_ups
-from billing.errors import PaymentDoesNotMatch, StripeRefused
+from billing.errors import PaymentDoesNotMatch, StripeRefused, StripeUnavailable
 from billing.models import Customer, Invoice, StripeCall, TopUp
 from billing.stripe import calls, gateway
 from billing.stripe import invoices as stripe_invoices
@@ -50,6 +50,8 @@ def send(call: StripeCall, request: Request) -> Reply:
     """Carry it out. Raises the gateway's errors, and PaymentDoesNotMatch."""
     if family(call) == calls.INVOICE_VERIFY:
         return _verify(call, request.target)
+    if family(call) == calls.INVOICE_PAY:
+        _require_card_saved(call)
     return gateway.request(
         operation=request.operation,
         target=request.target,
@@ -112,9 +114,33 @@ def _of_invoice(call: StripeCall) -> Request:
     return Request(operation=family(call), target=created.stripe_id, params=call.params)
 
 
+def _attach(call: StripeCall) -> Request:
+    customer = Customer.objects.get(reference=call.aggregate_id)
+    params = {**call.params, "customer": customer.stripe_customer_id}
+    return Request(operation=family(call), target=customer.stripe_payment_method_id, params=params)
+
+
+def _make_default(call: StripeCall) -> Request:
+    customer = Customer.objects.get(reference=call.aggregate_id)
+    attached = calls.done(operation=calls.CARD_ATTACH, aggregate_id=call.aggregate_id)
+    assert attached is not None, "sent after card.attach"
+    params = {**call.params, "invoice_settings": {"default_payment_method": attached.stripe_id}}
+    return Request(operation=family(call), target=customer.stripe_customer_id, params=params)
+
+
 def _customer_made(call: StripeCall, reply: Reply, at: datetime) -> None:
     customer = Customer.objects.get(reference=call.aggregate_id)
     customers.record_at_stripe(customer_id=customer.pk, stripe_customer_id=reply.stripe_id)
+    if customer.stripe_payment_method_id:
+        _follow(call, calls.CARD_ATTACH, {}, at=at)
+
+
+def _card_attached(call: StripeCall, reply: Reply, at: datetime) -> None:
+    _follow(call, calls.CARD_DEFAULT, {}, at=at)
+
+
+def _card_default(call: StripeCall, reply: Reply, at: datetime) -> None:
+    """Invoices can be charged to it from now on; nothing follows."""
 
 
 def _session_opened(call: StripeCall, reply: Reply, at: datetime) -> None:
@@ -167,6 +193,20 @@ def _follow(call: StripeCall, operation: str, params: Json, *, at: datetime) -> 
     )
 
 
+def _require_card_saved(call: StripeCall) -> None:
+    """A charge that comes before the card would be refused. Raises StripeUnavailable."""
+    customer = Invoice.objects.select_related("customer").get(pk=call.aggregate_id).customer
+    under_way = StripeCall.objects.filter(
+        aggregate_id=customer.reference,
+        operation__in=[calls.CARD_ATTACH, calls.CARD_DEFAULT],
+        done_at__isnull=True,
+        refused_at__isnull=True,
+        parked_at__isnull=True,
+    )
+    if under_way.exists():
+        raise StripeUnavailable("the customer's card is still being saved")
+
+
 def _verify(call: StripeCall, stripe_invoice_id: str) -> Reply:
     """Compare the draft with our lines, to the minor unit. Raises PaymentDoesNotMatch."""
     invoice = Invoice.objects.get(pk=call.aggregate_id)
@@ -186,6 +226,8 @@ def _verify(call: StripeCall, stripe_invoice_id: str) -> Reply:
 
 LINKS: Final[dict[str, Link]] = {
     calls.CUSTOMER_CREATE: Link(request=_plain, record=_customer_made),
+    calls.CARD_ATTACH: Link(request=_attach, record=_card_attached),
+    calls.CARD_DEFAULT: Link(request=_make_default, record=_card_default),
     calls.CHECKOUT_CREATE: Link(request=_of_top_up, record=_session_opened),
     calls.INVOICE_CREATE: Link(request=_of_new_invoice, record=_invoice_made),
     calls.INVOICE_LINES: Link(request=_of_invoice, record=_lines_added),

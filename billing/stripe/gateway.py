@@ -297,6 +297,12 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "customer.create": lambda client, target, params, options: client.v1.customers.create(
         params, options
     ),
+    "card.attach": lambda client, target, params, options: client.v1.payment_methods.attach(
+        target, params, options
+    ),
+    "card.default": lambda client, target, params, options: client.v1.customers.update(
+        target, params, options
+    ),
     "checkout.create": lambda client, target, params, options: client.v1.checkout.sessions.create(
         params, options
     ),

@@ -178,6 +178,8 @@ def _unknown(call: StripeCall) -> Reply | None:
 
 EVIDENCE: Final[dict[str, Callable[[StripeCall], Reply | None]]] = {
     calls.CUSTOMER_CREATE: _customer_made,
+    calls.CARD_ATTACH: _unknown,
+    calls.CARD_DEFAULT: _unknown,
     calls.CHECKOUT_CREATE: _session_opened,
     calls.INVOICE_CREATE: _invoice_made,
     calls.INVOICE_LINES: _lines_added,

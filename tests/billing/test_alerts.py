@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from django.core import mail as outbox
 
-from billing import alerts, mail
+from billing import alerts, mail, subscriptions
 from billing.models import Alert, AlertMessage, TopUp, TopUpFulfilment
 from ledger import grants
 from tests import builders
@@ -92,7 +92,7 @@ def test_the_next_period_raises_its_own():
     builders.use(customer, 1_000, occurred_at=MID)
     alerts.evaluate(at=MID)
     november = MID + 31 * DAY
-    builders.subscriptions.renew_due(at=november)
+    subscriptions.renew_due(at=november)
     builders.use(customer, 700, occurred_at=november)
     alerts.evaluate(at=november)
     assert raised() == [70, 70, 90, 100]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from billing import periods
 
 
-def local(time_zone, *parts):
-    return datetime(*parts, tzinfo=ZoneInfo(time_zone))
+def local(time_zone, year, month, day, hour=0, minute=0):
+    return datetime(year, month, day, hour, minute, tzinfo=ZoneInfo(time_zone))
 
 
 def span(anchor, number, *, time_zone, term_months=1):

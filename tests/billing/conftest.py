@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from billing.stripe import simulator
+from tests.billing.stripe_world import WEBHOOK_SECRET, StripeWorld
+from tests.contract.stripe_client import contract
+
+
+@pytest.fixture
+def at_stripe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings) -> Iterator[StripeWorld]:
+    """A simulator of Stripe that billing talks to. Its events go where the test sends them."""
+    # Reading the SDK's source takes half a second; every simulator of a run reads the same.
+    monkeypatch.setattr("billing.stripe.simulator.contract.load", lambda home: contract())
+    # The SDK waits half a second before it tries again; its tries are what is tested, not its wait.
+    monkeypatch.setattr("stripe.HTTPClient.INITIAL_DELAY", 0.01)
+    monkeypatch.setattr("stripe.HTTPClient.MAX_DELAY", 0.02)
+    settings.STRIPE_SECRET_KEY = "sk_test_of_the_tests"
+    settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+    with simulator.running(home=tmp_path / "stripe") as address:
+        settings.STRIPE_API_BASE = address
+        yield StripeWorld(address)

@@ -1,0 +1,82 @@
+"""Several workers doing the same at the same time: each thing is done once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connections
+
+from billing import alerts, closing, mail, subscriptions
+from billing.models import (
+    AlertMessage,
+    Invoice,
+    InvoiceLine,
+    Period,
+    PeriodClosing,
+    PeriodSettlement,
+    StripeCall,
+)
+from billing.stripe import outbox
+from ledger import queries
+from tests import builders
+from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
+
+WORKERS = 6
+CLOSING = NOVEMBER + DAY
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def all_at_once(*works, at):
+    def in_a_thread(work):
+        try:
+            return work(at=at)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return [done.result() for done in [pool.submit(in_a_thread, work) for work in works]]
+
+
+def scene():
+    shop = builders.shop()
+    customers = [builders.customer(shop) for _ in range(3)]
+    version = builders.plan_version(shop, **builders.billed())
+    for customer in customers:
+        builders.subscription(customer, version)
+        builders.use(customer, 1_300, occurred_at=OCTOBER + DAY)
+    return customers
+
+
+def test_periods_are_opened_and_closed_once():
+    customers = scene()
+    all_at_once(*[closing.close_due, subscriptions.renew_due] * WORKERS, at=CLOSING)
+    assert Period.objects.count() == 6
+    assert PeriodSettlement.objects.count() == PeriodClosing.objects.count() == 3
+    assert Invoice.objects.filter(occasion="closing").count() == 3
+    overage = InvoiceLine.objects.filter(kind="overage")
+    assert sum(line.microtokens or 0 for line in overage) == 3 * 300 * TOKEN
+    for customer in customers:
+        lots = queries.lots(account_ids=[customer.account_id])
+        assert len([lot for lot in lots if lot.source == "allotment"]) == 2
+
+
+def test_alerts_are_raised_and_mailed_once(mailoutbox):
+    scene()
+    at = OCTOBER + 2 * DAY
+    assert sum(all_at_once(*[alerts.evaluate] * WORKERS, at=at)) == 3
+    assert AlertMessage.objects.count() == 3
+    assert sum(all_at_once(*[mail.send_due] * WORKERS, at=at)) == 3
+    assert len(mailoutbox) == 3
+
+
+def test_calls_are_sent_once(at_stripe):
+    scene()
+    all_at_once(*[outbox.send_due] * WORKERS, at=CLOSING)
+    # A worker that found nothing free stopped; what was being sent then is followed up now.
+    outbox.send_due(at=CLOSING + DAY)
+    assert not outbox.waiting().exists()
+    sent = [request["idempotency_key"] for request in at_stripe.received("^/v1/")]
+    assert len(sent) == len(set(sent))
+    paid = at_stripe.api().v1.invoices.list({"limit": 100}).data
+    assert [one.status for one in paid] == ["paid"] * 3
+    assert StripeCall.objects.filter(tries__gt=1).count() == 0
