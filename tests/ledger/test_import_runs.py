@@ -142,7 +142,7 @@ def test_a_file_with_a_bad_line_is_refused_by_line_and_column_and_nothing_is_tak
 
 def test_a_missing_column_is_named_with_those_that_are_there(account_id, tmp_path):
     file = write(tmp_path / "t.csv", ["2023-11-16 18:17:04,1"], header="TIMESTAMP,Context")
-    with pytest.raises(CommandError, match="'ContextTokens'.*Context, TIMESTAMP"):
+    with pytest.raises(CommandError, match=r"'ContextTokens'.*Context, TIMESTAMP"):
         import_runs(file)
 
 
