@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Max, Q
+from django.db.models import F, Max, Q
+from django.db.models.functions import Coalesce
 
 from billing import catalog, invoicing, money, periods
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
@@ -81,13 +82,14 @@ def renew_due(*, at: datetime) -> int:
     Subscriptions that another worker is renewing are left to it.
     """
     due = (
-        Subscription.objects.filter(Q(cancelled_at__isnull=True) | Q(cancelled_at__gt=at))
-        .annotate(last_ends_at=Max("periods__ends_at"))
-        .filter(
-            Q(last_ends_at__lte=at + OPENED_AHEAD)
-            | Q(last_ends_at__isnull=True, starts_at__lte=at + OPENED_AHEAD)
+        Subscription.objects.annotate(
+            next_starts_at=Coalesce(Max("periods__ends_at"), F("starts_at"))
         )
-        .order_by("starts_at", "id")
+        .filter(
+            Q(cancelled_at__isnull=True) | Q(cancelled_at__gt=F("next_starts_at")),
+            next_starts_at__lte=at + OPENED_AHEAD,
+        )
+        .order_by("next_starts_at", "id")
     )
     opened = 0
     for subscription_id in list(due.values_list("id", flat=True)[:SUBSCRIPTIONS_PER_SWEEP_MAX]):

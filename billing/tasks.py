@@ -5,25 +5,31 @@ lost costs an interval of config/schedule.py, one that comes twice costs nothing
 workers.
 """
 
+from typing import Any
+
+import kombu.exceptions
+import structlog
 from celery import shared_task
 from django.utils import timezone
 
 from billing import alerts, closing, mail, subscriptions
 from billing.stripe import inbox, outbox, reconcile
 
+logger = structlog.get_logger(__name__)
+
 
 @shared_task
 def renew_due() -> None:
     """Open the periods that start, and send the first invoices on their way."""
     if subscriptions.renew_due(at=timezone.now()):
-        send_stripe_calls.delay()
+        _wake(send_stripe_calls)
 
 
 @shared_task
 def close_due() -> None:
     """Close the periods whose grace is over, and send their invoices on their way."""
     if closing.close_due(at=timezone.now()):
-        send_stripe_calls.delay()
+        _wake(send_stripe_calls)
 
 
 @shared_task
@@ -39,7 +45,7 @@ def act_on_stripe_events() -> None:
 @shared_task
 def evaluate_alerts() -> None:
     if alerts.evaluate(at=timezone.now()):
-        send_mail.delay()
+        _wake(send_mail)
 
 
 @shared_task
@@ -50,3 +56,11 @@ def send_mail() -> None:
 @shared_task
 def reconcile_stripe() -> None:
     reconcile.reconcile(at=timezone.now())
+
+
+def _wake(task: Any) -> None:
+    """What was done is committed: a broker that is away costs the next interval, no more."""
+    try:
+        task.delay()
+    except kombu.exceptions.OperationalError as error:
+        logger.warning("broker away: the sweep will do it", task=task.name, error=str(error))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from billing import money, pricing
 from ledger.units import MICROTOKENS_PER_TOKEN
-from ledger.value import Tier, tiered_micros
+from ledger.value import Tier, prepaid_slice_micros, tiered_micros
 
 TOKEN = MICROTOKENS_PER_TOKEN
 FREE_THEN_TWO_CENTS = (
@@ -69,3 +69,13 @@ def test_shares_add_up_and_nobody_gets_more_than_one_unit_beside_their_part(tota
     assert sum(shares) == total
     for share, weight in zip(shares, weights, strict=True):
         assert 0 <= share - total * weight // sum(weights) <= 1
+
+
+def test_a_thousand_debits_of_a_third_of_a_tokens_price_add_up_to_the_lots_price():
+    facts = {"price_micros": 333_333_333, "granted_microtokens": 1_000 * TOKEN}
+    slices = [
+        prepaid_slice_micros(**facts, out_before=number * TOKEN, out_after=(number + 1) * TOKEN)
+        for number in range(1_000)
+    ]
+    assert sum(slices) == 333_333_333
+    assert max(slices) - min(slices) <= 1

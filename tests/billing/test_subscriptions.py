@@ -149,6 +149,15 @@ def test_a_cancelled_subscription_runs_to_its_periods_end_and_no_further():
     assert subscription.periods.count() == 1
 
 
+def test_periods_that_began_before_the_cancelling_are_opened_even_if_late():
+    customer, version = scene()
+    subscription = builders.subscription(customer, version)
+    subscriptions.cancel(subscription_id=subscription.pk, at=NOVEMBER + DAY)
+    assert subscriptions.renew_due(at=NOVEMBER + 60 * DAY) == 1
+    assert subscriptions.renew_due(at=NOVEMBER + 60 * DAY) == 0
+    assert subscription.periods.count() == 2
+
+
 def test_a_customer_has_one_subscription_at_a_time():
     customer, version = scene()
     subscription = builders.subscription(customer, version)

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from billing import alerts, closing, mail, subscriptions
 from billing.models import (
@@ -15,7 +15,7 @@ from billing.models import (
     PeriodSettlement,
     StripeCall,
 )
-from billing.stripe import outbox
+from billing.stripe import gateway, outbox
 from ledger import queries
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
@@ -80,3 +80,11 @@ def test_calls_are_sent_once(at_stripe):
     paid = at_stripe.api().v1.invoices.list({"limit": 100}).data
     assert [one.status for one in paid] == ["paid"] * 3
     assert StripeCall.objects.filter(tries__gt=1).count() == 0
+
+
+def test_stripe_is_never_called_inside_a_transaction():
+    with (
+        pytest.raises(AssertionError, match="inside a transaction"),
+        transaction.atomic(),
+    ):
+        gateway.invoice(stripe_invoice_id="in_1")
