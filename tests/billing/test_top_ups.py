@@ -283,6 +283,29 @@ def test_a_buyer_cannot_have_one_top_up_fulfilled_by_the_payment_of_another(at_s
     assert lots(customer) == []
 
 
+def test_a_session_that_asked_for_less_than_the_price_grants_nothing(at_stripe):
+    customer, pack = scene()
+    send_all(now())
+    customer.refresh_from_db()
+    top_up = top_ups.begin(
+        customer_id=customer.pk, pack_id=pack.pk, idempotency_key=uuid.uuid4(), at=now()
+    )
+    item = {"currency": "eur", "unit_amount": 100, "product_data": {"name": "A bargain"}}
+    forged = at_stripe.api().v1.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "customer": customer.stripe_customer_id,
+            "client_reference_id": str(top_up.pk),
+            "line_items": [{"quantity": 1, "price_data": item}],
+            "success_url": "https://example.com/",
+        }
+    )
+    at_stripe.pay(forged.url or "")
+    with pytest.raises(PaymentDoesNotMatch, match="amount_subtotal"):
+        top_ups.fulfil(top_up_id=top_up.pk, stripe_session_id=forged.id, at=now())
+    assert lots(customer) == []
+
+
 def test_an_unknown_top_up_is_refused():
     with pytest.raises(UnknownTopUp):
         top_ups.fulfil(top_up_id=uuid.uuid4(), at=now())
