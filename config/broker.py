@@ -14,6 +14,7 @@ from config.embedded.server import ensure
 
 # A task that its worker lost comes back after this. Tasks are short; a sweep comes sooner still.
 VISIBILITY_SECONDS = 60
+DRAIN_SECONDS_MAX = 0.3
 
 
 def is_pgmq(url: str) -> bool:
@@ -62,6 +63,12 @@ class Transport(pgmq.Transport):
         if options and options.get("embedded"):
             ensure()
         return super().establish_connection()  # type: ignore[no-untyped-call]  # kombu has no types
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
+        """Wait for messages, but not for long: a worker looks only in between whether to end."""
+        if timeout is not None:
+            timeout = min(timeout, DRAIN_SECONDS_MAX)
+        super().drain_events(connection, timeout=timeout)  # type: ignore[no-untyped-call]
 
 
 TRANSPORT_ALIASES["pgmq"] = f"{__name__}:Transport"

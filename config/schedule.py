@@ -4,11 +4,21 @@ Every task finds its work in the database, so a run that is missed is made up fo
 and a message that nobody took in time may be forgotten.
 """
 
+from datetime import UTC, datetime
 from typing import Any
+
+# So a new beat does everything at once: an installation that was down is late already.
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def _every(seconds: float, task: str, *args: str) -> dict[str, Any]:
-    return {"task": task, "schedule": seconds, "args": args, "options": {"expires": seconds}}
+    return {
+        "task": task,
+        "schedule": seconds,
+        "args": args,
+        "options": {"expires": seconds},
+        "last_run_at": _LONG_AGO,
+    }
 
 
 SCHEDULE: dict[str, dict[str, Any]] = {

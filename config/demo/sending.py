@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
-from threading import local
+from threading import Event, local
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -52,13 +52,19 @@ def send(
     sender = _Sender(web=web, secret=secret)
     began = time.monotonic()
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        pending: set[Future[list[dict[str, Any]]]] = set()
-        for body in _bodies(runs):
-            pending.add(pool.submit(sender.post, body))
-            if len(pending) >= 2 * CONNECTIONS:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                _count(done, sent, progress)
-        _count(pending, sent, progress)
+        try:
+            pending: set[Future[list[dict[str, Any]]]] = set()
+            for body in _bodies(runs):
+                pending.add(pool.submit(sender.post, body))
+                if len(pending) >= 2 * CONNECTIONS:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    _count(done, sent, progress)
+            _count(pending, sent, progress)
+        except BaseException:
+            # Ctrl-C, or a refusal: the others' patience is not waited for.
+            sender.given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     sent.seconds = time.monotonic() - began
     return sent
 
@@ -85,6 +91,7 @@ class _Sender:
     web: str
     secret: str
     kept: local = field(default_factory=local)
+    given_up: Event = field(default_factory=Event)
 
     def post(self, body: bytes) -> list[dict[str, Any]]:
         """Send one body until it is acknowledged; the runs of the answer."""
@@ -99,7 +106,8 @@ class _Sender:
                 return list(json.loads(answer)["runs"])
             if (status and status < 500) or time.monotonic() > deadline:
                 raise NotTaken(f"{status or 'no answer'}: {answer[:500].decode(errors='replace')}")
-            time.sleep(PAUSE_SECONDS)
+            if self.given_up.wait(PAUSE_SECONDS):
+                raise NotTaken("given up")
 
     def _once(self, body: bytes) -> tuple[int, bytes]:
         connection = getattr(self.kept, "connection", None)

@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
 from uuid import uuid5
 
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
+from billing.errors import StripeUnavailable
 from billing.models import Customer, Invoice, Period, TopUpFulfilment
 from billing.stripe import checkout
 from config.demo import cast, checkout_page, sending, traffic
@@ -21,8 +24,14 @@ from config.demo.cast import PARTS, Cast
 from config.demo.sending import Sent
 from ledger import access, debiting, invariants, queries, tasks
 
-SETTLED_SECONDS_MAX: Final = 120.0
-POLL_SECONDS: Final = 1.0
+# Longer than the leases of the outbox and the inbox: a call that a killed process was sending
+# waits until its lease has run out.
+SETTLED_SECONDS_MAX: Final = 240.0
+RESTART_SECONDS_MAX: Final = 90.0
+POLL_SECONDS: Final = 0.3
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 
 class DoesNotAddUp(Exception):
@@ -64,10 +73,29 @@ class Stage:
     start_beat: Callable[[], None]
 
 
+def _through_restarts(step: Callable[Given, Answer]) -> Callable[Given, Answer]:
+    """Have a step that may be repeated outlive a database that is killed and comes back."""
+
+    @wraps(step)
+    def patient(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        deadline = time.monotonic() + RESTART_SECONDS_MAX
+        while True:
+            try:
+                return step(*args, **kwargs)
+            except (OperationalError, InterfaceError):
+                if time.monotonic() > deadline:
+                    raise
+                connection.close()
+                time.sleep(POLL_SECONDS)
+
+    return patient
+
+
 def play(*, month: datetime, runs_count: int, stage: Stage) -> tuple[Cast, Ending]:
     """Play the month. Raises DoesNotAddUp and NotTaken."""
-    players = cast.enter(month=month, runs_count=runs_count, say=stage.say, at=timezone.now())
-    periods = {code: _first_period(customer) for code, customer in players.customers.items()}
+    enter = _through_restarts(cast.enter)
+    players = enter(month=month, runs_count=runs_count, say=stage.say, at=timezone.now())
+    periods = _first_periods(players)
     sent, seconds = _replay(players, periods, month=month, runs_count=runs_count, stage=stage)
     stage.say("the month is over: beat starts, periods close, invoices go to Stripe")
     stage.start_beat()
@@ -76,13 +104,10 @@ def play(*, month: datetime, runs_count: int, stage: Stage) -> tuple[Cast, Endin
         if part.buys_a_pack:
             stage.say(f"{part.name} buys a pack on Stripe's page")
             _buy_a_pack(players, players.customers[part.code])
-    outcomes = [_outcome(players.customers[code], period) for code, period in periods.items()]
+    outcomes = _outcomes(players, periods)
     _add_up(players, sent, outcomes)
-    debited = queries.runs_count(
-        account_ids=[customer.account_id for customer in players.customers.values()]
-    )
     return players, Ending(
-        sent=sent, debited_count=debited, debited_seconds=seconds, outcomes=outcomes
+        sent=sent, debited_count=_debited(players), debited_seconds=seconds, outcomes=outcomes
     )
 
 
@@ -95,16 +120,14 @@ def _replay(
     stage: Stage,
 ) -> tuple[Sent, float]:
     """Send the month's runs, and wait until all are debited; how long that took."""
-    account_ids = [customer.account_id for customer in players.customers.values()]
-    secret = access.issue_api_key(
-        book_id=players.vendor.book_id, name="demo", at=timezone.now()
-    ).secret
+    issue = _through_restarts(access.issue_api_key)
+    secret = issue(book_id=players.vendor.book_id, name="demo", at=timezone.now()).secret
     stage.say(f"{runs_count:,} runs of {month:%B %Y} are sent to the API")
     began = time.monotonic()
 
     def count(runs_count: int) -> None:
         stage.sent(runs_count)
-        stage.debited(queries.runs_count(account_ids=account_ids))
+        stage.debited(_debited(players))
 
     sent = sending.send(
         traffic.runs(
@@ -118,7 +141,7 @@ def _replay(
     )
 
     def is_debited() -> bool:
-        debited = queries.runs_count(account_ids=account_ids)
+        debited = _debited(players)
         stage.debited(debited)
         waiting = debiting.waiting_shards()
         # What a lost message left is beat's to sweep up; until it runs we are beat.
@@ -130,26 +153,58 @@ def _replay(
 
 
 def _buy_a_pack(players: Cast, customer: Customer) -> None:
-    session = checkout.start(
-        customer_id=customer.pk,
-        pack_id=players.pack.pk,
-        idempotency_key=uuid5(cast.DEMO, f"{players.vendor.code}:{customer.code}:pack"),
-        at=timezone.now(),
-    )
-    fulfilled = TopUpFulfilment.objects.filter(top_up_id=session.top_up_id)
-    if not fulfilled.exists():
-        checkout_page.pay(session.url)
+    """Once: what a play that was killed has begun is gone on with."""
+    key = uuid5(cast.DEMO, f"{players.vendor.code}:{customer.code}:pack")
+    fulfilled = TopUpFulfilment.objects.filter(top_up__id=key)
+
+    def is_paid() -> bool:
+        if fulfilled.exists():
+            return True
+        try:
+            session = checkout.start(
+                customer_id=customer.pk,
+                pack_id=players.pack.pk,
+                idempotency_key=key,
+                at=timezone.now(),
+            )
+            checkout_page.pay(session.url)
+        except (StripeUnavailable, OSError):
+            return False
+        return True
+
+    _wait("Stripe to take the payment of the pack", is_paid)
     _wait("the pack's tokens to arrive by the webhook", fulfilled.exists)
 
 
-def _first_period(customer: Customer) -> Period:
-    return Period.objects.get(subscription__customer=customer, number=1)
+@_through_restarts
+def _first_periods(players: Cast) -> dict[str, Period]:
+    return {
+        code: Period.objects.get(subscription__customer=customer, number=1)
+        for code, customer in players.customers.items()
+    }
+
+
+@_through_restarts
+def _debited(players: Cast) -> int:
+    """How many runs are debited by now."""
+    return queries.runs_count(
+        account_ids=[customer.account_id for customer in players.customers.values()]
+    )
 
 
 def _is_paid(period: Period) -> bool:
     """Both the invoice that opened the period and the one that closed it."""
     invoices = Invoice.objects.filter(period=period)
     return invoices.count() == 2 and not invoices.filter(payment__isnull=True).exists()
+
+
+@_through_restarts
+def _outcomes(players: Cast, periods: dict[str, Period]) -> list[Outcome]:
+    # Read again: the periods of the beginning know nothing of their closing.
+    return [
+        _outcome(players.customers[code], Period.objects.get(pk=period.pk))
+        for code, period in periods.items()
+    ]
 
 
 def _outcome(customer: Customer, period: Period) -> Outcome:
@@ -177,6 +232,7 @@ def _outcome(customer: Customer, period: Period) -> Outcome:
     )
 
 
+@_through_restarts
 def _add_up(players: Cast, sent: Sent, outcomes: list[Outcome]) -> None:
     """What was sent, what was debited, what the lots lost and what is invoiced must agree."""
     for (code, customer), outcome in zip(players.customers.items(), outcomes, strict=True):
@@ -210,6 +266,7 @@ def _require(what: str, expected: object, found: object) -> None:
 
 def _wait(what: str, is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    is_so = _through_restarts(is_so)
     while not is_so():
         if time.monotonic() > deadline:
             raise DoesNotAddUp(f"waited {SETTLED_SECONDS_MAX:.0f} seconds for {what}, in vain")

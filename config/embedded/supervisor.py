@@ -24,8 +24,12 @@ from types import FrameType
 from typing import NoReturn
 
 from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection
+from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.urls import reverse
 
+from config import plainly
 from config.embedded import locks, places, server
 from config.embedded.postgresql import shorten
 
@@ -92,7 +96,7 @@ def running(
     Those named in `later` wait until they are asked for.
     SIGTERM and a closed terminal raise KeyboardInterrupt as Ctrl-C does. The settings of this
     process (Stripe's address, our own) point to the services too.
-    Raises CannotStart, EmbeddedDatabaseUnavailable.
+    Raises CannotStart, EmbeddedDatabaseUnavailable, and OperationalError if there is no connection.
     """
     home = places.home()
     home.mkdir(parents=True, exist_ok=True)
@@ -171,19 +175,15 @@ class _Group:
     def _migrate(self) -> None:
         log = places.log(self.home, "migrate")
         self.say("database: migrating")
-        with log.open("wb") as output:
-            finished = subprocess.run(
-                [sys.executable, "manage.py", "migrate", "--noinput"],
-                cwd=places.CHECKOUT,
-                env=dict(os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                check=False,
-            )
-        if finished.returncode != 0:
-            lines = log.read_text(errors="replace").strip().splitlines() or ["(nothing)"]
-            raise CannotStart(f"The database was not migrated, see {log}: {lines[-1]}")
+        with log.open("w") as output:
+            try:
+                call_command("migrate", interactive=False, no_color=True, stdout=output)
+            except (DatabaseError, CommandError, InconsistentMigrationHistory) as error:
+                if plainly.is_connection_failure(error):
+                    raise
+                raise CannotStart(f"The database was not migrated, see {log}: {error}") from error
+            finally:
+                connection.close()
 
     def _start(self, service: Service) -> None:
         log = places.log(self.home, service.name)
