@@ -30,14 +30,20 @@ _cache: dict[int, BookPrices] = {}
 
 def of_book(book_id: int) -> BookPrices:
     """The book's prices as of its present revision; one short query if they are known."""
-    revision = Book.objects.values_list("revision", flat=True).get(pk=book_id)
+    revision = _revision(book_id)
     known = _cache.get(book_id)
-    if known is not None and known.revision == revision:
-        return known
-    if len(_cache) >= BOOKS_CACHED_MAX:
-        _cache.clear()
-    _cache[book_id] = prices = _read(book_id, revision)
-    return prices
+    while known is None or known.revision != revision:
+        # Several statements read them: if they changed meanwhile, halves of two would be mixed.
+        known = _read(book_id, revision)
+        revision = _revision(book_id)
+        if len(_cache) >= BOOKS_CACHED_MAX:
+            _cache.clear()
+        _cache[book_id] = known
+    return known
+
+
+def _revision(book_id: int) -> int:
+    return Book.objects.values_list("revision", flat=True).get(pk=book_id)
 
 
 def _read(book_id: int, revision: int) -> BookPrices:

@@ -1,10 +1,22 @@
-"""Parked runs are tried again when prices changed; meters form no circle; rates freeze in time."""
+"""Parked runs are tried again when prices changed; three rules that left a gap are closed.
+
+Meters form no circle; nobody adds a rate while its version is being published; and a lot that
+rolls over says until when (a comparison with null is not false, so a CHECK let it pass).
+"""
 
 from django.db import migrations, models
 from django.db.models import F, Q
 
 PARKED_RUNS = """
 ALTER TABLE ledger_parkedrun ADD COLUMN tried_revision bigint NOT NULL DEFAULT -1;
+"""
+
+LOTS = """
+ALTER TABLE ledger_lot DROP CONSTRAINT lot_rollover_has_an_expiry;
+ALTER TABLE ledger_lot ADD CONSTRAINT lot_rollover_has_an_expiry CHECK (
+    rollover_microtokens_max = 0
+    OR (kind = 'prepaid' AND coalesce(rollover_expires_at > expires_at, false))
+);
 """
 
 # Whoever adds a rate waits for whoever publishes its version, and then sees it published.
@@ -36,6 +48,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(PARKED_RUNS, migrations.RunSQL.noop),
+        migrations.RunSQL(LOTS, migrations.RunSQL.noop),
         migrations.RunSQL(RATES, migrations.RunSQL.noop),
         migrations.RemoveConstraint(model_name="meter", name="meter_not_part_of_itself"),
         migrations.AddConstraint(

@@ -6,7 +6,7 @@ shares no code with the ledger, on purpose. Instants are whole hours.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NEVER = 10**9
 ENDLESS = 10**12
@@ -35,7 +35,6 @@ class ModelLot:
     rollover_max: int = 0
     rollover_expires: int = NEVER
     out: int = 0
-    is_closed: bool = False
 
     @property
     def left(self) -> int:
@@ -68,12 +67,12 @@ class ModelAccount:
     runs: dict[str, ModelRun] = field(default_factory=dict)  # in order of their receipts
     conflicts: list[str] = field(default_factory=list)
 
-    def add(self, kind: str, granted: int, **facts: int) -> ModelLot:
+    def add(self, kind: str, granted: int, **facts: Any) -> ModelLot:
         lot = ModelLot(len(self.lots), kind, granted, **facts)
         self.lots.append(lot)
         return lot
 
-    def grant(self, key: str, granted: int, **facts: int) -> int:
+    def grant(self, key: str, granted: int, **facts: Any) -> int:
         """A new lot, which first repays the debt; how much it repaid."""
         lot, debt = self.add("prepaid", granted, **facts), self.lots[0]
         repaid = 0

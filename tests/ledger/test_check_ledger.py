@@ -1,0 +1,218 @@
+"""`manage.py check_ledger`: each rule can be broken, and says so."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+
+from ledger import grants
+from ledger.invariants import DETAILS, INVARIANTS, NAMES, NOTHING_LOST, violations
+from tests.ledger.builders import (
+    HOUR,
+    NOON,
+    accept,
+    debit,
+    make_account,
+    make_lot,
+    make_overage,
+    make_run,
+    make_shop,
+)
+
+
+@pytest.fixture
+def history(db: None) -> None:
+    """A little of everything that a ledger can hold."""
+    shop = make_shop()
+    account_id = make_account(shop)
+    make_account(shop, "other")
+    debit(shop, [make_run(2)])
+    make_lot(account_id, 5, price_micros=10, hours=2, rollover_max=2, rollover_hours=9)
+    make_lot(account_id, 9, price_micros=10)
+    debit(shop, [make_run(1, run_id="a"), make_run(4, run_id="b")])
+    debit(shop, [make_run(1, run_id="c"), make_run(2, run_id="c")])
+    make_lot(account_id, 20, hours=5, rollover_max=2, rollover_hours=9)
+    grants.expire_due(at=NOON + 5 * HOUR)
+    make_overage(account_id, cap_microtokens=5)
+    debit(shop, [make_run(30, at=NOON + 5 * HOUR)])
+    accept(shop, [make_run(1)])
+
+
+@contextmanager
+def broken_ledger(*changes: str) -> Iterator[None]:
+    """The changes are made behind the triggers' back, and undone afterwards."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            for change in changes:
+                cursor.execute(change)
+                assert cursor.rowcount > 0, change
+        yield
+        # Undoes the setting, too.
+        transaction.set_rollback(True)
+
+
+ONE_LOT_RUN = "(SELECT run_key FROM ledger_run WHERE slices_count = 1 ORDER BY sequence LIMIT 1)"
+CROSSING_RUN = "(SELECT run_key FROM ledger_run WHERE slices_count > 1 ORDER BY sequence LIMIT 1)"
+FIRST_LOT = "(SELECT min(id) FROM ledger_lot WHERE kind = 'prepaid')"
+LOT_IN_USE = "(SELECT in_use_lot_id FROM ledger_account WHERE in_use_lot_id IS NOT NULL LIMIT 1)"
+OTHER_ACCOUNT = "(SELECT id FROM ledger_account WHERE code = 'other')"
+
+# For each rule, something that a careless hand or a fault of ours could do.
+FAULTS: dict[str, list[str]] = {
+    "what is out of a lot is the sum of its movements": [
+        f"UPDATE ledger_lot SET out_microtokens = 1 WHERE id = {FIRST_LOT}",
+        "UPDATE ledger_account SET in_use_out_microtokens = in_use_out_microtokens + 1"
+        " WHERE in_use_lot_id IS NOT NULL",
+        "DELETE FROM ledger_entry WHERE kind = 'expire'",
+    ],
+    "movements of a lot follow one another without gap or overlap": [
+        "UPDATE ledger_run SET out_before_microtokens = out_before_microtokens + 1"
+        f" WHERE run_key = {ONE_LOT_RUN} AND out_before_microtokens > 0 OR run_key IN"
+        " (SELECT run_key FROM ledger_run JOIN ledger_lot ON id = lot_id"
+        "  WHERE slices_count = 1 AND kind <> 'debt')",
+    ],
+    "an entry belongs to the account of its lot": [
+        f"UPDATE ledger_entry SET account_id = {OTHER_ACCOUNT} WHERE kind = 'expire'",
+    ],
+    "a run's slices add up to its cost": [
+        f"UPDATE ledger_run SET microtokens = microtokens + 1 WHERE run_key = {CROSSING_RUN}",
+        f"DELETE FROM ledger_entry WHERE run_key = {CROSSING_RUN} AND id ="
+        f" (SELECT max(id) FROM ledger_entry WHERE run_key = {CROSSING_RUN})",
+        f"UPDATE ledger_run SET slices_count = 1 WHERE run_key = {CROSSING_RUN}",
+    ],
+    "a run that crossed lots says where its first slice is": [
+        f"UPDATE ledger_run SET lot_id = lot_id + 256 WHERE run_key = {CROSSING_RUN}",
+    ],
+    "a debit entry belongs to a run": [
+        f"DELETE FROM ledger_run WHERE run_key = {CROSSING_RUN}",
+    ],
+    "a lot serves only runs of its own time": [
+        f"UPDATE ledger_entry SET occurred_at = '2020-01-01' WHERE run_key = {CROSSING_RUN}",
+    ],
+    "receipts of an account are numbered without gaps": [
+        f"UPDATE ledger_run SET sequence = sequence + 1 WHERE run_key = {CROSSING_RUN}",
+        f"DELETE FROM ledger_run WHERE run_key = {ONE_LOT_RUN}",
+        "UPDATE ledger_account SET runs_count = runs_count + 1",
+    ],
+    "a run has an account": ["DELETE FROM ledger_account WHERE code = 'acme'"],
+    "a run says who it is for": ["DELETE FROM ledger_attribution"],
+    "a block counts its runs, and blocks of a shard are numbered without gaps": [
+        "UPDATE ledger_block SET runs_count = runs_count + 1",
+        "UPDATE ledger_block SET microtokens = microtokens + 1",
+        "DELETE FROM ledger_block WHERE number = 1",
+        "DELETE FROM ledger_block WHERE number = (SELECT max(number) FROM ledger_block)",
+        f"UPDATE ledger_run SET block_number = 1 WHERE run_key = {CROSSING_RUN}",
+    ],
+    "a run in conflict stands under its id with another body": [
+        "UPDATE ledger_conflict SET run_key = gen_random_uuid()",
+    ],
+    "a submission waits whole, or is debited whole": [
+        "UPDATE ledger_run SET submission_id = (SELECT id FROM ledger_intake)"
+        f" WHERE run_key = {ONE_LOT_RUN}",
+    ],
+    "a lot was put in by one grant, whole": [
+        "DELETE FROM ledger_entry WHERE kind = 'grant'",
+        f"UPDATE ledger_entry SET microtokens = 1 WHERE kind = 'grant' AND lot_id = {FIRST_LOT}",
+    ],
+    "rolled tokens arrive whole, and keep what was paid for them": [
+        "UPDATE ledger_lot SET price_micros = price_micros + 1, currency = 'EUR'"
+        " WHERE rolled_from_lot_id IS NOT NULL",
+        "UPDATE ledger_lot SET granted_microtokens = 9 WHERE rolled_from_lot_id IS NOT NULL",
+    ],
+    "what rolled over arrived in a lot": [
+        "UPDATE ledger_lot SET rolled_from_lot_id = NULL WHERE rolled_from_lot_id IS NOT NULL",
+    ],
+    "a repayment takes from a lot what it gives to the debt": [
+        "DELETE FROM ledger_entry WHERE kind = 'repaid'",
+    ],
+    "tokens leave a lot no sooner than it closes, but by use": [
+        "UPDATE ledger_entry SET occurred_at = '2026-06-15 12:00Z' WHERE kind = 'expire'",
+    ],
+    "an account's lot in use is one of its open lots": [
+        "UPDATE ledger_account SET in_use_granted_microtokens = 7 WHERE in_use_lot_id IS NOT NULL",
+        f"UPDATE ledger_lot SET open = false WHERE id = {LOT_IN_USE}",
+    ],
+    "a lot is open while something is left": [
+        "UPDATE ledger_lot SET open = false WHERE kind = 'debt'",
+    ],
+    "an account has one debt lot, and names it": [
+        "UPDATE ledger_account SET debt_lot_id = debt_lot_id + 256",
+        f"DELETE FROM ledger_lot WHERE kind = 'debt' AND account_id = {OTHER_ACCOUNT}",
+    ],
+    DETAILS: [
+        f"UPDATE ledger_run SET microtokens = microtokens + 1 WHERE run_key = {ONE_LOT_RUN}",
+        "DELETE FROM ledger_submission",
+        "UPDATE ledger_submission SET details = 'broken'",
+        "UPDATE ledger_run SET submission_position = 1 - submission_position WHERE submission_id ="
+        " (SELECT submission_id FROM ledger_run GROUP BY 1 HAVING count(*) = 2)",
+    ],
+    NOTHING_LOST: [
+        "DELETE FROM ledger_intake",
+        f"DELETE FROM ledger_run WHERE run_key = {ONE_LOT_RUN}",
+    ],
+}
+CASES = [(name, change) for name, changes in FAULTS.items() for change in changes]
+
+
+def test_a_fault_is_known_for_every_rule() -> None:
+    assert set(FAULTS) == set(NAMES)
+    assert set(INVARIANTS) < set(NAMES)
+
+
+@pytest.mark.parametrize(("name", "change"), CASES)
+def test_a_broken_rule_is_found(history: None, name: str, change: str) -> None:
+    with broken_ledger(change):
+        assert name in violations()
+
+
+def told(command: Callable[[StringIO, StringIO], object]) -> tuple[str, str]:
+    out, err = StringIO(), StringIO()
+    command(out, err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_a_sound_ledger_is_told_in_a_sentence(history: None) -> None:
+    out, err = told(lambda out, err: call_command("check_ledger", stdout=out, stderr=err))
+    assert out == f"The ledger is sound: {len(NAMES)} rules hold.\n"
+    assert err == ""
+
+
+def test_a_sound_ledger_is_told_as_json(history: None) -> None:
+    out, _ = told(lambda out, err: call_command("check_ledger", "--json", stdout=out, stderr=err))
+    assert json.loads(out) == {"sound": True, "checked": len(NAMES), "broken": {}}
+
+
+def test_what_is_broken_is_named_row_by_row_and_the_command_fails(history: None) -> None:
+    err = StringIO()
+    is_other = f"kind = 'debt' AND account_id = {OTHER_ACCOUNT}"
+    with broken_ledger(f"UPDATE ledger_lot SET open = false WHERE {is_other}"):
+        with pytest.raises(CommandError, match=r"not sound: 1 of \d+ rules broken"):
+            call_command("check_ledger", stderr=err)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM ledger_lot WHERE {is_other}")
+            [lot_id] = cursor.fetchone()
+    assert err.getvalue().splitlines() == [
+        "BROKEN  a lot is open while something is left",
+        f"        {lot_id}",
+    ]
+
+
+def test_what_is_broken_is_told_as_json_and_the_command_exits_with_1(history: None) -> None:
+    out = StringIO()
+    with broken_ledger("DELETE FROM ledger_attribution"), pytest.raises(SystemExit) as end:
+        call_command("check_ledger", "--json", stdout=out)
+    assert end.value.code == 1
+    answer = json.loads(out.getvalue())
+    assert not answer["sound"]
+    assert list(answer["broken"]) == ["a run says who it is for"]
+
+
+def test_its_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call_command("check_ledger", "--help")
+    assert "manage.py check_ledger --json" in capsys.readouterr().out

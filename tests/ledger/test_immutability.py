@@ -1,0 +1,149 @@
+"""What has happened stays as it was written: the database itself refuses to change it."""
+
+import re
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from ledger import catalog
+from ledger.catalog import NewRate
+from ledger.errors import RateCardVersionEmpty, RateCardVersionPublished
+from ledger.models import Meter, Rate, RateCardVersion
+from tests.ledger.builders import (
+    NOON,
+    debit,
+    make_account,
+    make_lot,
+    make_run,
+    make_shop,
+    publish_rates,
+)
+
+FACTS = {
+    "ledger_entry": ["microtokens", "lot_id", "kind", "occurred_at"],
+    "ledger_run": ["microtokens", "lot_id", "out_before_microtokens", "sequence", "body_digest"],
+    "ledger_block": ["microtokens", "recorded_at"],
+    "ledger_operation": ["key", "lot_id"],
+    "ledger_submission": ["details", "batch_id"],
+    "ledger_attribution": ["cost_centre", "workflow"],
+    "ledger_conflict": ["run_key"],
+    "ledger_batch": ["book_id", "received_at"],
+}
+TERMS_OF_A_LOT = [
+    "account_id", "kind", "source", "priority", "issued_at", "effective_at", "expires_at",
+    "closes_at", "granted_microtokens", "price_micros", "currency", "tiers",
+    "rollover_microtokens_max", "rollover_expires_at", "rolled_from_lot_id",
+]  # fmt: skip
+CHANGES = [
+    *[f"UPDATE {table} SET {column} = {column}" for table in FACTS for column in FACTS[table]],
+    *[f"DELETE FROM {table}" for table in FACTS],
+    *[f"UPDATE ledger_lot SET {column} = {column}" for column in TERMS_OF_A_LOT],
+    "DELETE FROM ledger_lot",
+]
+
+
+@pytest.fixture
+def history(db: None):
+    """At least one row in each table of facts."""
+    shop = make_shop()
+    account_id = make_account(shop)
+    make_lot(account_id, 5)
+    debit(shop, [make_run(7, run_id="a"), make_run(1, run_id="b"), make_run(2, run_id="b")])
+    return shop
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_database_refuses(history, change: str) -> None:
+    [table] = re.findall(r"ledger_\w+", change)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")
+        assert cursor.fetchone()[0] > 0, f"{table} has no row to protect"
+        with pytest.raises(DatabaseError, match="record of what happened"), transaction.atomic():
+            cursor.execute(change)
+
+
+def test_a_published_rate_never_changes(history) -> None:
+    rate = Rate.objects.get()
+    other = Meter.objects.create(book_id=history.book_id, code="rows", name="Rows")
+    changes = [
+        lambda: Rate.objects.update(microtokens=2),
+        lambda: Rate.objects.all().delete(),
+        lambda: Rate.objects.create(version=rate.version, meter=other, microtokens=1),
+        lambda: RateCardVersion.objects.update(effective_at=NOON),
+        lambda: RateCardVersion.objects.update(published_at=None),
+        lambda: rate.version.delete(),
+    ]
+    for change in changes:
+        with pytest.raises(DatabaseError, match=r"never changes|record"), transaction.atomic():
+            change()
+
+
+def test_a_rate_cannot_move_into_a_published_version(history) -> None:
+    published = RateCardVersion.objects.get()
+    draft = RateCardVersion.objects.create(
+        rate_card=published.rate_card, number=2, effective_at=NOON + timedelta(days=1)
+    )
+    meter = Meter.objects.create(book_id=history.book_id, code="rows", name="Rows")
+    rate = Rate.objects.create(version=draft, meter=meter, microtokens=1)
+    rate.version = published
+    with pytest.raises(DatabaseError, match="never changes"), transaction.atomic():
+        rate.save()
+
+
+def test_a_version_is_published_once_and_with_rates(history) -> None:
+    published = RateCardVersion.objects.get()
+    with pytest.raises(RateCardVersionPublished):
+        catalog.publish_version(version_id=published.pk, at=NOON)
+    empty = RateCardVersion.objects.create(
+        rate_card=published.rate_card, number=2, effective_at=NOON
+    )
+    with pytest.raises(RateCardVersionEmpty):
+        catalog.publish_version(version_id=empty.pk, at=NOON)
+
+
+def test_two_versions_cannot_begin_at_one_instant(history) -> None:
+    publish_rates(history, [NewRate(meter="executions", microtokens=2)], effective_at=NOON)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        publish_rates(history, [NewRate(meter="executions", microtokens=3)], effective_at=NOON)
+
+
+def test_meters_form_no_circle(db: None) -> None:
+    shop = make_shop()
+    catalog.create_meter(book_id=shop.book_id, code="cached", name="C", part_of="executions")
+    whole, part = Meter.objects.get(code="executions"), Meter.objects.get(code="cached")
+    for circle in (whole, part):
+        whole.part_of = circle
+        with pytest.raises(IntegrityError), transaction.atomic():
+            whole.save()
+
+
+def test_whoever_adds_a_rate_waits_for_its_versions_publication(transactional_db: None) -> None:
+    shop = make_shop()
+    publish_rates(shop, [NewRate(meter="executions")], effective_at=NOON - timedelta(days=9))
+    catalog.create_meter(book_id=shop.book_id, code="rows", name="Rows")
+    meter, rows = Meter.objects.order_by("id")
+    draft = RateCardVersion.objects.create(
+        rate_card_id=shop.rate_card_id, number=9, effective_at=NOON
+    )
+    Rate.objects.create(version=draft, meter=meter, microtokens=1)
+    refusals: list[DatabaseError] = []
+
+    def add_a_rate() -> None:
+        try:
+            Rate.objects.create(version_id=draft.pk, meter=rows, microtokens=1)
+        except DatabaseError as error:
+            refusals.append(error)
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=add_a_rate)
+    with transaction.atomic():
+        catalog.publish_version(version_id=draft.pk, at=NOON)
+        other.start()
+        other.join(0.3)
+        assert other.is_alive(), "it does not wait"
+    other.join(10)
+    assert len(refusals) == 1
+    assert Rate.objects.filter(version=draft).count() == 1

@@ -1,0 +1,120 @@
+"""A run that no rate prices is parked, never priced at 0, and priced later at its own time."""
+
+import pytest
+
+from ledger import catalog, debiting, parking, queries, receipts
+from ledger.catalog import NewRate
+from ledger.intake import NewInference, NewRun
+from ledger.models import ParkedRun
+from tests.ledger.builders import (
+    HOUR,
+    NOON,
+    RATES,
+    Shop,
+    accept,
+    make_account,
+    make_lot,
+    make_run,
+    make_shop,
+    publish_rates,
+)
+
+
+@pytest.fixture
+def shop(db: None) -> Shop:
+    shop = make_shop()
+    catalog.create_engine(book_id=shop.book_id, code="engine-2026-05", name="Dated")
+    catalog.create_meter(book_id=shop.book_id, code="rows", name="Rows")
+    return shop
+
+
+@pytest.fixture
+def account_id(shop) -> int:
+    account_id = make_account(shop)
+    make_lot(account_id, 1_000)
+    return account_id
+
+
+def run_by_rows(rows: int, run_id: str = "r", account: str = "acme") -> NewRun:
+    return NewRun(
+        id=run_id,
+        account=account,
+        workflow="review",
+        occurred_at=NOON,
+        inferences=[NewInference(engine="engine-2026-05", quantities={"rows": rows})],
+    )
+
+
+def result(shop, accepted) -> str:
+    [one] = receipts.of_batch(book_id=shop.book_id, batch_id=accepted.batch_id)
+    return one.status
+
+
+def price_and_debit() -> int:
+    shards = parking.price_parked(at=NOON + 600 * HOUR)
+    return sum(debiting.drain_shard(shard=shard, at=NOON + 600 * HOUR) for shard in shards)
+
+
+def test_an_unpriced_run_is_parked_and_debited_at_the_rate_of_its_own_time(shop, account_id):
+    accepted = accept(shop, [run_by_rows(7)])
+    assert accepted.runs[0].microtokens is None
+    assert (
+        accepted.runs[0].unpriced_reason == "no rate for meter 'rows' and engine 'engine-2026-05'"
+    )
+    assert result(shop, accepted) == "unpriced"
+    assert [one.run.id for one in parking.waiting(account_ids=[account_id])] == ["r"]
+    assert price_and_debit() == 0
+
+    row = NewRate(meter="rows", microtokens=2)
+    dearer = NewRate(meter="rows", microtokens=50)
+    publish_rates(shop, [*RATES, row], effective_at=NOON)
+    publish_rates(shop, [*RATES, dearer], effective_at=NOON + HOUR)
+    assert price_and_debit() == 1
+    assert price_and_debit() == 0
+    assert queries.balances(account_ids=[account_id], at=NOON)[
+        account_id
+    ].available_microtokens == (1_000 - 7 * 2)
+    assert result(shop, accepted) == "debited"
+    assert parking.waiting(account_ids=[account_id]) == []
+
+
+def test_a_run_before_the_first_version_waits(shop, account_id) -> None:
+    accepted = accept(shop, [make_run(1, at=NOON - 24 * 366 * HOUR)])
+    assert result(shop, accepted) == "unpriced"
+
+
+def test_an_unpriced_run_sent_again_waits_once(shop, account_id) -> None:
+    accept(shop, [run_by_rows(7)])
+    accept(shop, [run_by_rows(7), run_by_rows(7)])
+    assert ParkedRun.objects.count() == 1
+
+
+def test_a_run_sent_again_once_it_has_a_price_is_debited_once(shop, account_id) -> None:
+    accept(shop, [run_by_rows(7)])
+    publish_rates(shop, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
+    again = accept(shop, [run_by_rows(7)])
+    assert again.runs[0].microtokens == 14
+    assert debiting.drain_all(at=NOON) == 1
+    assert price_and_debit() == 0
+    assert parking.waiting(account_ids=[account_id]) == []
+
+
+def test_what_cannot_be_priced_does_not_stand_in_the_way_of_what_can(shop, account_id) -> None:
+    """However many old runs of one book wait for ever, another book's are found."""
+    accept(shop, [run_by_rows(1, run_id=f"r{n}") for n in range(parking.PARKED_PER_SWEEP_MAX)])
+    assert parking.price_parked(at=NOON) == []
+    other = make_shop()
+    make_account(other, "other")
+    catalog.create_meter(book_id=other.book_id, code="rows", name="Rows")
+    catalog.create_engine(book_id=other.book_id, code="engine-2026-05", name="Dated")
+    accept(other, [run_by_rows(1, account="other")], at=NOON + 501 * HOUR)
+    publish_rates(other, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
+    assert price_and_debit() == 1
+
+
+def test_zero_of_a_priced_meter_costs_nothing_and_is_a_run_all_the_same(shop, account_id) -> None:
+    accepted = accept(shop, [make_run(0)])
+    assert accepted.runs[0].microtokens == 0
+    assert debiting.drain_all(at=NOON) == 1
+    [line] = queries.runs(account_id=account_id, runs_max=9)
+    assert (line.sequence, line.microtokens) == (1, 0)

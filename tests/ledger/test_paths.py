@@ -1,0 +1,241 @@
+"""The fast path and the plain path give the same entries, wherever both could be used."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger import queries, sql
+from ledger.drawdown import KIND_RANK, LotState, draw, draw_down_order, lot_in_use
+from ledger.intake import NewRun
+from ledger.units import shard_of
+from tests.ledger.builders import (
+    HOUR,
+    NOON,
+    accept,
+    debit,
+    drain,
+    make_account,
+    make_lot,
+    make_overage,
+    make_run,
+    make_shop,
+)
+
+amounts = st.integers(1, 9)
+instants = st.integers(0, 4)
+lots = st.lists(
+    st.tuples(
+        amounts,
+        st.sampled_from([0, 7]),  # price
+        st.integers(0, 1),  # priority
+        st.integers(-2, 3),  # begins
+        st.none() | st.integers(1, 4),  # lasts
+    ),
+    max_size=5,
+)
+overages = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 4), st.none() | amounts), max_size=2
+)
+runs = st.lists(st.tuples(st.integers(0, 9), instants), min_size=1, max_size=12)
+
+
+def entries(account_id: int) -> list[tuple[int, int, int, int]]:
+    """(receipt, lot in order of age, out before, microtokens) of every slice of every run."""
+    numbers = {
+        lot_id: number
+        for number, lot_id in enumerate(
+            sorted(lot.id for lot in queries.lots(account_ids=[account_id]))
+        )
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT run.sequence, movement.lot_id, movement.out_before_microtokens,
+                   movement.microtokens
+            FROM ledger_movement AS movement
+            JOIN ledger_run AS run USING (shard, account_id, run_key)
+            WHERE account_id = %s
+            ORDER BY 1, 2, 3
+            """,
+            [account_id],
+        )
+        return [(sequence, numbers[lot_id], *rest) for sequence, lot_id, *rest in cursor.fetchall()]
+
+
+def put_away(account_id: int) -> None:
+    """Without a lot in use, the next debit takes the plain path."""
+    with transaction.atomic():
+        sql.lock_shard(shard_of(account_id))
+        sql.execute("put_away_lots", shard=shard_of(account_id), account_ids=[account_id])
+
+
+def taken_into_use(shop, account_id: int, code: str) -> None:
+    """A run that costs nothing takes a lot into use, so that the fast path can be taken."""
+    debit(shop, [make_run(0, account=code, at=NOON)])
+
+
+@settings(max_examples=settings().max_examples // 2)
+@given(lots=lots, overages=overages, runs=runs)
+def test_one_big_block_and_one_run_at_a_time_give_the_same_entries(
+    db: None, lots, overages, runs
+) -> None:
+    with transaction.atomic():
+        shop = make_shop(effective_at=NOON - 100 * HOUR)
+        accounts = {code: make_account(shop, code) for code in ("block", "single", "plain")}
+        for account_id in accounts.values():
+            for amount, price, priority, begins, lasts in lots:
+                make_lot(
+                    account_id,
+                    amount,
+                    price_micros=price,
+                    priority=priority,
+                    from_hours=begins,
+                    hours=None if lasts is None else begins + lasts,
+                )
+            for begins, lasts, cap in overages:
+                make_overage(
+                    account_id, cap_microtokens=cap, from_hours=begins, hours=begins + lasts
+                )
+
+        def made(code: str) -> list[NewRun]:
+            return [make_run(cost, account=code, at=NOON + hour * HOUR) for cost, hour in runs]
+
+        for code, account_id in accounts.items():
+            taken_into_use(shop, account_id, code)
+        accept(shop, made("block"))
+        assert drain(accounts["block"]) == len(runs)
+        for run in made("single"):
+            debit(shop, [run])
+        for run in made("plain"):
+            put_away(accounts["plain"])
+            debit(shop, [run])
+        first, second, third = (entries(account_id) for account_id in accounts.values())
+        assert first == second == third
+        transaction.set_rollback(True)
+
+
+@given(lots=lots, at=instants, later=instants)
+def test_the_lot_in_use_is_the_first_in_all_of_its_interval(lots, at: int, later: int) -> None:
+    states = [
+        LotState(
+            id=number,
+            kind="prepaid",
+            priority=priority,
+            effective_at_us=begins,
+            expires_at_us=99 if lasts is None else begins + lasts,
+            is_paid=price > 0,
+            issued_at_us=number,
+            granted_microtokens=amount,
+            out_microtokens=0,
+        )
+        for number, (amount, price, priority, begins, lasts) in enumerate(lots, 1)
+    ]
+    states.append(debt_lot())
+    used = lot_in_use(states, at)
+    assert used.from_at_us <= at < used.until_at_us
+    if used.from_at_us <= later < used.until_at_us:
+        [[first]] = draw(states, [(later, 1)])
+        assert first.lot_id == used.lot.id
+
+
+def debt_lot(**facts: Any) -> LotState:
+    usual: dict[str, Any] = {
+        "id": 0,
+        "kind": "debt",
+        "priority": 0,
+        "effective_at_us": -99,
+        "expires_at_us": 99,
+        "is_paid": False,
+        "issued_at_us": 0,
+        "granted_microtokens": 10**18,
+        "out_microtokens": 0,
+    }
+    return LotState(**usual | facts)
+
+
+# What comes first, and what comes after it although everything less important speaks for it.
+ORDER: list[dict[str, Any]] = [
+    {"kind": "prepaid", "priority": 1, "expires_at_us": 9, "is_paid": True, "issued_at_us": 9},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 7, "is_paid": True, "issued_at_us": 9},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": False, "issued_at_us": 9},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": True, "issued_at_us": 7},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": True, "issued_at_us": 8},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": True, "issued_at_us": 8},
+    {"kind": "overage", "priority": 0, "expires_at_us": 5, "is_paid": False, "issued_at_us": 1},
+    {"kind": "debt", "priority": 0, "expires_at_us": 4, "is_paid": False, "issued_at_us": 0},
+]
+
+
+def test_lots_are_drawn_by_priority_expiry_free_before_paid_age_and_id() -> None:
+    in_order = [debt_lot(**facts, id=number) for number, facts in enumerate(ORDER)]
+    assert [lot.id for lot in draw_down_order(reversed(in_order))] == list(range(len(ORDER)))
+    assert set(KIND_RANK) == {"prepaid", "overage", "debt"}
+
+
+def test_the_query_lists_lots_in_the_order_in_which_they_are_drawn(db: None) -> None:
+    shop = make_shop()
+    account_id = make_account(shop)
+    make_overage(account_id)
+    for price, priority, hours in [(5, 1, 9), (0, 1, 9), (5, 0, None), (5, 0, 3), (5, 1, 9)]:
+        make_lot(account_id, 10, price_micros=price, priority=priority, hours=hours)
+    debit(shop, [make_run(70, at=NOON)])
+    lots = queries.lots(account_ids=[account_id])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT lot_id FROM ledger_entry WHERE kind = 'debit' ORDER BY id")
+        drawn = [lot_id for (lot_id,) in cursor.fetchall()]
+    assert [lot.id for lot in lots if lot.out_microtokens] == drawn
+    assert [lot.out_microtokens for lot in lots] == [10, 10, 10, 10, 10, 20, 0]
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1)])
+def test_a_lot_serves_from_its_first_instant_to_the_one_before_its_expiry(
+    db: None, late: timedelta
+) -> None:
+    shop = make_shop()
+    account_id = make_account(shop)
+    lot_id = make_lot(account_id, 100, from_hours=0, hours=2)
+
+    def served(at: datetime) -> bool:
+        before = queries.consumed(lot_id=lot_id, account_id=account_id)
+        debit(shop, [make_run(1, at=at)])
+        return queries.consumed(lot_id=lot_id, account_id=account_id) > before
+
+    assert served(NOON + late)
+    assert served(NOON + 2 * HOUR - timedelta(microseconds=1) - late)
+    assert not served(NOON + 2 * HOUR + late)
+    assert not served(NOON - timedelta(microseconds=1) - late)
+    assert served(NOON + late)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oldest:
+    id: int
+    runs_count: int
+    runs: bytes
+
+
+@pytest.mark.parametrize(
+    ("runs_max", "intakes_max", "taken"),
+    [(5, 9, [3, 2]), (4, 9, [3]), (2, 9, [3]), (6, 9, [3, 2, 1]), (99, 2, [3, 2])],
+)
+def test_a_block_takes_the_oldest_intakes_up_to_its_size(
+    db: None, runs_max: int, intakes_max: int, taken: list[int]
+) -> None:
+    shop = make_shop()
+    account_id = make_account(shop)
+    for size in (3, 2, 1, 9, 1):
+        accept(shop, [make_run(1) for _ in range(size)])
+    oldest = sql.query(
+        Oldest,
+        "oldest_intakes",
+        shard=shard_of(account_id),
+        runs_max=runs_max,
+        intakes_max=intakes_max,
+    )
+    assert [one.runs_count for one in oldest] == taken
+    assert drain(account_id) == 16
