@@ -183,6 +183,8 @@ def test_when_stripe_asks_us_to_slow_down_we_stop_and_go_on_later(at_stripe):
     at = now()
     outbox.send_due(at=at)
     assert len(at_stripe.received("^/v1/invoices$")) == 1, "429 is not repeated at once"
+    tried = StripeCall.objects.filter(tries__gt=0).order_by("id")
+    assert list(tried.values_list("operation", flat=True)) == ["customer.create", "invoice.create"]
     outbox.send_due(at=at + MINUTE)
     the_invoice_is_paid_once(at_stripe)
 
@@ -204,6 +206,7 @@ def test_a_key_that_remembers_a_fault_of_stripes_is_settled_by_looking(
         reconcile.reconcile(at=at + minutes * MINUTE)
         outbox.send_due(at=at + minutes * MINUTE)
     the_invoice_is_paid_once(at_stripe)
+    assert not InvoicePaymentFailure.objects.exists()
 
 
 def test_a_call_first_sent_20_hours_ago_is_not_repeated_but_looked_up(at_stripe):

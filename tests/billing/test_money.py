@@ -30,7 +30,14 @@ def test_an_amount_is_sent_in_the_exponent_that_stripe_uses(amount, currency, mi
 
 @pytest.mark.parametrize(
     ("amount", "currency"),
-    [("0.5", "JPY"), ("5.5", "ISK"), ("5.124", "KWD"), ("1.005", "USD"), ("NaN", "EUR")],
+    [
+        ("0.5", "JPY"),
+        ("5.5", "ISK"),
+        ("5.5", "UGX"),
+        ("5.124", "KWD"),
+        ("1.005", "USD"),
+        ("NaN", "EUR"),
+    ],
 )
 def test_an_amount_that_cannot_be_paid_is_refused_never_rounded(amount, currency):
     with pytest.raises(AmountNotPayable):

@@ -53,6 +53,7 @@ def test_however_overage_is_cut_into_stretches_its_slices_add_up(tiers, cuts):
     )
     assert sum(part.microtokens for part in slices) == bounds[-1]
     for part in slices:
+        assert part.microtokens > 0
         assert not any(
             part.from_microtokens < (tier.up_to_microtokens or 0) < part.to_microtokens
             for tier in tiers
@@ -61,6 +62,11 @@ def test_however_overage_is_cut_into_stretches_its_slices_add_up(tiers, cuts):
 
 def test_100_euros_over_three_cost_centres_add_up_to_100_euros():
     assert pricing.allocate(total=10_000, weights=[1, 1, 1]) == [3_334, 3_333, 3_333]
+
+
+def test_who_loses_most_by_rounding_down_gets_what_is_left_the_first_of_equals_first():
+    assert pricing.allocate(total=1, weights=[1, 3, 6]) == [0, 0, 1]
+    assert pricing.allocate(total=2, weights=[1, 1, 1]) == [1, 1, 0]
 
 
 @given(st.integers(0, 10**12), st.lists(st.integers(0, 9), min_size=1).filter(any))

@@ -172,7 +172,9 @@ def test_a_customer_has_one_subscription_at_a_time():
 
 def test_a_subscription_that_starts_later_opens_nothing_before():
     customer, version = scene()
-    builders.subscription(customer, version, starts_at=NOVEMBER, at=OCTOBER)
+    subscription = builders.subscription(customer, version, starts_at=NOVEMBER, at=OCTOBER)
+    for early in (NOVEMBER - timedelta(hours=2), NOVEMBER - timedelta(minutes=61)):
+        assert subscriptions.renew(subscription_id=subscription.pk, at=early) == 0
     assert not Period.objects.exists()
     assert subscriptions.renew_due(at=NOVEMBER) == 1
 
