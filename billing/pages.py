@@ -63,8 +63,10 @@ def show(
     status: int = 200,
 ) -> HttpResponse:
     """A page, with times as the customer's clock shows them."""
+    own = places(request.user)
     shared = {
-        "places": places(request.user),
+        "places": own,
+        "here": next((place for place in own if request.path.startswith(place.url)), None),
         "development": settings.DEVELOPMENT,
         "time_zone": time_zone,
     }

@@ -84,6 +84,7 @@ def tokens_formfield(db_field: models.Field[Any, Any]) -> TokensField:
     return TokensField(
         label=label[0].upper() + label[1:],
         required=not db_field.blank,
+        initial=db_field.get_default() if db_field.has_default() else None,
         help_text=db_field.help_text.replace("1 token = 1,000,000 microtokens.", "").strip(),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
     )
@@ -132,6 +133,9 @@ class OwnChoices:
 class OneBookForm(forms.ModelForm[Row]):
     """Refuses a row that would tie rows of two books together."""
 
+    # The form itself says in words what the table's checks forbid.
+    checks_in_words: ClassVar[bool] = False
+
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or self.cleaned_data
         rows = [value for value in cleaned.values() if isinstance(value, models.Model)]
@@ -139,6 +143,23 @@ class OneBookForm(forms.ModelForm[Row]):
         if len(books) > 1:
             raise ValidationError("Its parts belong to different vendors.")
         return cleaned
+
+    def _post_clean(self) -> None:
+        """Django would say "Constraint plan_version_term is violated": our own words are better."""
+        if not self.checks_in_words:
+            super()._post_clean()  # type: ignore[misc]  # Django's, not in its stubs
+            return
+        facts = vars(self.instance)
+        facts["validate_constraints"] = self._validate_unique_constraints
+        try:
+            super()._post_clean()  # type: ignore[misc]  # Django's, not in its stubs
+        finally:
+            del facts["validate_constraints"]
+
+    def _validate_unique_constraints(self, exclude: Any = None) -> None:
+        for constraint in self.instance._meta.constraints:
+            if isinstance(constraint, models.UniqueConstraint):
+                constraint.validate(type(self.instance), self.instance, exclude=exclude)
 
 
 def book_id_of(row: models.Model) -> int | None:
@@ -358,6 +379,7 @@ class SuperuserOnly:
         return self.has_module_permission(request)
 
 
+admin.site.index_title = "Home"
 admin.site.index_template = "admin/home.html"
 admin.site.unregister(User)
 admin.site.unregister(Group)

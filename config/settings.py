@@ -47,6 +47,7 @@ CSRF_TRUSTED_ORIGINS = [WEB_URL]
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "config.formats"
 STATIC_URL = "static/"
 # Where collectstatic gathers for production; development serves what the apps contain.
 STATIC_ROOT = None if DEVELOPMENT else BASE_DIR / "staticfiles"
@@ -144,6 +145,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "toll",
     "SITE_URL": "/",
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.sidebar.icon"}],
     "STYLES": ["config.sidebar.stylesheet"],
     "DASHBOARD_CALLBACK": "billing.admin.home.with_steps",
     "SIDEBAR": {"navigation": "config.sidebar.navigation"},

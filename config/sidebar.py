@@ -7,6 +7,8 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+from billing.pages import desk_books
+
 
 def _page(title: str, model: str, icon: str) -> dict[str, Any]:
     return {
@@ -33,7 +35,12 @@ NAVIGATION = [
     {
         "items": [
             {"title": "Home", "icon": "home", "link": reverse_lazy("admin:index")},
-            {"title": "Desk", "icon": "support_agent", "link": reverse_lazy("desk")},
+            {
+                "title": "Desk",
+                "icon": "support_agent",
+                "link": reverse_lazy("desk"),
+                "permission": lambda request: bool(desk_books(request.user)),
+            },
         ]
     },
     _group(
@@ -91,3 +98,7 @@ def _seen(item: dict[str, Any], request: HttpRequest) -> bool:
 
 def stylesheet(request: HttpRequest) -> str:
     return static("billing/admin.css")
+
+
+def icon(request: HttpRequest) -> str:
+    return static("billing/icon.svg")

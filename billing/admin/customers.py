@@ -54,7 +54,7 @@ class NewCustomerForm(CustomerForm):
 
     currency = fields.currency(help_text="Of all its invoices. It never changes.")
     rate_card_id = forms.TypedChoiceField(
-        label="rate card",
+        label="Rate card",
         coerce=int,
         widget=UnfoldAdminSelectWidget,
         help_text="What its work costs in tokens. Its plan must count by the same card.",

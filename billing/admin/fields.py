@@ -12,6 +12,7 @@ from billing.models import fields as columns
 
 
 def currency(**options: Any) -> forms.ChoiceField:
+    """Of a row whose own column is set by its amounts, under another name: `paid_in`."""
     return forms.ChoiceField(
         choices=[(code, code) for code in settings.CURRENCIES],
         widget=UnfoldAdminSelectWidget,
@@ -47,6 +48,6 @@ class AmountField(forms.DecimalField):
 def with_money(cleaned: dict[str, Any], *names: str) -> dict[str, Any]:
     """The cleaned data, with its amounts as Money in its currency."""
     for name in names:
-        if isinstance(cleaned.get(name), Decimal) and cleaned.get("currency"):
-            cleaned[name] = Money(cleaned[name], cleaned["currency"])
+        if isinstance(cleaned.get(name), Decimal) and cleaned.get("paid_in"):
+            cleaned[name] = Money(cleaned[name], cleaned["paid_in"])
     return cleaned

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
+from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -28,7 +30,7 @@ class Step:
     title: str
     sentence: str
     done: bool
-    url: str
+    url: str  # "" for those who may not do it
     action: str
 
 
@@ -45,7 +47,7 @@ def with_steps(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Called by the admin's index."""
     books = books_of(request, roles=EVERYBODY)
     vendors = Vendor.objects.filter(book_id__in=books)
-    steps = _steps(books)
+    steps = _steps(request, books)
     context["vendor_names"] = ", ".join(vendors.order_by("name").values_list("name", flat=True))
     context["steps"] = steps
     context["next_step"] = next((step for step in steps if not step.done), None)
@@ -53,58 +55,69 @@ def with_steps(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context
 
 
-def _steps(books: Sequence[int]) -> list[Step]:
+def _steps(request: HttpRequest, books: Sequence[int]) -> list[Step]:
     published = {"published_at__isnull": False}
     return [
         Step(
             title="Say what a token is",
             sentence="One unit of work that a buyer understands: a contract reviewed, 1,000 rows.",
             done=any(catalog.units(book_id=book_id) for book_id in books),
-            url=reverse("admin:ledger_unit_add"),
+            url=_add(request, "ledger.unit"),
             action="Define a unit",
         ),
         Step(
             title="Say what work costs in tokens",
             sentence="Name what is measured (a meter), then publish a rate card that prices it.",
             done=any(catalog.rate_cards(book_id=book_id) for book_id in books),
-            url=reverse("admin:ledger_ratecard_changelist"),
+            url=_list("ledger.ratecard"),
             action="Make a rate card",
         ),
         Step(
             title="Publish a plan",
             sentence="Fee, tokens, what is left over, what goes beyond. It explains itself.",
             done=PlanVersion.objects.filter(plan__vendor__book_id__in=books, **published).exists(),
-            url=reverse("admin:billing_plan_changelist"),
+            url=_list("billing.plan"),
             action="Build a plan",
         ),
         Step(
             title="Put a top-up pack up for sale",
             sentence="Tokens that customers buy themselves when the plan's run low.",
             done=TopUpPack.objects.filter(vendor__book_id__in=books, **published).exists(),
-            url=reverse("admin:billing_topuppack_add"),
+            url=_add(request, "billing.topuppack"),
             action="Make a pack",
         ),
         Step(
             title="Open a customer, and put it on the plan",
             sentence="Its account opens with it, its first tokens with its subscription.",
             done=Subscription.objects.filter(customer__vendor__book_id__in=books).exists(),
-            url=_customer_step(books),
+            url=_customer_step(request, books),
             action="Go on",
         ),
         Step(
             title="Send the first run",
             sentence="Issue an API key and send what your software has done: POST /api/v1/runs.",
             done=_has_runs(books),
-            url=reverse("admin:ledger_apikey_add"),
+            url=_add(request, "ledger.apikey"),
             action="Issue a key",
         ),
     ]
 
 
-def _customer_step(books: Sequence[int]) -> str:
+def _customer_step(request: HttpRequest, books: Sequence[int]) -> str:
     if Customer.objects.filter(vendor__book_id__in=books).exists():
-        return reverse("admin:billing_subscription_add")
-    return reverse("admin:billing_customer_add")
+        return _add(request, "billing.subscription")
+    return _add(request, "billing.customer")
+
+
+def _add(request: HttpRequest, model: str) -> str:
+    """Where a row is added; "" for those who may not: a colleague does it."""
+    rows = apps.get_model(model)
+    may = admin.site._registry[rows].has_add_permission(request)
+    return reverse(f"admin:{model.replace('.', '_')}_add") if may else ""
+
+
+def _list(model: str) -> str:
+    return reverse(f"admin:{model.replace('.', '_')}_changelist")
 
 
 def _has_runs(books: Sequence[int]) -> bool:
@@ -124,12 +137,16 @@ def _figures(books: Sequence[int]) -> list[Figure]:
         Figure(
             label="subscriptions running",
             value=running.filter(starts_at__lte=timezone.now()).count(),
-            url=reverse("admin:billing_subscription_changelist"),
+            url=_list("billing.subscription"),
         ),
-        Figure(label="alerts to acknowledge", value=open_alerts.count(), url=reverse("desk")),
+        Figure(
+            label="alerts to acknowledge",
+            value=open_alerts.count(),
+            url=_list("billing.alertmessage"),
+        ),
         Figure(
             label="invoices not paid yet",
             value=unpaid.count(),
-            url=reverse("admin:billing_invoice_changelist"),
+            url=_list("billing.invoice"),
         ),
     ]

@@ -19,24 +19,26 @@ EDITORS = frozenset({ADMIN, PRICING})
 
 
 class PackForm(OneBookForm[TopUpPack]):
-    currency = fields.currency()
+    checks_in_words = True
+
+    paid_in = fields.currency(label="Currency")
     price = fields.AmountField()
 
     class Meta:
         model = TopUpPack
         fields = ("vendor", "name", "code", "microtokens", "price", "validity_months")
-        labels: ClassVar = {"validity_months": "valid for (months)"}
+        labels: ClassVar = {"validity_months": "Valid for (months)"}
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        if not self.instance._state.adding and "currency" in self.fields:
-            self.initial["currency"] = self.instance.currency
+        if not self.instance._state.adding and "paid_in" in self.fields:
+            self.initial["paid_in"] = self.instance.currency
 
     def clean(self) -> dict[str, Any]:
         return fields.with_money(super().clean() or {}, "price")
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # Django's, not in its stubs
+        super()._post_clean()
         if not self.errors:
             add_faults(self, catalog.pack_faults(pack=self.instance))
 
@@ -49,7 +51,7 @@ class TopUpPackAdmin(BookAdmin[TopUpPack]):
     list_display = ("name", "tokens", "price_text", "validity", "state")
     list_select_related = ("vendor",)
     ordering = ("vendor", "price")
-    fields = ("vendor", "name", "code", "microtokens", ("price", "currency"), "validity_months")
+    fields = ("vendor", "name", "code", "microtokens", ("price", "paid_in"), "validity_months")
     fixed = ("vendor", "code")
     actions_detail = ("publish", "retire")
     purpose = (

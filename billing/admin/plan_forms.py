@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib.postgres.forms import SimpleArrayField
 from django.core.exceptions import ValidationError
 from django.forms.models import BaseInlineFormSet
 from unfold.widgets import (
@@ -33,20 +32,37 @@ FIELD_OF = {
 }
 
 
+class ThresholdsField(forms.CharField):
+    """Percentages, as people write a list: 70, 90, 100."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(str(one) for one in value) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[int]:
+        words = [word.strip() for word in super().clean(value).split(",") if word.strip()]
+        if any(not word.isdecimal() or not 1 <= int(word) <= 1_000 for word in words):
+            raise ValidationError("Write whole numbers from 1 to 1,000, such as 70, 90, 100.")
+        return [int(word) for word in words]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(super().has_changed(self.prepare_value(initial), data))
+
+
 class PlanVersionForm(OneBookForm[PlanVersion]):
+    checks_in_words = True
     books: ClassVar[Sequence[int]] = ()  # whose rate cards are offered
 
     rate_card_id = forms.TypedChoiceField(
-        label="rate card",
+        label="Rate card",
         coerce=int,
         widget=UnfoldAdminSelectWidget,
         help_text="What work costs in tokens, and thereby what a token is.",
     )
-    currency = fields.currency()
+    paid_in = fields.currency(label="Currency")
     platform_fee = fields.AmountField(help_text="Flat, for each term, invoiced in advance.")
     allotment_price = fields.AmountField(help_text="For each term, invoiced in advance.")
     rollover_percent = forms.DecimalField(
-        label="rollover share (%)",
+        label="Rollover share (%)",
         max_value=Decimal(100),
         min_value=Decimal(0),
         decimal_places=2,
@@ -54,15 +70,14 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
         help_text="Share of the allotment that may roll over, once. The rest expires.",
     )
     grace_hours = forms.IntegerField(
-        label="grace (hours)",
+        label="Grace (hours)",
         min_value=0,
         max_value=31 * 24,
         widget=UnfoldAdminIntegerFieldWidget,
         help_text="How long after a term's end the closing waits for late runs.",
     )
-    alert_thresholds = SimpleArrayField(
-        forms.IntegerField(),
-        label="alert thresholds (%)",
+    alert_thresholds = ThresholdsField(
+        label="Alert thresholds (%)",
         required=False,
         widget=UnfoldAdminTextInputWidget,
         help_text="People are told when so much of the allotment is used: 70, 90, 100.",
@@ -101,7 +116,7 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
         return cleaned
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # Django's, not in its stubs
+        super()._post_clean()
         if not self.errors:
             found = catalog.faults(version=self.instance, tiers=())
             add_faults(
@@ -122,7 +137,7 @@ def initial_of(version: PlanVersion) -> dict[str, Any]:
     """A version's terms as the form shows them."""
     return {
         "rate_card_id": version.rate_card_id,
-        "currency": version.currency,
+        "paid_in": version.currency,
         "term_months": version.term_months,
         "platform_fee": version.platform_fee,
         "allotment_microtokens": version.allotment_microtokens,
@@ -179,11 +194,11 @@ class PriceField(forms.DecimalField):
 
 class TierForm(forms.ModelForm[OverageTier]):
     up_to_microtokens = TokensField(
-        label="up to (tokens of overage)",
+        label="Up to (tokens of overage)",
         required=False,
         widget=fields.decimal_widget(placeholder="all the rest"),
     )
-    micros_per_token = PriceField(label="price per token")
+    micros_per_token = PriceField(label="Price per token")
 
     class Meta:
         model = OverageTier
@@ -197,8 +212,8 @@ class TierForm(forms.ModelForm[OverageTier]):
 class TiersFormSet(BaseInlineFormSet[OverageTier, PlanVersion, TierForm]):
     def clean(self) -> None:
         super().clean()
-        if any(self.errors) or self.instance.plan_id is None:
-            return
+        if any(self.errors) or not _is_whole(self.instance):
+            return  # its own form tells what is missing
         found = catalog.faults(version=self.instance, tiers=self.tiers())
         wrong = [fault.message for fault in found if fault.field == "overage_tiers"]
         if wrong:
@@ -218,6 +233,16 @@ class TiersFormSet(BaseInlineFormSet[OverageTier, PlanVersion, TierForm]):
             )
             for row in kept
         )
+
+
+def _is_whole(version: PlanVersion) -> bool:
+    needed = [field for field in version._meta.concrete_fields if not field.null]
+    set_later = ("id", "number")
+    return all(
+        getattr(version, field.attname) is not None
+        for field in needed
+        if field.attname not in set_later
+    )
 
 
 def terms_of(version: PlanVersion) -> str:

@@ -45,7 +45,7 @@ def _panel(version: PlanVersion, tiers: Sequence[Tier], *, missing: Sequence[str
 def _missing_in(form: Any) -> list[str]:
     lines = []
     for name, errors in form.errors.items():
-        label = form.fields[name].label if name in form.fields else None
+        label = form[name].label if name in form.fields else None
         for error in errors:
             lines.append(f"{_capitalized(label)}: {error}" if label else str(error))
     return lines

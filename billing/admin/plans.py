@@ -28,6 +28,7 @@ from config.admin import (
     PartsInline,
     books_of,
     page_action,
+    tokens_of_text,
     tokens_shown,
 )
 from ledger import catalog as ledger_catalog
@@ -72,6 +73,11 @@ class PlanAdmin(BookAdmin[Plan]):
         return redirect(f"{reverse('admin:billing_planversion_add')}?plan={plan.pk}")
 
 
+def price_of_text(contents: str) -> str:
+    """What a frozen version's page shows for a column of micros."""
+    return tokens_of_text(contents)  # a millionth of money reads as a millionth of a token
+
+
 class TiersInline(PartsInline[OverageTier, PlanVersion]):
     model = OverageTier
     form = TierForm
@@ -79,6 +85,10 @@ class TiersInline(PartsInline[OverageTier, PlanVersion]):
     verbose_name = "tier"
     verbose_name_plural = "overage prices"
     fields = ("up_to_microtokens", "micros_per_token")
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.readonly_preprocess_fields["micros_per_token"] = price_of_text
 
     def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
         """Room for the tiers of the version before, which a new one starts from."""
@@ -107,7 +117,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         " publish it when it reads right. What customers have bought keeps its terms for ever."
     )
     fieldsets = (
-        (None, {"fields": ("plan", "rate_card_id", ("term_months", "currency"))}),
+        (None, {"fields": ("plan", "rate_card_id", ("term_months", "paid_in"))}),
         ("Price", {"fields": ("platform_fee", ("allotment_microtokens", "allotment_price"))}),
         ("What is left over", {"fields": ("rollover_percent", "grace_hours")}),
         ("What goes beyond", {"fields": ("overage_policy", "overage_cap_microtokens")}),
@@ -117,13 +127,13 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     frozen_fieldsets = (
         (None, {"fields": ("plan", "state", "token", "rate_card", "term_months")}),
         ("Price", {"fields": ("fee", "allotment", "price_of_allotment")}),
-        ("What is left over", {"fields": ("rollover", "grace")}),
+        ("What is left over", {"fields": ("rollover", "grace_text")}),
         ("What goes beyond", {"fields": ("overage_policy", "cap")}),
         ("Telling people", {"fields": ("alert_thresholds",)}),
     )
     frozen_fields = (
         *("state", "token", "rate_card", "fee", "allotment", "price_of_allotment"),
-        *("rollover", "cap"),
+        *("rollover", "grace_text", "cap"),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -158,6 +168,10 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     @admin.display(description="rollover share")
     def rollover(self, version: PlanVersion) -> str:
         return explain.percent(version.rollover_basis_points)
+
+    @admin.display(description="grace")
+    def grace_text(self, version: PlanVersion) -> str:
+        return f"{int(version.grace.total_seconds()) // 3600} hours"
 
     @admin.display(description="hard cap of overage")
     def cap(self, version: PlanVersion) -> str:

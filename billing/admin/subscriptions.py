@@ -44,9 +44,6 @@ class SubscriptionForm(OneBookForm[Subscription]):
     def validate_unique(self) -> None:
         """A subscription that this very form has made is answered by the operation."""
 
-    def validate_constraints(self) -> None:
-        """The operation refuses a second subscription, and says until when the first runs."""
-
 
 class PeriodsInline(FactsInline[Period, Subscription]):
     model = Period

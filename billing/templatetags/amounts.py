@@ -1,6 +1,9 @@
 """Tokens, money and shares as pages show them."""
 
+from datetime import datetime, timedelta
+
 from django import template
+from django.utils import timezone
 from djmoney.money import Money
 
 from billing import money as billing_money
@@ -45,3 +48,12 @@ def price_of_a_token(pack: TopUpPack) -> str:
     if not rest:
         return billing_money.price_text(each, pack.currency)
     return f"about {billing_money.price_text(each // 100 * 100, pack.currency)}"
+
+
+@register.filter
+def last_day(ends_at: datetime | None) -> str:
+    """The last day on which something holds that ends at an instant: 30 Nov 2026."""
+    if ends_at is None:
+        return ""
+    local = timezone.localtime(ends_at - timedelta(microseconds=1))
+    return f"{local.day} {local:%b %Y}"

@@ -1,0 +1,437 @@
+"""The admin's forms: tokens as people write them, facts as commands, refusals at their field."""
+
+import uuid
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.urls import reverse
+from django.utils import timezone
+from djmoney.money import Money
+
+from billing.models import (
+    Customer,
+    CustomerMember,
+    Plan,
+    PlanVersion,
+    Subscription,
+    TopUpPack,
+    Vendor,
+)
+from ledger import access, queries
+from ledger.models import ApiKey, BookMember, Rate, RateCard, RateCardVersion, Unit
+from tests import builders
+from tests.builders import TOKEN
+from tests.web.conftest import Company, text_of
+
+PLAN_ADD = "admin:billing_planversion_add"
+
+
+def version_form(plan: Plan, card_id: int, **changed: Any) -> dict[str, Any]:
+    """What a pricing owner types: EUR 490 and 10,000.5 tokens, overage in two tiers."""
+    typed: dict[str, Any] = {
+        "plan": plan.pk,
+        "rate_card_id": card_id,
+        "term_months": 1,
+        "paid_in": "EUR",
+        "platform_fee": "490",
+        "allotment_microtokens": "10000.5",
+        "allotment_price": "1200.00",
+        "rollover_percent": "12.5",
+        "grace_hours": "36",
+        "overage_policy": "bill",
+        "overage_cap_microtokens": "",
+        "alert_thresholds": "70, 90, 100",
+        "tiers-TOTAL_FORMS": 2,
+        "tiers-INITIAL_FORMS": 0,
+        "tiers-0-up_to_microtokens": "1000",
+        "tiers-0-micros_per_token": "0.15",
+        "tiers-1-up_to_microtokens": "",
+        "tiers-1-micros_per_token": "0.1",
+    }
+    return typed | changed
+
+
+@pytest.fixture
+def plan(ours: Company) -> Plan:
+    return builders.plan(ours.shop, code="growth")
+
+
+@pytest.fixture
+def pricing(ours: Company, signed_in):
+    return signed_in(ours.pricing)
+
+
+def test_a_plan_is_drafted_in_tokens_and_money(pricing, ours: Company, plan: Plan) -> None:
+    pricing.post(reverse(PLAN_ADD), version_form(plan, ours.shop.rate_card_id))
+    version = PlanVersion.objects.get(plan=plan)
+    assert version.number == 1
+    assert version.unit_id == ours.shop.unit_id
+    assert version.allotment_microtokens == 10_000_500_000
+    assert version.platform_fee == Money(490, "EUR")
+    assert version.allotment_price == Money(1200, "EUR")
+    assert version.rollover_basis_points == 1_250
+    assert version.grace == timedelta(hours=36)
+    assert version.alert_thresholds == [70, 90, 100]
+    tiers = version.tiers.order_by("up_to_microtokens")
+    assert [(tier.up_to_microtokens, tier.micros_per_token) for tier in tiers] == [
+        (1_000 * TOKEN, 150_000),
+        (None, 100_000),
+    ]
+
+
+def test_the_draft_is_shown_as_it_was_typed(pricing, ours: Company, plan: Plan) -> None:
+    pricing.post(reverse(PLAN_ADD), version_form(plan, ours.shop.rate_card_id))
+    version = PlanVersion.objects.get(plan=plan)
+    page = pricing.get(reverse("admin:billing_planversion_change", args=[version.pk]))
+    html = page.content.decode()
+    for value in ("10000.5", "490", "1200", "12.5", "36", "0.15", "0.1"):
+        assert f'value="{value}"' in html
+    assert "€0.15 each" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "said"),
+    [
+        ("allotment_microtokens", "many", "Enter a number."),
+        ("allotment_microtokens", "-1", "greater than or equal to 0"),
+        ("allotment_microtokens", "0.0000001", "no more than 6 decimal places"),
+        ("allotment_microtokens", "2000000000", "from 0 to a billion tokens"),
+        ("platform_fee", "4.999", "not an amount that can be paid in EUR"),
+        ("rate_card_id", "999999", "not one of the available"),
+        ("rollover_percent", "101", "less than or equal to 100"),
+        ("alert_thresholds", "90, 70", "must ascend"),
+        ("alert_thresholds", "0, 70", "from 1 to 1,000"),
+        ("alert_thresholds", "half", "Write whole numbers"),
+        ("overage_cap_microtokens", "0", "from 1 to a billion"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(
+    field: str, typed: str, said: str, pricing, ours: Company, plan: Plan
+) -> None:
+    form = version_form(plan, ours.shop.rate_card_id, **{field: typed})
+    response = pricing.post(reverse(PLAN_ADD), form)
+    assert said in " ".join(response.context["adminform"].form.errors[field])
+    assert not PlanVersion.objects.filter(plan=plan).exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"tiers-1-up_to_microtokens": "2000"}, "exactly one tier must take all the rest"),
+        ({"tiers-TOTAL_FORMS": 0}, "overage that is invoiced needs a price"),
+        ({"overage_policy": "block"}, "is only for overage that is invoiced"),
+    ],
+)
+def test_prices_of_overage_that_do_not_fit_together_are_refused(
+    changed: dict[str, Any], said: str, pricing, ours: Company, plan: Plan
+) -> None:
+    form = version_form(plan, ours.shop.rate_card_id, **changed)
+    assert said in text_of(pricing.post(reverse(PLAN_ADD), form)).lower()
+    assert not PlanVersion.objects.filter(plan=plan).exists()
+
+
+def test_a_plan_explains_itself_while_it_is_typed(pricing, ours: Company, plan: Plan) -> None:
+    form = version_form(plan, ours.shop.rate_card_id)
+    said = text_of(pricing.post(reverse("admin:billing_planversion_explain"), form))
+    assert "The platform costs €490.00 a month" in said
+    assert "the first 1,000 tokens at €0.15 each, then €0.10 for each further token" in said
+    assert not PlanVersion.objects.filter(plan=plan).exists()
+    unfinished = pricing.post(
+        reverse("admin:billing_planversion_explain"), form | {"platform_fee": ""}
+    )
+    assert "Platform fee: This field is required." in text_of(unfinished)
+
+
+def test_publishing_asks_first_and_freezes(pricing, ours: Company) -> None:
+    draft = ours.draft
+    publish = f"/admin/billing/planversion/{draft.pk}/publish/"
+    assert "Each month starts with 1,000 tokens" in text_of(pricing.get(publish))
+    draft.refresh_from_db()
+    assert draft.published_at is None
+    assert "is published" in text_of(pricing.post(publish, follow=True))
+    draft.refresh_from_db()
+    assert draft.published_at is not None
+
+    page = reverse("admin:billing_planversion_change", args=[draft.pk])
+    shown = pricing.get(page)
+    assert not shown.context["has_change_permission"]
+    assert 'name="platform_fee"' not in shown.content.decode()
+    changed = version_form(draft.plan, ours.shop.rate_card_id, platform_fee="1")
+    assert pricing.post(page, changed).status_code == 403
+    draft.refresh_from_db()
+    assert draft.platform_fee == Money(500, "EUR")
+    assert "published already" in text_of(pricing.post(publish, follow=True))
+    assert "History" in text_of(shown)
+
+
+def test_a_new_version_starts_from_the_one_before(pricing, ours: Company) -> None:
+    version = builders.plan_version(ours.shop, **builders.billed(platform_fee=Decimal("321.50")))
+    page = pricing.get(f"{reverse(PLAN_ADD)}?plan={version.plan_id}")
+    html = page.content.decode()
+    assert 'value="321.5"' in html
+    assert 'value="0.02"' in html
+    assert 'name="tiers-TOTAL_FORMS" value="2"' in html
+
+
+def test_a_pack_is_drafted_published_and_retired(pricing, ours: Company) -> None:
+    typed = {
+        "vendor": ours.shop.vendor.pk,
+        "name": "Summer pack",
+        "code": "summer",
+        "microtokens": "2500",
+        "price": "300",
+        "paid_in": "EUR",
+        "validity_months": "6",
+    }
+    pricing.post(reverse("admin:billing_topuppack_add"), typed)
+    pack = TopUpPack.objects.get(code="summer")
+    assert (pack.microtokens, pack.price) == (2_500 * TOKEN, Money(300, "EUR"))
+    pricing.post(f"/admin/billing/topuppack/{pack.pk}/publish/")
+    pack.refresh_from_db()
+    assert pack.published_at is not None
+    assert (
+        pricing.post(reverse("admin:billing_topuppack_change", args=[pack.pk]), typed).status_code
+        == 403
+    )
+    pricing.post(f"/admin/billing/topuppack/{pack.pk}/retire/")
+    pack.refresh_from_db()
+    assert pack.retired_at is not None
+
+
+def test_a_pack_for_nothing_is_refused_at_its_price(pricing, ours: Company) -> None:
+    typed = {"name": "A", "code": "a", "microtokens": "1", "price": "0", "validity_months": "6"}
+    response = pricing.post(
+        reverse("admin:billing_topuppack_add"),
+        {**typed, "paid_in": "EUR", "vendor": ours.shop.vendor.pk},
+    )
+    assert response.context["adminform"].form.errors["price"] == ["It must be more than 0."]
+
+
+def test_a_rate_card_is_drafted_and_published(pricing, ours: Company) -> None:
+    card = RateCard.objects.get(pk=ours.shop.rate_card_id)
+    meter = card.versions.get().rates.get().meter
+    typed = {
+        "rate_card": card.pk,
+        "effective_at_0": "2030-01-01",
+        "effective_at_1": "00:00",
+        "rates-TOTAL_FORMS": 1,
+        "rates-INITIAL_FORMS": 0,
+        "rates-0-meter": meter.pk,
+        "rates-0-microtokens": "1.25",
+        "rates-0-per_quantity": "1000",
+        "rates-0-block_quantity": "1000",
+        "rates-0-minimum_microtokens": "0.5",
+    }
+    pricing.post(reverse("admin:ledger_ratecardversion_add"), typed)
+    version = RateCardVersion.objects.get(rate_card=card, number=2)
+    rate = Rate.objects.get(version=version)
+    assert (rate.microtokens, rate.minimum_microtokens) == (1_250_000, 500_000)
+
+    publish = f"/admin/ledger/ratecardversion/{version.pk}/publish/"
+    assert "1.25 tokens per 1,000 Executions" in text_of(pricing.get(publish))
+    pricing.post(publish)
+    version.refresh_from_db()
+    assert version.published_at is not None
+    page = reverse("admin:ledger_ratecardversion_change", args=[version.pk])
+    assert pricing.post(page, typed).status_code == 403
+
+
+def test_a_unit_belongs_to_ones_own_book_without_asking(pricing, ours: Company) -> None:
+    book_id = ours.shop.vendor.book_id
+    typed = {"book": book_id, "name": "Page", "code": "page", "sentence": "One page"}
+    pricing.post(reverse("admin:ledger_unit_add"), typed)
+    assert Unit.objects.get(code="page").book_id == book_id
+
+
+def test_nobody_adds_to_another_vendors_book(pricing, theirs: Company) -> None:
+    typed = {
+        "book": theirs.shop.vendor.book_id,
+        "name": "Page",
+        "code": "page",
+        "sentence": "One page",
+    }
+    response = pricing.post(reverse("admin:ledger_unit_add"), typed)
+    assert "book" in response.context["adminform"].form.errors
+    assert not Unit.objects.filter(code="page").exists()
+
+
+def test_a_key_is_shown_once(ours: Company, signed_in) -> None:
+    client = signed_in(ours.admin)
+    typed = {"book": ours.shop.vendor.book_id, "name": "production"}
+    response = client.post(reverse("admin:ledger_apikey_add"), typed)
+    key = ApiKey.objects.get(name="production")
+    [secret] = {
+        word.strip('"')
+        for word in text_of(response).replace("&quot;", '"').split()
+        if word.startswith(key.prefix)
+    }
+    assert access.book_of_api_key(secret=secret) == ours.shop.vendor.book_id
+    assert "no-store" in response["Cache-Control"]
+    for path in (
+        reverse("admin:ledger_apikey_change", args=[key.pk]),
+        reverse("admin:ledger_apikey_changelist"),
+        reverse("admin:ledger_apikey_history", args=[key.pk]),
+    ):
+        assert secret not in client.get(path).content.decode()
+
+
+def test_a_key_is_revoked_after_asking(ours: Company, signed_in) -> None:
+    client = signed_in(ours.admin)
+    revoke = f"/admin/ledger/apikey/{ours.key.pk}/revoke/"
+    assert "cannot be undone" in text_of(client.get(revoke))
+    ours.key.refresh_from_db()
+    assert ours.key.revoked_at is None
+    client.post(revoke)
+    ours.key.refresh_from_db()
+    assert ours.key.revoked_at is not None
+
+
+def customer_form(of: Company, **changed: Any) -> dict[str, Any]:
+    typed: dict[str, Any] = {
+        "vendor": of.shop.vendor.pk,
+        "name": "Northwind",
+        "code": "northwind",
+        "email": "bills@northwind.example",
+        "rate_card_id": of.shop.rate_card_id,
+        "default_cost_centre": "legal",
+        "currency": "EUR",
+        "time_zone": "Europe/Berlin",
+    }
+    return typed | changed
+
+
+def test_adding_a_customer_opens_its_account(ours: Company, signed_in) -> None:
+    client = signed_in(ours.account_manager)
+    client.post(reverse("admin:billing_customer_add"), customer_form(ours))
+    customer = Customer.objects.get(code="northwind")
+    assert queries.balances(account_ids=[customer.account_id], at=timezone.now())
+    client.post(
+        reverse("admin:billing_customer_change", args=[customer.pk]),
+        {"name": "Northwind Ltd", "email": "a@b.example", "time_zone": "Europe/Paris"},
+    )
+    customer.refresh_from_db()
+    assert (customer.name, customer.time_zone) == ("Northwind Ltd", "Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "said"),
+    [
+        ({"time_zone": "Mars/Base"}, "time_zone", "is no time zone"),
+        ({"currency": "XXX"}, "currency", "not one of the available choices"),
+        ({"payment_days": "400"}, "payment_days", "from 1 to 365"),
+        ({"code": "ours-customer", "name": "Another"}, "code", "already exists"),
+    ],
+)
+def test_a_customer_that_cannot_be_is_refused_at_the_field(
+    changed: dict[str, Any], field: str, said: str, ours: Company, signed_in
+) -> None:
+    client = signed_in(ours.admin)
+    response = client.post(reverse("admin:billing_customer_add"), customer_form(ours, **changed))
+    errors = response.context["adminform"].form.errors
+    assert said in " ".join([*errors.get(field, []), *errors.get("__all__", [])])
+    assert Customer.objects.filter(vendor=ours.shop.vendor).count() == 1
+
+
+def test_adding_a_subscription_is_the_command_and_sent_twice_it_subscribes_once(
+    ours: Company, signed_in
+) -> None:
+    client = signed_in(ours.account_manager)
+    buyer = builders.customer(ours.shop)
+    page = client.get(reverse("admin:billing_subscription_add"))
+    typed = {
+        "id": str(page.context["adminform"].form.initial.get("id") or uuid.uuid4()),
+        "customer": buyer.pk,
+        "plan_version": ours.version.pk,
+        "starts_at_0": "2026-11-01",
+        "starts_at_1": "00:00",
+    }
+    for _ in range(2):
+        client.post(reverse("admin:billing_subscription_add"), typed)
+    subscription = Subscription.objects.get(customer=buyer)
+    assert subscription.periods.count() >= 1
+    again = client.post(
+        reverse("admin:billing_subscription_add"), typed | {"id": str(uuid.uuid4())}
+    )
+    assert "has a subscription already" in text_of(again)
+
+    client.post(f"/admin/billing/subscription/{subscription.pk}/cancel/")
+    subscription.refresh_from_db()
+    assert subscription.cancelled_at is not None
+
+
+def test_a_draft_cannot_be_subscribed_to(ours: Company, signed_in) -> None:
+    page = signed_in(ours.admin).get(reverse("admin:billing_subscription_add"))
+    offered = page.context["adminform"].form.fields["plan_version"].queryset
+    assert ours.version in offered
+    assert ours.draft not in offered
+
+
+def test_a_person_is_invited_by_mail_and_chooses_a_password(
+    ours: Company, signed_in, client, django_capture_on_commit_callbacks
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        signed_in(ours.admin).post(
+            reverse("admin:billing_customermember_add"),
+            {"customer": ours.customer.pk, "email": "Nora@Northwind.example", "role": "buyer"},
+        )
+    member = CustomerMember.objects.get(user__username="nora@northwind.example")
+    assert (member.customer, member.user.is_staff) == (ours.customer, False)
+    [letter] = mail.outbox
+    link = next(line for line in letter.body.splitlines() if "/sign-in/" in line)
+    page = client.get("/sign-in/" + link.split("/sign-in/")[1], follow=True)
+    password = {"new_password1": "a tall green door", "new_password2": "a tall green door"}
+    arrived = client.post(page.redirect_chain[-1][0], password, follow=True)
+    assert "Available now" in text_of(arrived)
+
+
+def test_a_colleague_gets_into_the_admin_with_a_role(
+    ours: Company, signed_in, django_capture_on_commit_callbacks
+) -> None:
+    admin = signed_in(ours.admin)
+    typed = {"book": ours.shop.vendor.book_id, "email": "paul@ours.example", "role": "pricing"}
+    with django_capture_on_commit_callbacks(execute=True):
+        admin.post(reverse("admin:ledger_bookmember_add"), typed)
+    member = BookMember.objects.get(user__username="paul@ours.example")
+    assert (member.role, member.user.is_staff, len(mail.outbox)) == ("pricing", True, 1)
+    again = admin.post(reverse("admin:ledger_bookmember_add"), typed)
+    assert "member already" in text_of(again)
+    admin.post(
+        reverse("admin:ledger_bookmember_change", args=[member.pk]), {"role": "account_manager"}
+    )
+    member.refresh_from_db()
+    assert member.role == "account_manager"
+
+
+def test_the_home_page_says_what_to_do_next(ours: Company, signed_in) -> None:
+    root = builders.person(is_superuser=True, is_staff=True)
+    access.add_member(book_id=ours.shop.vendor.book_id, user=root, role="admin")
+    assert "Send the first run" in text_of(signed_in(root).get("/admin/"))
+    builders.use(ours.customer, 1, occurred_at=timezone.now())
+    assert "Everything is set up" in text_of(signed_in(ours.admin).get("/admin/"))
+
+
+def test_a_vendor_is_opened_by_a_superuser(signed_in, db: None) -> None:
+    root = signed_in(builders.person(is_superuser=True, is_staff=True))
+    assert "Open a vendor" in text_of(root.get("/admin/"))
+    root.post(reverse("admin:billing_vendor_add"), {"name": "Lexora", "code": "lexora"})
+    assert Vendor.objects.get(code="lexora").book_id
+    assert "Say what a token is" in text_of(root.get("/admin/"))
+
+
+def test_accounts_show_lots_and_runs(ours: Company, signed_in) -> None:
+    builders.use(ours.customer, 7, occurred_at=timezone.now())
+    client = signed_in(ours.admin)
+    shown = text_of(
+        client.get(reverse("admin:ledger_account_change", args=[ours.customer.account_id]))
+    )
+    assert "993" in shown
+    assert "review" in shown
+    [lot] = [
+        lot for lot in queries.lots(account_ids=[ours.customer.account_id]) if lot.kind == "prepaid"
+    ]
+    of_lot = text_of(client.get(reverse("admin:ledger_lot_change", args=[lot.id])))
+    assert "EUR 1,000" in of_lot
+    assert "993" in of_lot

@@ -1,0 +1,190 @@
+"""Of another vendor nobody sees anything in the admin: not in lists, not by address, not in the
+choices of a field."""
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.db import models
+from django.urls import reverse
+
+from billing.models import (
+    AlertMessage,
+    Customer,
+    CustomerMember,
+    Invoice,
+    Plan,
+    PlanVersion,
+    StripeCall,
+    StripeEvent,
+    Subscription,
+    TopUp,
+    TopUpPack,
+    Vendor,
+)
+from config.admin import BookAdmin, SuperuserOnly
+from ledger.models import (
+    Account,
+    ApiKey,
+    Book,
+    BookMember,
+    Engine,
+    Lot,
+    Meter,
+    RateCard,
+    RateCardVersion,
+    Unit,
+    Workflow,
+)
+from tests.web.conftest import Company, text_of
+from tests.web.facts import alert_and_top_up
+
+OF_A_BOOK: list[type[models.Model]] = [
+    *(Unit, Meter, Engine, Workflow, RateCard, RateCardVersion, ApiKey, BookMember, Account, Lot),
+    *(Vendor, Plan, PlanVersion, TopUpPack, Customer, CustomerMember, Subscription, Invoice),
+    *(TopUp, AlertMessage),
+]
+OF_THE_INSTALLATION = [User, Group, Book, StripeCall, StripeEvent]
+
+
+def rows(model: type[models.Model], of: Company) -> list[Any]:
+    owner = admin.site._registry[model]
+    assert isinstance(owner, BookAdmin)
+    return [
+        row
+        for row in owner.model._default_manager.all()
+        if owner.book_id_of(row) == of.shop.vendor.book_id
+    ]
+
+
+def page(model: type[models.Model], name: str, *args: object) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
+
+
+@pytest.fixture
+def both(ours: Company, theirs: Company) -> tuple[Company, Company]:
+    for one in (ours, theirs):
+        Workflow.objects.create(book_id=one.shop.vendor.book_id, code="review", name="Review")
+        alert_and_top_up(one)
+    return ours, theirs
+
+
+def test_every_class_of_the_admin_is_tried_here() -> None:
+    ours_to_try = {*OF_A_BOOK, *OF_THE_INSTALLATION}
+    assert set(admin.site._registry) == ours_to_try
+
+
+@pytest.mark.parametrize("model", OF_A_BOOK)
+def test_rows_of_another_vendor_are_absent(
+    model: type[models.Model], both: tuple[Company, Company], signed_in
+) -> None:
+    ours, theirs = both
+    client = signed_in(ours.admin)
+    own, others = rows(model, ours), rows(model, theirs)
+    assert own, "the test needs a row that is there"
+    assert others, "the test needs a row that is hidden"
+
+    listed = client.get(page(model, "changelist"))
+    shown = {row.pk for row in listed.context["cl"].result_list}
+    assert shown == {row.pk for row in own}
+    for row in own:
+        assert client.get(page(model, "change", row.pk)).status_code == 200
+    for row in others:
+        for name in ("change", "history", "delete"):
+            response = client.get(page(model, name, row.pk))
+            assert response.status_code in (403, 404), (name, response.status_code)
+            assert client.post(page(model, name, row.pk), {}).status_code in (403, 404)
+
+
+@pytest.mark.parametrize("model", OF_A_BOOK)
+def test_fields_offer_rows_of_ones_own_vendor_alone(
+    model: type[models.Model], both: tuple[Company, Company], signed_in
+) -> None:
+    ours, theirs = both
+    client = signed_in(ours.admin)
+    response = client.get(page(model, "add"))
+    if response.status_code == 403:
+        return  # nobody adds one here
+    forms = [response.context["adminform"].form]
+    forms += [
+        form
+        for formset in response.context["inline_admin_formsets"]
+        for form in [*formset.formset.forms, formset.formset.empty_form]
+    ]
+    hidden = {(type(row), row.pk) for other in OF_A_BOOK for row in rows(other, theirs)} | {
+        (User, theirs.admin.pk),
+        (User, theirs.buyer.pk),
+        (Book, theirs.shop.vendor.book_id),
+    }
+    for form in forms:
+        for name, field in form.fields.items():
+            if name == "id":
+                continue  # of the part itself, hidden; Django looks it up among the page's parts
+            offered = {(type(row), row.pk) for row in getattr(field, "queryset", None) or []}
+            assert not offered & hidden
+    assert "theirs" not in text_of(response).lower()
+
+
+@pytest.mark.parametrize("model", OF_THE_INSTALLATION)
+def test_what_belongs_to_the_installation_is_for_its_superusers(
+    model: type[models.Model], ours: Company, signed_in
+) -> None:
+    assert isinstance(admin.site._registry[model], SuperuserOnly)
+    assert signed_in(ours.admin).get(page(model, "changelist")).status_code == 403
+    root = User.objects.create_superuser("root", password="secret")
+    assert signed_in(root).get(page(model, "changelist")).status_code == 200
+
+
+def test_steps_of_another_vendors_rows_are_absent(both: tuple[Company, Company], signed_in) -> None:
+    ours, theirs = both
+    client = signed_in(ours.admin)
+    version = theirs.draft
+    card = RateCard.objects.get(book_id=theirs.shop.vendor.book_id)
+    for path in (
+        page(PlanVersion, "change", version.pk).replace("change", "publish"),
+        page(PlanVersion, "change", version.pk).replace("change", "retire"),
+        page(PlanVersion, "change", version.pk).replace("change", "explain"),
+        page(Plan, "change", version.plan_id).replace("change", "draft"),
+        page(TopUpPack, "change", theirs.pack.pk).replace("change", "retire"),
+        page(RateCard, "change", card.pk).replace("change", "draft"),
+        page(ApiKey, "change", theirs.key.pk).replace("change", "revoke"),
+        page(Subscription, "change", theirs.subscription.pk).replace("change", "cancel"),
+    ):
+        assert client.get(path).status_code == 404, path
+        assert client.post(path, {}).status_code == 404, path
+    version.refresh_from_db()
+    theirs.key.refresh_from_db()
+    theirs.subscription.refresh_from_db()
+    assert (version.published_at, theirs.key.revoked_at) == (None, None)
+    assert theirs.subscription.cancelled_at is None
+
+
+@pytest.mark.parametrize("model", OF_A_BOOK)
+def test_who_is_not_staff_is_sent_to_sign_in(
+    model: type[models.Model], ours: Company, signed_in, client
+) -> None:
+    for visitor in (client, signed_in(ours.buyer)):
+        response = visitor.get(page(model, "changelist"))
+        assert response.status_code == 302
+        assert response["Location"].startswith("/admin/login/")
+
+
+@pytest.mark.parametrize(
+    ("who", "may"),
+    [("pricing", {Unit, Plan, TopUpPack}), ("account_manager", {Customer, Subscription})],
+)
+def test_a_role_decides_what_may_be_added(
+    who: str, may: set[type[models.Model]], ours: Company, signed_in
+) -> None:
+    client = signed_in(getattr(ours, who))
+    for model in (Unit, Plan, TopUpPack, Customer, Subscription, BookMember):
+        expected = 200 if model in may else 403
+        assert client.get(page(model, "add")).status_code == expected, model
+
+
+def test_who_lost_the_membership_sees_nothing(ours: Company, signed_in) -> None:
+    BookMember.objects.filter(user=ours.admin).delete()
+    client = signed_in(ours.admin)
+    assert client.get(page(Unit, "changelist")).status_code == 403
+    assert "not a member of a vendor yet" in text_of(client.get("/admin/"))
