@@ -27,7 +27,6 @@ from unfold.decorators import action as unfold_action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from billing.errors import BillingError
 from ledger import access
 from ledger.errors import Fault, LedgerError
 from ledger.units import from_tokens, to_tokens
@@ -198,6 +197,7 @@ class BookAdmin(OwnChoices, ModelAdmin[Row]):
     commanders: ClassVar[frozenset[str]] = frozenset()  # of facts: who may add one
     fixed: ClassVar[Sequence[str]] = ()  # typed when the row is added, and never changed
     purpose: ClassVar[str] = ""  # what the list is for, and what to do when it is empty
+    refusals: ClassVar[tuple[type[Exception], ...]] = (LedgerError,)
     form: Any = OneBookForm
     compressed_fields = True
     warn_unsaved_form = True
@@ -265,7 +265,7 @@ class BookAdmin(OwnChoices, ModelAdmin[Row]):
         """Save; if the operation refuses, show the form again with the reason at its field."""
         try:
             return super().changeform_view(request, *given, **options)
-        except (BillingError, LedgerError) as refusal:
+        except self.refusals as refusal:
             request.refusal = refusal  # type: ignore[attr-defined]  # read by get_form
             return super().changeform_view(request, *given, **options)
 

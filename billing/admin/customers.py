@@ -16,6 +16,7 @@ from unfold.widgets import (
 from billing import customers, periods
 from billing.admin import fields
 from billing.admin.plan_forms import rate_card_choices
+from billing.errors import BillingError
 from billing.models import Customer, CustomerMember
 from config import people
 from config.admin import (
@@ -28,6 +29,7 @@ from config.admin import (
     tokens_shown,
 )
 from ledger import queries
+from ledger.errors import LedgerError
 
 EDITORS = frozenset({ADMIN, FINANCE, ACCOUNT_MANAGER})
 TIME_ZONE_HELP = "Where its periods begin and end, such as Europe/Paris."
@@ -87,6 +89,7 @@ class NewCustomerForm(CustomerForm):
 
 @admin.register(Customer)
 class CustomerAdmin(BookAdmin[Customer]):
+    refusals = (BillingError, LedgerError)
     book_path = "vendor__book_id"
     editors = EDITORS
     list_display = ("name", "code", "available", "account_manager")

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing import periods, subscriptions
+from billing.errors import BillingError
 from billing.models import Period, PlanVersion, Subscription
 from config.admin import (
     ACCOUNT_MANAGER,
@@ -24,6 +25,7 @@ from config.admin import (
     OneBookForm,
     page_action,
 )
+from ledger.errors import LedgerError
 
 COMMANDERS = frozenset({ADMIN, FINANCE, ACCOUNT_MANAGER})
 
@@ -55,6 +57,7 @@ class PeriodsInline(FactsInline[Period, Subscription]):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(FactAdmin[Subscription]):
+    refusals = (BillingError, LedgerError)
     form = SubscriptionForm
     book_path = "customer__vendor__book_id"
     commanders = COMMANDERS

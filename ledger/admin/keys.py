@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from config.admin import ADMIN, FactAdmin, page_action
 from ledger import access
-from ledger.models import ApiKey
+from ledger.models import Account, ApiKey, Engine, Rate
 
 COMMANDERS = frozenset({ADMIN})
 
@@ -58,6 +58,7 @@ class ApiKeyAdmin(FactAdmin[ApiKey]):
             "opts": self.opts,
             "title": f"Key “{obj.name}”",
             "secret": request.secret,  # type: ignore[attr-defined]  # set by save_model
+            **_sample(obj.book_id),
             "send": request.build_absolute_uri("/api/v1/runs"),
             "list": reverse("admin:ledger_apikey_changelist"),
         }
@@ -90,3 +91,24 @@ class ApiKeyAdmin(FactAdmin[ApiKey]):
             "back": page,
         }
         return TemplateResponse(request, "admin/sure.html", context)
+
+
+def _sample(book_id: int) -> dict[str, str]:
+    """Codes of the book for a first run; what is missing is named in capitals, to be filled in."""
+    account = Account.objects.filter(book_id=book_id).order_by("id").first()
+    rate = (
+        Rate.objects.filter(
+            version__rate_card__book_id=book_id, version__published_at__isnull=False
+        )
+        .select_related("meter", "engine")
+        .order_by("id")
+        .first()
+    )
+    engine = Engine.objects.filter(book_id=book_id).order_by("id").first()
+    if rate is not None and rate.engine is not None:
+        engine = rate.engine
+    return {
+        "account": "ACCOUNT-CODE" if account is None else account.code,
+        "meter": "METER-CODE" if rate is None else rate.meter.code,
+        "engine": "ENGINE-CODE" if engine is None else engine.code,
+    }

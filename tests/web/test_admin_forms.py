@@ -1,5 +1,7 @@
 """The admin's forms: tokens as people write them, facts as commands, refusals at their field."""
 
+import html
+import re
 import uuid
 from datetime import timedelta
 from decimal import Decimal
@@ -86,9 +88,9 @@ def test_the_draft_is_shown_as_it_was_typed(pricing, ours: Company, plan: Plan) 
     pricing.post(reverse(PLAN_ADD), version_form(plan, ours.shop.rate_card_id))
     version = PlanVersion.objects.get(plan=plan)
     page = pricing.get(reverse("admin:billing_planversion_change", args=[version.pk]))
-    html = page.content.decode()
+    source = page.content.decode()
     for value in ("10000.5", "490", "1200", "12.5", "36", "0.15", "0.1"):
-        assert f'value="{value}"' in html
+        assert f'value="{value}"' in source
     assert "€0.15 each" in text_of(page)
 
 
@@ -170,10 +172,10 @@ def test_publishing_asks_first_and_freezes(pricing, ours: Company) -> None:
 def test_a_new_version_starts_from_the_one_before(pricing, ours: Company) -> None:
     version = builders.plan_version(ours.shop, **builders.billed(platform_fee=Decimal("321.50")))
     page = pricing.get(f"{reverse(PLAN_ADD)}?plan={version.plan_id}")
-    html = page.content.decode()
-    assert 'value="321.5"' in html
-    assert 'value="0.02"' in html
-    assert 'name="tiers-TOTAL_FORMS" value="2"' in html
+    source = page.content.decode()
+    assert 'value="321.5"' in source
+    assert 'value="0.02"' in source
+    assert 'name="tiers-TOTAL_FORMS" value="2"' in source
 
 
 def test_a_pack_is_drafted_published_and_retired(pricing, ours: Company) -> None:
@@ -435,3 +437,22 @@ def test_accounts_show_lots_and_runs(ours: Company, signed_in) -> None:
     of_lot = text_of(client.get(reverse("admin:ledger_lot_change", args=[lot.id])))
     assert "EUR 1,000" in of_lot
     assert "993" in of_lot
+
+
+def test_the_request_that_is_shown_with_a_key_works(ours: Company, signed_in, client) -> None:
+    response = signed_in(ours.admin).post(
+        reverse("admin:ledger_apikey_add"),
+        {"book": ours.shop.vendor.book_id, "name": "production"},
+    )
+    shown = html.unescape(response.content.decode())
+    [secret] = set(re.findall(r"Bearer (rl_[\w-]+)", shown))
+    [address] = re.findall(r'curl "http://testserver(\S+)"', shown)
+    [body] = re.findall(r"-d '(.+?)'", shown, re.DOTALL)
+    answer = client.post(
+        address,
+        body,
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {secret}"},
+    )
+    assert answer.status_code in (200, 201, 202), answer.content
+    assert queries.runs_count(account_ids=[ours.customer.account_id]) == 1

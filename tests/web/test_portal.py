@@ -93,7 +93,9 @@ def test_who_may_not_buy_can_look(role: str, ours: Company, signed_in) -> None:
     assert "You can look, but not buy" in text_of(shown)
     assert 'name="pack"' not in shown.content.decode()
     typed = {"pack": ours.pack.pk, "key": str(uuid.uuid4())}
-    assert client.post(path, typed).status_code == 403
+    refused = client.post(path, typed)
+    assert refused.status_code == 403
+    assert "Your role does not allow this" in refused.content.decode()
     assert not TopUp.objects.exists()
 
 

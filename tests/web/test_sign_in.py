@@ -3,6 +3,8 @@
 import re
 
 from django.core import mail
+from django.test import Client
+from django.views.defaults import server_error
 
 from tests import builders
 from tests.web.conftest import Company, text_of
@@ -54,3 +56,18 @@ def test_a_forgotten_password_is_chosen_anew_by_mail(ours: Company, client) -> N
     password = {"new_password1": "a tall green door", "new_password2": "a tall green door"}
     assert client.post(form, password)["Location"] == "/"
     assert "does not work any more" in text_of(client.get(path, follow=True))
+
+
+def test_what_is_not_there_not_allowed_or_broken_is_told_plainly(
+    ours: Company, signed_in, rf
+) -> None:
+    missing = signed_in(ours.buyer).get("/nowhere/")
+    assert missing.status_code == 404
+    assert "There is nothing here" in missing.content.decode()
+    forger = Client(enforce_csrf_checks=True)
+    forged = forger.post("/sign-in/", {"username": "a", "password": "b"})
+    assert forged.status_code == 403
+    assert "Please send it again" in forged.content.decode()
+    broken = server_error(rf.get("/"))
+    assert broken.status_code == 500
+    assert "Something went wrong on our side" in broken.content.decode()
