@@ -260,7 +260,7 @@ class _Batch:
         attribution = (
             run.workflow, run.project, run.job, cost_centre, run.department, run.actor,
         )  # fmt: skip
-        key = _attribution_key(attribution)
+        key = attribution_key(attribution)
         if (account.id, key) not in _known_attributions:
             self.attributions[(account.id, key)] = attribution
         shard = self.shards[account.shard]
@@ -298,7 +298,7 @@ def _texts(run: NewRun) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _attribution_key(attribution: Attribution) -> bytes:
+def attribution_key(attribution: Attribution) -> bytes:
     return hashlib.blake2b(_canonical.encode(attribution), digest_size=16).digest()
 
 

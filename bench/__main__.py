@@ -1,0 +1,59 @@
+"""`python -m bench`: measure, print a table, write bench/latest.json."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+ROWS = ("debit", "accept", "check")
+DESCRIPTION = """
+Measure the ledger beside the limits of this machine, in a database of the bench's own
+(runledger_bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
+Exits with 1 if a figure is under its bar.
+"""
+EXAMPLE = "example: python -m bench debit --batches 10 --repetitions 1"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("python -m bench", description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; none: all")
+    parser.add_argument("--batches", type=_count, default=20, help="in a repetition (default 20)")
+    parser.add_argument("--repetitions", type=_count, default=3, help="for the median (default 3)")
+    options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.rows) - set(ROWS)):
+        parser.error(f"there is no row {unknown[0]!r}: choose from {', '.join(ROWS)}")
+    return _run(options.rows or ROWS, batches=options.batches, repetitions=options.repetitions)
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
+    import django
+
+    os.environ.setdefault("RUNLEDGER_DEVELOPMENT", "1")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+
+    from bench import accept, check, database, debit, figures
+
+    measures = {"debit": debit.measure, "accept": accept.measure, "check": check.measure}
+    found: list[figures.Figure] = []
+    with database.own_database():
+        if not database.is_durable():
+            print("fsync or synchronous_commit is off: a commit would not be durable")
+            return 1
+        for name in names:
+            for figure in measures[name](batches=batches, repetitions=repetitions):
+                print(f"{figure.name}: {figure.value:,.0f} {figure.unit}", file=sys.stderr)
+                found.append(figure)
+    figures.show(found)
+    figures.write(found)
+    return 0 if all(figure.holds for figure in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""A database of the bench's own, on the server of the settings; no one else's data is touched."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.management import call_command
+from django.db import connection
+
+NAME = "runledger_bench"
+
+
+@contextmanager
+def own_database() -> Iterator[None]:
+    """Make it, migrate it, connect to it; drop it in the end, whatever happens."""
+    _drop()
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {NAME}")
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict["NAME"] = NAME
+    try:
+        call_command("migrate", verbosity=0)
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = name
+        _drop()
+
+
+def is_durable() -> bool:
+    """Whether a commit is on the disk when it is answered."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
+        return bool(cursor.fetchone() == ("on", "on"))
+
+
+def empty() -> None:
+    """Empty the ledger's tables, and begin with a checkpoint behind us."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE tablename LIKE 'ledger\\_%'"
+        )
+        [tables] = cursor.fetchone()
+        cursor.execute(f"TRUNCATE {tables} CASCADE")
+        cursor.execute("CHECKPOINT")
+
+
+def _drop() -> None:
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")

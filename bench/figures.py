@@ -1,0 +1,66 @@
+"""What a figure is, how it is shown, and what stands in bench/latest.json."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+LATEST = Path(__file__).parent / "latest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A value, the limit measured beside it, and the share of it that must be reached."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+    limit_name: str = ""
+    bar: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return None if self.limit is None else self.value / self.limit
+
+    @property
+    def holds(self) -> bool:
+        return self.bar is None or (self.ratio is not None and self.ratio >= self.bar)
+
+
+def show(figures: Sequence[Figure]) -> None:
+    table = Table(title="Figures", caption="a ratio is the value's share of the limit beside it")
+    for column in ("figure", "value", "unit", "limit", "ratio", "bar", "holds"):
+        is_number = column in ("value", "limit", "ratio", "bar")
+        table.add_column(column, justify="right" if is_number else "left")
+    for one in figures:
+        table.add_row(
+            one.name,
+            f"{one.value:,.0f}",
+            one.unit,
+            "" if one.limit is None else f"{one.limit:,.0f} ({one.limit_name})",
+            "" if one.ratio is None else f"{one.ratio:.2f}",
+            "" if one.bar is None else f"{one.bar:.2f}",
+            "" if one.bar is None else ("yes" if one.holds else "NO"),
+        )
+    Console().print(table)
+
+
+def write(figures: Sequence[Figure]) -> None:
+    LATEST.write_text(json.dumps({"rows": [_row(one) for one in figures]}, indent=2) + "\n")
+
+
+def _row(one: Figure) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "value": round(one.value),
+        "unit": one.unit,
+        "limit": None if one.limit is None else round(one.limit),
+        "ratio": None if one.ratio is None else round(one.ratio, 3),
+        "bar": one.bar,
+        "holds": one.holds,
+    }

@@ -1,0 +1,146 @@
+"""Accounts with lots that run out, and the runs that use them up.
+
+The accounts of a scene live in one shard: a block is one shard's transaction, so this is what one
+worker does at a time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+from django.db import connection
+
+from ledger import sql
+from ledger.instants import to_us
+from ledger.intake import Attribution, attribution_key
+from ledger.packing import RUN, InferenceDetails, Rows, RunDetails, encode_details, pack_details
+from ledger.units import SHARDS, run_key
+
+SHARD: Final = 7
+LOTS_PER_ACCOUNT: Final = 5
+COST_MAX: Final = 2_000
+BEGIN: Final = datetime(2026, 6, 1, tzinfo=UTC)
+AT: Final = datetime(2026, 7, 1, tzinfo=UTC)
+ATTRIBUTION: Final[Attribution] = ("review", "project", "job", "centre", "department", "actor")
+
+_BUILD: Final = {
+    "ledger_account": """
+        INSERT INTO ledger_account (shard, id, book_id, code, name, rate_card_id,
+            default_cost_centre, opened_at, debt_lot_id)
+        SELECT %(shard)s, n * 256 + %(shard)s, 1, 'account-' || n, 'Account', 1, 'centre', %(at)s,
+            n * 256 + %(shard)s
+        FROM generate_series(1, %(accounts)s) AS n
+    """,
+    "ledger_lot": """
+        INSERT INTO ledger_lot (shard, id, account_id, kind, source, priority, issued_at,
+            effective_at, expires_at, closes_at, granted_microtokens, price_micros, currency)
+        SELECT shard, debt_lot_id, id, 'debt', 'debt', 0, %(at)s, '1970-01-01Z'::timestamptz, NULL,
+            NULL, 4000000000000000000, 0, ''
+        FROM ledger_account
+        UNION ALL
+        SELECT shard, (%(accounts)s + (id >> 8) * %(lots)s + k) * 256 + shard, id, 'prepaid',
+            'top_up', 0, %(at)s, %(at)s, %(at)s + k * interval '100 days',
+            %(at)s + k * interval '100 days', %(size)s, 1000000, 'EUR'
+        FROM ledger_account, generate_series(1, %(lots)s) AS k
+    """,
+    "ledger_entry": """
+        INSERT INTO ledger_entry (shard, account_id, lot_id, kind, out_before_microtokens,
+            microtokens, operation_key, occurred_at)
+        SELECT shard, account_id, id, 'grant', 0, granted_microtokens, 'grant-' || id, %(at)s
+        FROM ledger_lot WHERE kind = 'prepaid'
+    """,
+    "ledger_attribution": """
+        INSERT INTO ledger_attribution (shard, account_id, key, workflow, project, job, cost_centre,
+            department, actor)
+        SELECT shard, id, %(key)s, %(workflow)s, %(project)s, %(job)s, %(cost_centre)s,
+            %(department)s, %(actor)s
+        FROM ledger_account
+    """,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """`batches` intakes of `batch_runs` runs each, for that many accounts."""
+
+    accounts: int
+    batches: int
+    batch_runs: int
+
+    def build(self) -> None:
+        """Lots hold, in all, a little more than their account's runs are likely to cost."""
+        runs_each = self.batches * self.batch_runs / self.accounts
+        likely = (runs_each * 1.1 + 9 * runs_each**0.5 + 12) * COST_MAX / 2 * 1.05
+        names = ("workflow", "project", "job", "cost_centre", "department", "actor")
+        parameters: dict[str, int | str | datetime] = {
+            "shard": SHARD,
+            "accounts": self.accounts,
+            "lots": LOTS_PER_ACCOUNT,
+            "size": int(likely / LOTS_PER_ACCOUNT) + 1,
+            "at": BEGIN,
+            "key": attribution_key(ATTRIBUTION).hex(),
+            **dict(zip(names, ATTRIBUTION, strict=True)),
+        }
+        with connection.cursor() as cursor:
+            for table, statement in _BUILD.items():
+                cursor.execute(statement, parameters)
+                # What refers to it would be checked by plans made for an empty table.
+                cursor.execute(f"ANALYZE {table}")
+            cursor.execute("VACUUM ANALYZE ledger_account, ledger_lot")
+            cursor.execute("CHECKPOINT")
+
+    def intakes(self) -> Iterator[int]:
+        """Commit one intake after another; yields the number of its runs."""
+        random = np.random.default_rng(1)
+        for number in range(self.batches):
+            self._take_in(number, random)
+            yield self.batch_runs
+
+    def _take_in(self, number: int, random: np.random.Generator) -> None:
+        count = self.batch_runs
+        times = to_us(BEGIN) + (number * count + np.arange(count)) * 1_000
+        ids = [_time_ordered_id(int(time), random.bytes(9)) for time in times]
+        runs = np.empty(count, RUN)
+        runs["account_id"] = random.integers(1, self.accounts + 1, count) * SHARDS + SHARD
+        runs["run_key"] = np.frombuffer(b"".join(run_key(one).bytes for one in ids), "V16")
+        runs["occurred_at_us"] = times
+        runs["microtokens"] = random.integers(1, COST_MAX + 1, count)
+        runs["attribution_key"] = np.frombuffer(attribution_key(ATTRIBUTION), "V16")[0]
+        runs["body_digest"] = random.integers(1, 2**62, count)
+        sql.execute(
+            "take_in",
+            shard=SHARD,
+            batch_id="00000000-0000-4000-8000-000000000000",
+            received_at=AT,
+            runs_count=count,
+            details=_details(ids, runs),
+            runs=runs.tobytes(),
+        )
+
+
+def _details(ids: list[str], runs: Rows) -> bytes:
+    columns = (runs[name].tolist() for name in ("account_id", "occurred_at_us", "microtokens"))
+    return pack_details(
+        [
+            encode_details(
+                RunDetails(
+                    run_id,
+                    account_id,
+                    [
+                        InferenceDetails(
+                            "engine", at_us, {"input_tokens": 9, "output_tokens": 9}, 1, cost
+                        )
+                    ],
+                )
+            )
+            for run_id, account_id, at_us, cost in zip(ids, *columns, strict=True)
+        ]
+    )
+
+
+def _time_ordered_id(time_us: int, noise: bytes) -> str:
+    """A UUID of version 7 (RFC 9562), as clients are told to send."""
+    digits = f"{time_us // 1000:012x}7{noise.hex()[:3]}8{noise.hex()[3:]}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
