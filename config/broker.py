@@ -55,8 +55,33 @@ def conninfo(database: dict[str, Any]) -> str:
     return make_conninfo("", dbname=database["NAME"], **given, **options)
 
 
+class Channel(pgmq.Channel):
+    """Forgets a message that it could not acknowledge, as the database was restarted meanwhile.
+
+    pgmq counts such a message among those that the worker has in hand. When these are as many as
+    it may have, it never asks for another, nor finds out that its connection is gone. The message
+    comes again by itself, after VISIBILITY_SECONDS.
+    """
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        try:
+            super().basic_ack(delivery_tag, multiple)  # type: ignore[no-untyped-call]
+        except Transport.connection_errors:
+            self.qos.ack(delivery_tag)
+            raise
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().basic_reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+        except Transport.connection_errors:
+            self.qos.ack(delivery_tag)
+            raise
+
+
 class Transport(pgmq.Transport):
     """pgmq, which like Django's engine finds or starts the embedded server before it connects."""
+
+    Channel = Channel
 
     def establish_connection(self) -> Any:
         options = self.client.transport_options if self.client else None
