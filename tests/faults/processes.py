@@ -142,6 +142,20 @@ def installation(home: Path, **variables: str) -> Iterator[Installation]:
         shutil.rmtree(made.database_folder, ignore_errors=True)
 
 
+def children(parent: int) -> list[int]:
+    """The processes that a process has started, the oldest first."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                after_name = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(after_name[1]) == parent:
+                found.append(int(folder.name))
+    return sorted(found)
+
+
 def in_turn(processes: Sequence["subprocess.Popen[str]"]) -> list[int]:
     return [process.wait(PATIENCE_SECONDS) for process in processes]
 
