@@ -1,9 +1,12 @@
 """Subscriptions and their periods.
 
-A period is opened at its start, or a little ahead of it, exactly once: its number is unique in the
+A period is opened at its start, or a moment ahead of it, exactly once: its number is unique in the
 subscription. Opening it grants the allotment and, if overage is invoiced, opens the lot that
 takes it; both under keys made of subscription and number. The first period is invoiced when it is
 opened; every later one by the closing of the one before (billing.closing).
+
+What has been opened is granted, and so it is owed: a cancelled subscription runs to the end of the
+last period that was open when it was cancelled, and no other is opened after that.
 """
 
 import uuid
@@ -11,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Max
 from django.db.models.functions import Coalesce
 
 from billing import catalog, invoicing, money, periods
@@ -21,8 +24,9 @@ from billing.models.catalog import WHOLE_BASIS_POINTS
 from ledger import accounts, grants
 from ledger.errors import Fault
 
-# Opened this long before it starts, so that its first run finds its tokens.
-OPENED_AHEAD: Final = timedelta(hours=1)
+# Opened this long before it starts, so that its first run finds its tokens. Beat looks more often
+# (config/schedule.py); any longer, and a cancellation in that time comes too late.
+OPENED_AHEAD: Final = timedelta(minutes=1)
 # Equal priorities: the lot that expires sooner serves first.
 ALLOTMENT_PRIORITY: Final = 50
 SUBSCRIPTIONS_PER_SWEEP_MAX: Final = 500
@@ -46,7 +50,8 @@ def subscribe(
         version = PlanVersion.objects.select_related("plan").get(pk=plan_version_id)
         known = Subscription.objects.filter(pk=idempotency_key).first()
         if known is not None:
-            if (known.customer_id, known.plan_version_id) != (customer.pk, version.pk):
+            asked = (customer.pk, version.pk, starts_at)
+            if (known.customer_id, known.plan_version_id, known.starts_at) != asked:
                 raise KeyReused(idempotency_key=idempotency_key)
             return known
         catalog.require_for_sale(
@@ -67,13 +72,25 @@ def subscribe(
 
 
 def cancel(*, subscription_id: uuid.UUID, at: datetime) -> Subscription:
-    """Let a subscription end with the period that runs. Cancelling it again changes nothing."""
+    """Let a subscription end with the last period that is open; `runs_until` says when that is.
+
+    A period that has begun counts as open, even if nobody has got round to opening it. Cancelling
+    it again changes nothing.
+    """
     with transaction.atomic():
-        subscription = Subscription.objects.select_for_update().get(pk=subscription_id)
+        subscription = _locked(subscription_id)
         if subscription.cancelled_at is None:
+            while _next_span(subscription).starts_at < at:
+                _open_next(subscription, at=at)
             subscription.cancelled_at = at
             subscription.save(update_fields=["cancelled_at"])
         return subscription
+
+
+def runs_until(*, subscription: Subscription) -> datetime | None:
+    """The end of the last period that is open; None before the first is."""
+    until: datetime | None = subscription.periods.aggregate(until=Max("ends_at"))["until"]
+    return until
 
 
 def renew_due(*, at: datetime) -> int:
@@ -85,10 +102,7 @@ def renew_due(*, at: datetime) -> int:
         Subscription.objects.annotate(
             next_starts_at=Coalesce(Max("periods__ends_at"), F("starts_at"))
         )
-        .filter(
-            Q(cancelled_at__isnull=True) | Q(cancelled_at__gt=F("next_starts_at")),
-            next_starts_at__lte=at + OPENED_AHEAD,
-        )
+        .filter(cancelled_at__isnull=True, next_starts_at__lte=at + OPENED_AHEAD)
         .order_by("next_starts_at", "id")
     )
     opened = 0
@@ -104,12 +118,11 @@ def renew(*, subscription_id: uuid.UUID, at: datetime) -> int:
     """Open one subscription's periods that are due, however many were missed; their number."""
     opened = 0
     with transaction.atomic():
-        subscription = (
-            Subscription.objects.select_for_update(of=("self",))
-            .select_related("customer", "plan_version")
-            .get(pk=subscription_id)
-        )
-        while _open_next(subscription, at=at) is not None:
+        subscription = _locked(subscription_id)
+        if subscription.cancelled_at is not None:
+            return 0
+        while _next_span(subscription).starts_at <= at + OPENED_AHEAD:
+            _open_next(subscription, at=at)
             opened += 1
     return opened
 
@@ -119,29 +132,29 @@ def next_period(*, period: Period) -> Period | None:
     return following.filter(number=period.number + 1).first()
 
 
-def current_period(*, customer_id: int, at: datetime) -> Period | None:
-    """The period of this customer that runs at an instant."""
-    running = Period.objects.filter(
-        subscription__customer_id=customer_id, starts_at__lte=at, ends_at__gt=at
-    )
-    return running.select_related("subscription__plan_version__plan").first()
+def _locked(subscription_id: uuid.UUID) -> Subscription:
+    locked = Subscription.objects.select_for_update(of=("self",))
+    return locked.select_related("customer", "plan_version").get(pk=subscription_id)
 
 
-def _open_next(subscription: Subscription, *, at: datetime) -> Period | None:
-    last = subscription.periods.aggregate(number=Max("number"))["number"] or 0
-    span = _span(subscription, last + 1)
-    cancelled_at = subscription.cancelled_at
-    if span.starts_at > at + OPENED_AHEAD:
-        return None
-    if cancelled_at is not None and span.starts_at >= cancelled_at:
-        return None
+def _next_number(subscription: Subscription) -> int:
+    return (subscription.periods.aggregate(number=Max("number"))["number"] or 0) + 1
+
+
+def _next_span(subscription: Subscription) -> periods.Span:
+    return _span(subscription, _next_number(subscription))
+
+
+def _open_next(subscription: Subscription, *, at: datetime) -> None:
+    number = _next_number(subscription)
+    span = _span(subscription, number)
     period = Period.objects.create(
         subscription=subscription,
-        number=last + 1,
+        number=number,
         starts_at=span.starts_at,
         ends_at=span.ends_at,
-        allotment_lot_id=_grant_allotment(subscription, last + 1, span, at=at),
-        overage_lot_id=_open_overage(subscription, last + 1, span, at=at),
+        allotment_lot_id=_grant_allotment(subscription, number, span, at=at),
+        overage_lot_id=_open_overage(subscription, number, span, at=at),
         opened_at=at,
     )
     if period.number == 1:
@@ -151,7 +164,6 @@ def _open_next(subscription: Subscription, *, at: datetime) -> Period | None:
             lines=invoicing.lines_in_advance(period=period),
             at=at,
         )
-    return period
 
 
 def _span(subscription: Subscription, number: int) -> periods.Span:

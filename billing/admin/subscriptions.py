@@ -98,9 +98,11 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
     def state(self, subscription: Subscription) -> str:
         if subscription.cancelled_at is None:
             return "running" if subscription.starts_at <= timezone.now() else "to start"
-        last = subscription.periods.order_by("-number").first()
-        ends_at = subscription.cancelled_at if last is None else last.ends_at
-        return f"ends on {periods.date_text(ends_at, subscription.time_zone)}"
+        ends_at = subscriptions.runs_until(subscription=subscription)
+        if ends_at is None:
+            return "cancelled before it began"
+        ended = "ended" if ends_at <= timezone.now() else "ends"
+        return f"{ended} on {_day(ends_at, subscription)}"
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
         subscriptions.subscribe(
@@ -119,21 +121,33 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
 
     @page_action(description="Cancel …", url_path="cancel", roles=COMMANDERS, icon="event_busy")
     def cancel(self, request: HttpRequest, subscription: Subscription) -> HttpResponse:
-        """Ask, then cancel at the end of the period that runs."""
+        """Ask, then cancel; both say until when it runs."""
         page = reverse("admin:billing_subscription_change", args=[subscription.pk])
         if request.method == "POST":
-            subscriptions.cancel(subscription_id=subscription.pk, at=timezone.now())
+            cancelled = subscriptions.cancel(subscription_id=subscription.pk, at=timezone.now())
             self.log_change(request, subscription, "Cancelled.")
-            messages.success(request, "The subscription ends with the period that runs.")
+            messages.success(request, f"Cancelled: {_end(cancelled)}.")
             return redirect(page)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": f"Cancel the subscription of {subscription.customer}?",
-            "what_happens": "It ends with the period that runs; no further period starts."
+            "what_happens": f"If you cancel now, {_end(subscription)}; no further period starts."
             " What is left over follows the plan's terms.",
             "yes": "Cancel the subscription",
             "danger": True,
             "back": page,
         }
         return TemplateResponse(request, "admin/sure.html", context)
+
+
+def _end(subscription: Subscription) -> str:
+    """Until when it runs if it is cancelled now: to the end of the last period that is open."""
+    ends_at = subscriptions.runs_until(subscription=subscription)
+    if ends_at is None:
+        return "the subscription never begins"
+    return f"the subscription ends on {_day(ends_at, subscription)}"
+
+
+def _day(instant: datetime, subscription: Subscription) -> str:
+    return periods.date_text(instant, subscription.time_zone)

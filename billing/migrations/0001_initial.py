@@ -259,7 +259,7 @@ class Migration(migrations.Migration):
                 ('time_zone', models.CharField(max_length=64)),
                 ('starts_at', models.DateTimeField(help_text="The anchor: every period's start follows from it.")),
                 ('subscribed_at', models.DateTimeField()),
-                ('cancelled_at', models.DateTimeField(blank=True, help_text='No period starts after this.', null=True)),
+                ('cancelled_at', models.DateTimeField(blank=True, help_text='No period is opened after this.', null=True)),
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.customer')),
                 ('plan_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.planversion')),
             ],

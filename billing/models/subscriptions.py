@@ -27,7 +27,7 @@ class Subscription(models.Model):
     starts_at = models.DateTimeField(help_text="The anchor: every period's start follows from it.")
     subscribed_at = models.DateTimeField()
     cancelled_at = models.DateTimeField(
-        null=True, blank=True, help_text="No period starts after this."
+        null=True, blank=True, help_text="No period is opened after this."
     )
 
     class Meta:

@@ -6,9 +6,9 @@ import pytest
 from django.db import IntegrityError, transaction
 from djmoney.money import Money
 
-from billing import catalog, invoicing, subscriptions
+from billing import catalog, closing, invoicing, subscriptions
 from billing.errors import AlreadySubscribed, CustomerCodeTaken, InvalidInput, KeyReused
-from billing.models import Customer, Invoice, Period, Subscription
+from billing.models import Customer, Invoice, InvoiceLine, Period, Subscription
 from ledger import queries
 from ledger.catalog import NewRate, publish_rate_card
 from tests import builders
@@ -74,14 +74,16 @@ def test_the_same_key_subscribes_once_and_another_request_under_it_is_refused():
     )
     with pytest.raises(KeyReused):
         subscriptions.subscribe(plan_version_id=other.pk, **facts)
+    with pytest.raises(KeyReused):
+        subscriptions.subscribe(plan_version_id=version.pk, **facts | {"starts_at": NOVEMBER})
     assert Subscription.objects.count() == Period.objects.count() == 1
 
 
 def test_the_next_allotment_comes_a_little_ahead_and_once_however_often_it_is_asked_for():
     customer, version = scene()
     subscription = builders.subscription(customer, version)
-    assert subscriptions.renew_due(at=NOVEMBER - timedelta(hours=2)) == 0
-    ahead = NOVEMBER - timedelta(minutes=30)
+    assert subscriptions.renew_due(at=NOVEMBER - timedelta(seconds=61)) == 0
+    ahead = NOVEMBER - timedelta(seconds=60)
     assert subscriptions.renew_due(at=ahead) == 1
     assert subscriptions.renew_due(at=ahead) == 0
     assert subscriptions.renew_due(at=NOVEMBER) == 0
@@ -149,13 +151,48 @@ def test_a_cancelled_subscription_runs_to_its_periods_end_and_no_further():
     assert subscription.periods.count() == 1
 
 
-def test_periods_that_began_before_the_cancelling_are_opened_even_if_late():
+def test_a_period_that_began_before_the_cancelling_is_opened_by_it_and_no_other():
     customer, version = scene()
     subscription = builders.subscription(customer, version)
     subscriptions.cancel(subscription_id=subscription.pk, at=NOVEMBER + DAY)
-    assert subscriptions.renew_due(at=NOVEMBER + 60 * DAY) == 1
+    assert subscription.periods.count() == 2
+    assert subscriptions.runs_until(subscription=subscription) == datetime(2026, 12, 1, tzinfo=UTC)
     assert subscriptions.renew_due(at=NOVEMBER + 60 * DAY) == 0
     assert subscription.periods.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("renewed", "cancelled", "months"),
+    [
+        (timedelta(minutes=50), timedelta(minutes=30), 1),
+        (timedelta(seconds=61), timedelta(seconds=60), 1),
+        (timedelta(seconds=60), timedelta(seconds=30), 2),
+        (timedelta(seconds=61), timedelta(0), 1),
+        (timedelta(seconds=61), timedelta(seconds=-1), 2),
+    ],
+)
+def test_a_cancelled_subscription_is_invoiced_for_what_was_open_and_nothing_after(
+    renewed, cancelled, months
+):
+    """`renewed` and `cancelled` are so long before the second month begins."""
+    customer, version = scene()
+    subscription = builders.subscription(customer, version)
+    subscriptions.renew_due(at=NOVEMBER - renewed)
+    subscriptions.cancel(subscription_id=subscription.pk, at=NOVEMBER - cancelled)
+    end = [NOVEMBER, datetime(2026, 12, 1, tzinfo=UTC)][months - 1]
+    assert subscriptions.runs_until(subscription=subscription) == end
+    closing.close_due(at=NOVEMBER + 90 * DAY)
+    fees = InvoiceLine.objects.filter(kind="platform_fee")
+    assert fees.count() == subscription.periods.count() == months
+
+
+def test_a_subscription_cancelled_before_it_starts_never_begins():
+    customer, version = scene()
+    subscription = builders.subscription(customer, version, starts_at=NOVEMBER, at=OCTOBER)
+    subscriptions.cancel(subscription_id=subscription.pk, at=OCTOBER + DAY)
+    assert subscriptions.runs_until(subscription=subscription) is None
+    assert subscriptions.renew_due(at=NOVEMBER + DAY) == 0
+    assert not Invoice.objects.exists()
 
 
 def test_a_customer_has_one_subscription_at_a_time():

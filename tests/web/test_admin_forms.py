@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from djmoney.money import Money
 
+from billing import periods, subscriptions
 from billing.models import (
     Customer,
     CustomerMember,
@@ -359,7 +360,12 @@ def test_adding_a_subscription_is_the_command_and_sent_twice_it_subscribes_once(
     )
     assert "has a subscription already" in text_of(again)
 
-    client.post(f"/admin/billing/subscription/{subscription.pk}/cancel/")
+    ends_at = subscriptions.runs_until(subscription=subscription)
+    assert ends_at is not None
+    ending = f"the subscription ends on {periods.date_text(ends_at, 'UTC')}"
+    cancel = f"/admin/billing/subscription/{subscription.pk}/cancel/"
+    assert ending in text_of(client.get(cancel))
+    assert ending in text_of(client.post(cancel, follow=True))
     subscription.refresh_from_db()
     assert subscription.cancelled_at is not None
 
