@@ -15,7 +15,15 @@ from django.db import connection
 from ledger import sql
 from ledger.instants import to_us
 from ledger.intake import Attribution, attribution_key
-from ledger.packing import RUN, InferenceDetails, Rows, RunDetails, encode_details, pack_details
+from ledger.packing import (
+    RUN,
+    InferenceDetails,
+    Integers,
+    Rows,
+    RunDetails,
+    encode_details,
+    pack_details,
+)
 from ledger.units import SHARDS, run_key
 
 SHARD: Final = 7
@@ -63,7 +71,11 @@ _BUILD: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """`batches` intakes of `batch_runs` runs each, for that many accounts."""
+    """Intakes of `batch_runs` runs each, for that many accounts.
+
+    The first ones visit every account, so that each has a lot in use; `batches` more follow, of
+    accounts at random.
+    """
 
     accounts: int
     batches: int
@@ -71,7 +83,8 @@ class Scene:
 
     def build(self) -> None:
         """Lots hold, in all, a little more than their account's runs are likely to cost."""
-        runs_each = self.batches * self.batch_runs / self.accounts
+        batches = self.visiting_batches + self.batches
+        runs_each = batches * self.batch_runs / self.accounts
         likely = (runs_each * 1.1 + 9 * runs_each**0.5 + 12) * COST_MAX / 2 * 1.05
         names = ("workflow", "project", "job", "cost_centre", "department", "actor")
         parameters: dict[str, int | str | datetime] = {
@@ -91,19 +104,29 @@ class Scene:
             cursor.execute("VACUUM ANALYZE ledger_account, ledger_lot")
             cursor.execute("CHECKPOINT")
 
+    @property
+    def visiting_batches(self) -> int:
+        return -(-self.accounts // self.batch_runs)
+
     def intakes(self) -> Iterator[int]:
-        """Commit one intake after another; yields the number of its runs."""
+        """Commit one intake after another; yields its place (those below 0 visit)."""
         random = np.random.default_rng(1)
-        for number in range(self.batches):
+        for number in range(self.visiting_batches + self.batches):
             self._take_in(number, random)
-            yield self.batch_runs
+            yield number - self.visiting_batches
+
+    def _accounts(self, number: int, random: np.random.Generator) -> Integers:
+        """Of one batch, by number."""
+        if number >= self.visiting_batches:
+            return random.integers(0, self.accounts, self.batch_runs)
+        return (number * self.batch_runs + np.arange(self.batch_runs)) % self.accounts
 
     def _take_in(self, number: int, random: np.random.Generator) -> None:
         count = self.batch_runs
         times = to_us(BEGIN) + (number * count + np.arange(count)) * 1_000
         ids = [_time_ordered_id(int(time), random.bytes(9)) for time in times]
         runs = np.empty(count, RUN)
-        runs["account_id"] = random.integers(1, self.accounts + 1, count) * SHARDS + SHARD
+        runs["account_id"] = (self._accounts(number, random) + 1) * SHARDS + SHARD
         runs["run_key"] = np.frombuffer(b"".join(run_key(one).bytes for one in ids), "V16")
         runs["occurred_at_us"] = times
         runs["microtokens"] = random.integers(1, COST_MAX + 1, count)

@@ -12,7 +12,6 @@ Steps 2 and 3 give the same entries wherever both could be used; the tests compa
 """
 
 import uuid
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +27,8 @@ from ledger.instants import from_us, to_us
 from ledger.models import Block, Entry
 from ledger.packing import POSTGRESQL_EPOCH_US, CopyFormat, Integers, Rows, unpack_runs
 from ledger.units import NEVER
+
+_NEVER_US: Final = to_us(NEVER)
 
 _RUN_COPY: Final = CopyFormat(
     "ledger_run",
@@ -145,17 +146,14 @@ def _debit_accounts(waiting: Waiting) -> _Accounts:
     counts = np.diff(begins, append=len(runs))
     ids = runs["account_id"][begins]
     totals = np.add.reduceat(runs["microtokens"], begins)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql.text("debit_accounts"),
-            {
-                "shard": waiting.shard,
-                "account_ids": ids.tolist(),
-                "runs_counts": counts.tolist(),
-                "microtokens": totals.tolist(),
-            },
-        )
-        rows = np.array(cursor.fetchall(), np.int64)
+    rows = sql.integers(
+        "debit_accounts",
+        7,
+        shard=waiting.shard,
+        account_ids=sql.array(ids.tolist()),
+        runs_counts=sql.array(counts.tolist()),
+        microtokens=sql.array(totals.tolist()),
+    )
     assert len(rows) == len(ids), "a run's account is always there"
     rows = rows[np.argsort(rows[:, 0])]
     return _Accounts(
@@ -167,8 +165,8 @@ def _debit_accounts(waiting: Waiting) -> _Accounts:
         lot_id=rows[:, 2],
         out=rows[:, 3],
         granted=rows[:, 4],
-        from_at_us=rows[:, 5],
-        until_at_us=rows[:, 6],
+        from_at_us=rows[:, 5] + POSTGRESQL_EPOCH_US,
+        until_at_us=rows[:, 6] + POSTGRESQL_EPOCH_US,
     )
 
 
@@ -202,88 +200,86 @@ def _lay_the_others(
     if not others:
         return []
     lots = _open_lots(waiting.shard, accounts, others)
+    rows_say = {lot.id: lot.out_microtokens for of_one in lots.values() for lot in of_one}
     crossing: list[tuple[int, list[Slice]]] = []
     for other in others:
         begin = int(accounts.begins[other])
         end = begin + int(accounts.counts[other])
+        _know_what_is_out(lots[other], accounts, other)
         costs = waiting.runs["microtokens"][begin:end].tolist()
         drawn = draw(lots[other], list(zip(times[begin:end].tolist(), costs, strict=True)))
-        for row, slices in enumerate(drawn, begin):
-            laid.slices_counts[row] = len(slices)
-            if slices:
-                laid.lot_ids[row] = slices[0].lot_id
-                laid.out_before[row] = slices[0].out_before_microtokens
-            if len(slices) > 1:
-                crossing.append((row, slices))
+        # A run that cost nothing has no slice.
+        firsts = [slices[0] if slices else Slice(0, 0, 0) for slices in drawn]
+        laid.lot_ids[begin:end] = [first.lot_id for first in firsts]
+        laid.out_before[begin:end] = [first.out_before_microtokens for first in firsts]
+        laid.slices_counts[begin:end] = [len(slices) for slices in drawn]
+        crossing += [(row, slices) for row, slices in enumerate(drawn, begin) if len(slices) > 1]
     last_times = times[accounts.begins + accounts.counts - 1]
-    _move_on(waiting.shard, accounts, lots, last_times)
+    _move_on(waiting.shard, accounts, lots, rows_say, last_times)
     return crossing
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OpenLot:
-    account_id: int
-    id: int
-    kind: str
-    priority: int
-    effective_at: datetime
-    expires_at: datetime | None
-    issued_at: datetime
-    is_paid: bool
-    granted_microtokens: int
-    out_microtokens: int
+def _know_what_is_out(lots: list[LotState], accounts: _Accounts, position: int) -> None:
+    """The account's row knows how much of its lot in use is out; this block's cost is in it."""
+    for lot in lots:
+        if lot.id == accounts.lot_id[position]:
+            lot.out_microtokens = int(accounts.out[position] - accounts.totals[position])
 
 
 def _open_lots(shard: int, accounts: _Accounts, others: list[int]) -> dict[int, list[LotState]]:
-    """The lots of these accounts, by the account's position, as they were before this block."""
+    """The lots of these accounts, by the account's position, as their rows say."""
     position = {int(accounts.ids[other]): other for other in others}
-    # The account's row knows how much of its lot in use is out; this block's cost is in it.
-    out_in_use = {
-        int(accounts.lot_id[other]): int(accounts.out[other] - accounts.totals[other])
-        for other in others
-    }
-    lots: dict[int, list[LotState]] = defaultdict(list)
-    for row in sql.query(_OpenLot, "open_lots", shard=shard, account_ids=list(position)):
-        lots[position[row.account_id]].append(
+    lots: dict[int, list[LotState]] = {other: [] for other in others}
+    for (
+        account_id, lot_id, kind, priority, effective_at_us, expires_at_us, is_paid, issued_at_us,
+        granted_microtokens, out_microtokens,
+    ) in sql.rows("open_lots", shard=shard, account_ids=sql.array(position)):  # fmt: skip
+        lots[position[account_id]].append(
             LotState(
-                id=row.id,
-                kind=row.kind,
-                priority=row.priority,
-                effective_at_us=to_us(row.effective_at),
-                expires_at_us=to_us(NEVER if row.expires_at is None else row.expires_at),
-                is_paid=row.is_paid,
-                issued_at_us=to_us(row.issued_at),
-                granted_microtokens=row.granted_microtokens,
-                out_microtokens=out_in_use.get(row.id, row.out_microtokens),
+                id=lot_id,
+                kind=kind,
+                priority=priority,
+                effective_at_us=effective_at_us,
+                expires_at_us=_NEVER_US if expires_at_us is None else expires_at_us,
+                is_paid=is_paid,
+                issued_at_us=issued_at_us,
+                granted_microtokens=granted_microtokens,
+                out_microtokens=out_microtokens,
             )
         )
     return lots
 
 
 def _move_on(
-    shard: int, accounts: _Accounts, lots: dict[int, list[LotState]], last_times: Integers
+    shard: int,
+    accounts: _Accounts,
+    lots: dict[int, list[LotState]],
+    rows_say: dict[int, int],
+    last_times: Integers,
 ) -> None:
-    """Write the lots as they are now, and take into use those that serve the last runs."""
-    every_lot = [lot for of_account in lots.values() for lot in of_account]
+    """Write the lots that have moved, and take those into use that serve the last runs."""
+    moved = [
+        lot
+        for of_account in lots.values()
+        for lot in of_account
+        if lot.out_microtokens != rows_say[lot.id]
+    ]
     sql.execute(
         "move_lots",
         shard=shard,
-        lot_ids=[lot.id for lot in every_lot],
-        out_microtokens=[lot.out_microtokens for lot in every_lot],
+        lot_ids=sql.array(lot.id for lot in moved),
+        out_microtokens=sql.array(lot.out_microtokens for lot in moved),
     )
-    in_use = {
-        int(accounts.ids[other]): lot_in_use(of_account, int(last_times[other]))
-        for other, of_account in lots.items()
-    }
+    in_use = [lot_in_use(of_account, int(last_times[other])) for other, of_account in lots.items()]
     sql.execute(
         "use_lots",
         shard=shard,
-        account_ids=list(in_use),
-        lot_ids=[one.lot.id for one in in_use.values()],
-        out_microtokens=[one.lot.out_microtokens for one in in_use.values()],
-        granted_microtokens=[one.lot.granted_microtokens for one in in_use.values()],
-        from_at=[from_us(one.from_at_us) for one in in_use.values()],
-        until_at=[from_us(one.until_at_us) for one in in_use.values()],
+        account_ids=sql.array(int(accounts.ids[other]) for other in lots),
+        lot_ids=sql.array(one.lot.id for one in in_use),
+        out_microtokens=sql.array(one.lot.out_microtokens for one in in_use),
+        granted_microtokens=sql.array(one.lot.granted_microtokens for one in in_use),
+        from_at=sql.array(from_us(one.from_at_us) for one in in_use),
+        until_at=sql.array(from_us(one.until_at_us) for one in in_use),
     )
 
 
@@ -328,8 +324,9 @@ def _write_slices(waiting: Waiting, crossing: list[tuple[int, list[Slice]]]) -> 
     if not crossing:
         return
     keys = waiting.pick(np.array([row for row, _ in crossing])).keys()
+    times = waiting.runs["occurred_at_us"]
     slices = [
-        (account_id, key, int(waiting.runs["occurred_at_us"][row]), one)
+        (account_id, key, from_us(int(times[row])), one)
         for (account_id, key), (row, slices) in zip(keys, crossing, strict=True)
         for one in slices
     ]
@@ -337,10 +334,10 @@ def _write_slices(waiting: Waiting, crossing: list[tuple[int, list[Slice]]]) -> 
         "enter_slices",
         shard=waiting.shard,
         kind=Entry.Kind.DEBIT,
-        account_ids=[account_id for account_id, _, _, _ in slices],
-        run_keys=[key for _, key, _, _ in slices],
-        occurred_at=[from_us(occurred_at_us) for _, _, occurred_at_us, _ in slices],
-        lot_ids=[one.lot_id for _, _, _, one in slices],
-        out_before_microtokens=[one.out_before_microtokens for _, _, _, one in slices],
-        microtokens=[one.microtokens for _, _, _, one in slices],
+        account_ids=sql.array(account_id for account_id, _, _, _ in slices),
+        run_keys=sql.array(key for _, key, _, _ in slices),
+        occurred_at=sql.array(occurred_at for _, _, occurred_at, _ in slices),
+        lot_ids=sql.array(one.lot_id for _, _, _, one in slices),
+        out_before_microtokens=sql.array(one.out_before_microtokens for _, _, _, one in slices),
+        microtokens=sql.array(one.microtokens for _, _, _, one in slices),
     )

@@ -16,7 +16,7 @@ Instants are whole microseconds since 1970, so that the fast path can compare th
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 # Overage comes after every prepaid lot, debt after overage.
 KIND_RANK: Final = {"prepaid": 0, "overage": 1, "debt": 2}
@@ -44,8 +44,7 @@ class LotState:
         return self.effective_at_us <= occurred_at_us < self.expires_at_us
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A stretch of one lot that one run took."""
 
     lot_id: int
@@ -92,14 +91,15 @@ def _draw_one(ordered: list[LotState], occurred_at_us: int, wanted: int) -> list
     position = 0
     while wanted > 0:
         lot = ordered[position]
-        if not lot.serves(occurred_at_us):
+        if not lot.effective_at_us <= occurred_at_us < lot.expires_at_us:
             position += 1
             continue
-        taken = min(wanted, lot.remaining_microtokens)
+        left = lot.granted_microtokens - lot.out_microtokens
+        taken = wanted if wanted < left else left
         slices.append(Slice(lot.id, lot.out_microtokens, taken))
         lot.out_microtokens += taken
         wanted -= taken
-        if lot.remaining_microtokens == 0:
+        if taken == left:
             del ordered[position]
     return slices
 

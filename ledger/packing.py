@@ -96,6 +96,14 @@ _COPY_TRAILER: Final = struct.pack(">h", -1)
 POSTGRESQL_EPOCH_US: Final = to_us(EPOCH.replace(year=2000))
 
 
+def unpack_integers(copied: bytes, columns_count: int) -> Integers:
+    """Rows of columns of eight bytes each (bigint, timestamptz) out of COPY's binary form."""
+    column = np.dtype([("size", ">i4"), ("value", ">i8")])
+    row = np.dtype([("columns_count", ">i2"), ("columns", column, (columns_count,))])
+    rows = np.frombuffer(copied[len(_COPY_HEADER) : -len(_COPY_TRAILER)], row)
+    return rows["columns"]["value"].astype(np.int64)
+
+
 class CopyFormat:
     """Packs columns of fixed size into COPY's binary form, all rows at once."""
 

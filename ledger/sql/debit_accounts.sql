@@ -6,7 +6,8 @@
 -- locks       the shard (lock_shard.sql), in an earlier statement
 -- parameters  shard int, account_ids bigint[], runs_counts bigint[], microtokens bigint[]
 -- row         id, runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
---             in_use_granted_microtokens, in_use_from_at_us, in_use_until_at_us   bigint
+--             in_use_granted_microtokens bigint, in_use_from_at, in_use_until_at timestamptz:
+--             eight bytes each, none of them null, so that COPY's binary form is an array
 UPDATE ledger_account AS account
 SET runs_count = account.runs_count + batch.runs_count,
     in_use_out_microtokens = account.in_use_out_microtokens + batch.microtokens
@@ -17,5 +18,5 @@ RETURNING account.id, account.runs_count,
     coalesce(account.in_use_lot_id, 0),
     coalesce(account.in_use_out_microtokens, 0),
     coalesce(account.in_use_granted_microtokens, 0),
-    coalesce((extract(epoch FROM account.in_use_from_at) * 1000000)::bigint, 0),
-    coalesce((extract(epoch FROM account.in_use_until_at) * 1000000)::bigint, 0)
+    coalesce(account.in_use_from_at, '2000-01-01Z'),
+    coalesce(account.in_use_until_at, '2000-01-01Z')
