@@ -6,8 +6,8 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from ledger.errors import AccountCodeTaken, UnknownAccount
-from ledger.models import Account, Lot
+from ledger.errors import AccountCodeTaken, UnknownAccount, UnknownRateCard
+from ledger.models import Account, Lot, RateCard
 from ledger.sql import lock_shard
 from ledger.units import ALWAYS, SHARDS, UNBOUNDED_MICROTOKENS, shard_of, shard_of_code
 
@@ -36,9 +36,12 @@ def open_account(
 ) -> AccountFacts:
     """Open an account, with the lot that takes its debts, or return the one this code names.
 
-    Raises AccountCodeTaken if the code names an account of another name or rate card.
+    Raises UnknownRateCard if the card is none of the book's, and AccountCodeTaken if the code
+    names an account of another name or rate card.
     """
     assert code
+    if not RateCard.objects.filter(pk=rate_card_id, book_id=book_id).exists():
+        raise UnknownRateCard(rate_card_id=rate_card_id)
     shard = shard_of_code(book_id=book_id, code=code)
     with transaction.atomic():
         lock_shard(shard)

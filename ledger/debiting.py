@@ -9,6 +9,7 @@ another body under its id is a conflict, told in the batch's result.
 """
 
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,9 @@ from ledger.units import shard_of
 
 RUNS_PER_BLOCK_MAX: Final = 20_000
 INTAKES_PER_BLOCK_MAX: Final = 1_000
+
+
+RunName = tuple[int, uuid.UUID]  # the account's id and the run's key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,19 +122,28 @@ class KnownRun:
     body_digest: int
 
 
-def _set_known_apart(waiting: Waiting) -> tuple[Waiting, Waiting]:
-    """The runs that are new, each once, and those under another run's id."""
-    keys = waiting.keys()
-    digests = {
+def debited_digests(*, names: Sequence[RunName]) -> dict[RunName, int]:
+    """Of these runs those that are debited, with the digests of the bodies they came with."""
+    by_shard: dict[int, list[RunName]] = defaultdict(list)
+    for name in names:
+        by_shard[shard_of(name[0])].append(name)
+    return {
         (known.account_id, known.run_key): known.body_digest
+        for shard, of_shard in sorted(by_shard.items())
         for known in sql.query(
             KnownRun,
             "known_runs",
-            shard=waiting.shard,
-            account_ids=[account_id for account_id, _ in keys],
-            run_keys=[key for _, key in keys],
+            shard=shard,
+            account_ids=[account_id for account_id, _ in of_shard],
+            run_keys=[key for _, key in of_shard],
         )
     }
+
+
+def _set_known_apart(waiting: Waiting) -> tuple[Waiting, Waiting]:
+    """The runs that are new, each once, and those under another run's id."""
+    keys = waiting.keys()
+    digests = debited_digests(names=keys)
     new: list[int] = []
     conflicts: list[int] = []
     for row, (key, digest) in enumerate(

@@ -47,6 +47,16 @@ class IdempotencyKeyReused(LedgerError):
         self.idempotency_key = idempotency_key
 
 
+class UnknownRateCard(LedgerError):
+    """There is no such rate card in this book."""
+
+    code = "unknown_rate_card"
+
+    def __init__(self, *, rate_card_id: int) -> None:
+        super().__init__(f"there is no rate card {rate_card_id} in this book")
+        self.rate_card_id = rate_card_id
+
+
 class RateCardVersionPublished(LedgerError):
     """A published version never changes: make a new version with its own effective date."""
 

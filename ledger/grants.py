@@ -284,6 +284,7 @@ def _roll_over(lot: Lot, rolled: int, *, key: str, at: datetime) -> None:
     _enter(lot, Entry.Kind.ROLL_OVER, lot.out_microtokens, rolled, key=key, at=at)
     _enter(next_lot, Entry.Kind.GRANT, 0, rolled, key=key, at=at)
     _move_out(lot, rolled)
+    _repay(next_lot, key=key, at=at)
 
 
 def _closed(lot: Lot, key: str) -> Closed:

@@ -1,9 +1,10 @@
 """Runs out of CSV files: one line is one run of one inference.
 
 A mapping says which column fills which field of the run, which fields have the same value on
-every line, and which columns hold quantities. A run's id is a column, or else the file's digest
-and the line's number: so a file imported again, or on from where it was interrupted, is the same
-runs, and none of them is debited twice.
+every line, and which columns hold quantities. A run's id is a column, or else the digest of the
+file's first two lines and the line's number: so a file imported again, on from where it was
+interrupted, or after lines were added at its end, is the same runs, and none is debited twice. A
+line that was changed meanwhile is a conflict, which is told.
 
 Imported runs go the way of all runs, through ledger.intake. A whole file is checked before its
 first run is taken.
@@ -23,7 +24,7 @@ import msgspec
 from ledger import accounts, debiting, intake
 from ledger.errors import Fault, InvalidRuns
 from ledger.intake import FAULTS_MAX, NewInference, NewRun
-from ledger.models import Conflict, Run, Submission
+from ledger.models import Conflict, Submission
 from ledger.units import run_key
 
 RUN_FIELDS: Final = (
@@ -41,6 +42,7 @@ RUN_FIELDS: Final = (
 REQUIRED_FIELDS: Final = ("account", "workflow", "occurred_at", "engine")
 LINES_PER_BATCH: Final = 1_000
 FIELD_CHARACTERS_MAX: Final = 100_000
+QUANTITY_CHARACTERS_MAX: Final = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,29 +117,32 @@ def import_file(
 ) -> Imported:
     """Accept and debit every line of a file that has been checked; may be called again.
 
-    Batches that an earlier import debited are passed over, found by bisection.
+    Batches that are debited already, every line of them as it stands, are passed over.
     """
-    batches = list(_batches(read(path=path, mapping=mapping)))
-    imported = Imported(lines_count=sum(len(lines) for lines in batches))
-    first = _first_new(batches, book_id=book_id)
-    for lines in batches[:first]:
-        imported.already_count += len(lines)
-        progress(len(lines))
-    for lines in batches[first:]:
-        accepted = intake.accept(book_id=book_id, runs=[line.run for line in lines], at=at)
-        for shard in accepted.shards:
-            debiting.drain_shard(shard=shard, at=at)
-        imported.unpriced_count += sum(run.microtokens is None for run in accepted.runs)
-        imported.microtokens += sum(run.microtokens or 0 for run in accepted.runs)
-        imported.conflicts_count += _conflicts_count(accepted)
+    imported = Imported()
+    for lines in _batches(read(path=path, mapping=mapping)):
+        imported.lines_count += len(lines)
+        if _are_debited(lines, book_id=book_id):
+            imported.already_count += len(lines)
+        else:
+            _take(lines, imported, book_id=book_id, at=at)
         progress(len(lines))
     return imported
+
+
+def _take(lines: Sequence[Line], imported: Imported, *, book_id: int, at: datetime) -> None:
+    accepted = intake.accept(book_id=book_id, runs=[line.run for line in lines], at=at)
+    for shard in accepted.shards:
+        debiting.drain_shard(shard=shard, at=at)
+    imported.unpriced_count += sum(run.microtokens is None for run in accepted.runs)
+    imported.microtokens += sum(run.microtokens or 0 for run in accepted.runs)
+    imported.conflicts_count += _conflicts_count(accepted)
 
 
 def read(*, path: Path, mapping: ColumnMapping) -> Iterator[Line]:
     """The lines of a file as runs. Raises InvalidFile at the first that is none."""
     csv.field_size_limit(FIELD_CHARACTERS_MAX)
-    digest = _digest(path)
+    digest = _digest_of_beginning(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, strict=True)
         try:
@@ -203,7 +208,8 @@ def _instant(text: str, number: int, mapping: ColumnMapping) -> datetime:
 
 
 def _quantity(text: str | None, number: int, column: str) -> int:
-    if text is None or not text.strip().isdecimal():
+    # More digits than any quantity has are not worth reading.
+    if text is None or not text.strip().isdecimal() or len(text) > QUANTITY_CHARACTERS_MAX:
         message = f"{text!r} is not a whole number of 0 or more"
         raise _invalid(number, column, "whole_number", message)
     return int(text)
@@ -238,23 +244,15 @@ def _at_line(fault: Fault, lines: Sequence[Line]) -> Fault:
     )
 
 
-def _first_new(batches: Sequence[Sequence[Line]], *, book_id: int) -> int:
-    """How many batches at the beginning are debited already: an import goes in order."""
-    low, high = 0, len(batches)
-    while low < high:
-        middle = (low + high) // 2
-        if _is_debited(batches[middle][-1].run, book_id=book_id):
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _is_debited(run: NewRun, *, book_id: int) -> bool:
-    account = accounts.find(book_id=book_id, code=run.account)
-    return Run.objects.filter(
-        shard=account.shard, account_id=account.id, run_key=run_key(run.id)
-    ).exists()
+def _are_debited(lines: Sequence[Line], *, book_id: int) -> bool:
+    """Whether every one of these lines is debited, with this very body."""
+    found = accounts.find_all(book_id=book_id, codes=list({line.run.account for line in lines}))
+    names = [(found[line.run.account].id, run_key(line.run.id)) for line in lines]
+    digests = debiting.debited_digests(names=names)
+    return all(
+        digests.get(name) == intake.body_digest(line.run)
+        for name, line in zip(names, lines, strict=True)
+    )
 
 
 def _conflicts_count(accepted: intake.Accepted) -> int:
@@ -267,6 +265,8 @@ def _conflicts_count(accepted: intake.Accepted) -> int:
     )
 
 
-def _digest(path: Path) -> str:
+def _digest_of_beginning(path: Path) -> str:
+    """Tells files apart by their first two lines, the names and the first run."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        beginning = file.readline(FIELD_CHARACTERS_MAX) + file.readline(FIELD_CHARACTERS_MAX)
+    return hashlib.sha256(beginning).hexdigest()[:16]

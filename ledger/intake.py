@@ -22,7 +22,7 @@ from django.db import transaction
 
 from ledger import packing, prices, sql
 from ledger.accounts import AccountFacts, find_all
-from ledger.errors import Fault, InvalidRuns, RunConflict
+from ledger.errors import Fault, InvalidRuns
 from ledger.instants import to_us
 from ledger.models import Batch, ParkedRun
 from ledger.packing import InferenceDetails, RunDetails, encode_details, pack_run
@@ -89,8 +89,7 @@ class Accepted:
 def accept(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> Accepted:
     """Take 1 to RUNS_PER_BATCH_MAX runs of a book's accounts. Joins the caller's transaction.
 
-    Raises InvalidRuns, and RunConflict if a run is parked under the same id with another body;
-    nothing has been written then.
+    Raises InvalidRuns; nothing has been written then.
     """
     batch = _checked(book_id=book_id, runs=runs, at=at)
     with transaction.atomic():
@@ -112,6 +111,7 @@ class _Shard:
 
 @dataclass(frozen=True, slots=True)
 class _Parked:
+    position: int
     account: AccountFacts
     run: NewRun
     key: uuid.UUID
@@ -245,8 +245,11 @@ class _Batch:
             )
 
     def _park(self, account: AccountFacts, run: NewRun, reason: str) -> None:
+        position = len(self.accepted)
         self.accepted.append(AcceptedRun(run.id, run.account, None, reason))
-        self.parked.append(_Parked(account, run, run_key(run.id), body_digest(run), reason))
+        self.parked.append(
+            _Parked(position, account, run, run_key(run.id), body_digest(run), reason)
+        )
 
     def _take(
         self,
@@ -393,18 +396,15 @@ def _remember(keys: set[tuple[int, bytes]]) -> None:
 
 
 def _write_parked(parked: _Parked, *, batch_id: uuid.UUID, at: datetime) -> None:
-    row, _ = ParkedRun.objects.get_or_create(
+    ParkedRun.objects.create(
         shard=parked.account.shard,
+        batch_id=batch_id,
+        position=parked.position,
         account_id=parked.account.id,
         run_key=parked.key,
-        defaults={
-            "batch_id": batch_id,
-            "occurred_at": parked.run.occurred_at,
-            "parked_at": at,
-            "reason": parked.reason[:300],
-            "body": _canonical.encode(parked.run),
-            "body_digest": parked.digest,
-        },
+        occurred_at=parked.run.occurred_at,
+        parked_at=at,
+        reason=parked.reason[:300],
+        body=_canonical.encode(parked.run),
+        body_digest=parked.digest,
     )
-    if row.body_digest != parked.digest:
-        raise RunConflict(account=parked.account.code, run=parked.run.id)

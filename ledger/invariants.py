@@ -217,6 +217,15 @@ INVARIANTS: Final[dict[str, str]] = {
         SELECT id FROM ledger_lot_now
         WHERE NOT open AND out_microtokens < granted_microtokens
     """,
+    "a parked run that was priced is debited, or another holds its id": """
+        SELECT parked.batch_id, parked.position
+        FROM ledger_parkedrun AS parked
+        LEFT JOIN ledger_run AS run
+            ON run.shard = parked.shard AND run.account_id = parked.account_id
+           AND run.run_key = parked.run_key
+        WHERE parked.priced_at IS NOT NULL AND run.run_key IS NULL
+          AND NOT EXISTS (SELECT FROM ledger_intake AS waiting WHERE waiting.shard = parked.shard)
+    """,
     "an account has one debt lot, and names it": """
         SELECT account.id
         FROM ledger_account AS account

@@ -38,7 +38,7 @@ def waiting(*, account_ids: list[int], parked_max: int = 100) -> list[Parked]:
             reason=row.reason,
             parked_at=row.parked_at,
         )
-        for row in rows.order_by("parked_at")[:parked_max]
+        for row in rows.order_by("parked_at", "position")[:parked_max]
     ]
 
 
@@ -65,8 +65,8 @@ class _Untried:
     """A row of untried_parked.sql."""
 
     shard: int
-    account_id: int
-    run_key: uuid.UUID
+    batch_id: uuid.UUID
+    position: int
     book_id: int
     revision: int
     body: bytes
@@ -74,10 +74,7 @@ class _Untried:
 
 def _price_one(one: _Untried, *, at: datetime) -> list[int]:
     row = ParkedRun.objects.filter(
-        shard=one.shard,
-        account_id=one.account_id,
-        run_key=one.run_key,
-        priced_at__isnull=True,
+        shard=one.shard, batch_id=one.batch_id, position=one.position, priced_at__isnull=True
     )
     try:
         with transaction.atomic():

@@ -8,8 +8,9 @@ workflow and engine, else this workflow, else this engine, else any.
   to a whole microtoken, once for each meter of each inference.
 - Where a meter is part of another (cached input tokens are input tokens too) and has a rate of
   its own, its quantity is taken out of the whole, so nothing is paid twice.
-- A rate's minimum is what one run pays for it at least; what is missing is added to the first
-  inference that the rate priced, so that a run's cost is always the sum of its inferences.
+- A rate's minimum is what one run pays at least if it pays for anything at that rate; what is
+  missing is added to the first inference that paid it, so that a run's cost is always the sum of
+  its inferences. A run over a change of version pays a minimum once, that of its first version.
 - What has no rate is never priced at 0: the run comes back as Unpriced, with the reason.
 """
 
@@ -43,27 +44,32 @@ class Version:
     id: int
     effective_at_us: int
     rates: Mapping[RateKey, Rate]
-    _resolved: dict[tuple[str, str, str], Rate | None] = field(default_factory=dict)
+    _resolved: dict[tuple[str, str, str], RateKey | None] = field(default_factory=dict)
     _workflows: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_workflows", frozenset(key[2] for key in self.rates))
 
-    def rate(self, meter: str, engine: str, workflow: str) -> Rate | None:
-        """The most specific rate for a meter; None if there is none."""
+    def key(self, meter: str, engine: str, workflow: str) -> RateKey | None:
+        """Under which key the most specific rate for a meter stands; None if there is none."""
         # Workflows are named by whoever sends runs: only those with a rate are worth remembering.
         workflow = workflow if workflow in self._workflows else ""
-        key = (meter, engine, workflow)
-        if key not in self._resolved:
+        asked = (meter, engine, workflow)
+        if asked not in self._resolved:
             candidates = (
                 (meter, engine, workflow),
                 (meter, None, workflow),
                 (meter, engine, ""),
                 (meter, None, ""),
             )
-            found = (self.rates[candidate] for candidate in candidates if candidate in self.rates)
-            self._resolved[key] = next(found, None)
-        return self._resolved[key]
+            found = (candidate for candidate in candidates if candidate in self.rates)
+            self._resolved[asked] = next(found, None)
+        return self._resolved[asked]
+
+    def rate(self, meter: str, engine: str, workflow: str) -> Rate | None:
+        """The most specific rate for a meter; None if there is none."""
+        key = self.key(meter, engine, workflow)
+        return None if key is None else self.rates[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +113,7 @@ def price(card: RateCard, workflow: str, usages: Sequence[Usage]) -> Priced | Un
     """Price a run. Every part's quantity must be at most its whole's: the caller checks."""
     costs: list[int] = []
     version_ids: list[int] = []
-    subtotals: dict[int, _Subtotal] = {}
+    subtotals: dict[RateKey, _Subtotal] = {}
     for position, usage in enumerate(usages):
         version = card.version_at(usage.occurred_at_us)
         if version is None:
@@ -115,39 +121,51 @@ def price(card: RateCard, workflow: str, usages: Sequence[Usage]) -> Priced | Un
         charges = _charges(card, version, workflow, usage)
         if isinstance(charges, Unpriced):
             return charges
-        costs.append(sum(charge for _, charge in charges))
+        costs.append(sum(charge.microtokens for charge in charges))
         version_ids.append(version.id)
-        for rate, charge in charges:
-            if rate.minimum_microtokens:
-                subtotal = subtotals.setdefault(id(rate), _Subtotal(rate, position, 0))
-                subtotal.microtokens += charge
+        for charge in charges:
+            if charge.minimum_microtokens:
+                first = _Subtotal(position, charge.minimum_microtokens)
+                subtotals.setdefault(charge.key, first).microtokens += charge.microtokens
     for subtotal in subtotals.values():
-        costs[subtotal.position] += max(0, subtotal.rate.minimum_microtokens - subtotal.microtokens)
+        costs[subtotal.position] += max(0, subtotal.minimum_microtokens - subtotal.microtokens)
     return Priced(sum(costs), costs, version_ids)
 
 
 def _charges(
     card: RateCard, version: Version, workflow: str, usage: Usage
-) -> list[tuple[Rate, int]] | Unpriced:
+) -> list["_Charge"] | Unpriced:
     """What each rate takes for one inference."""
-    charges: list[tuple[Rate, int]] = []
+    charges: list[_Charge] = []
     for meter, quantity in usage.quantities.items():
-        rate = version.rate(meter, usage.engine, workflow)
-        if rate is None:
+        key = version.key(meter, usage.engine, workflow)
+        if key is None:
             if _is_priced_within_its_whole(card, version, meter, usage, workflow):
                 continue
             return Unpriced(f"no rate for meter {meter!r} and engine {usage.engine!r}")
         if meter in card.parts:
             quantity -= _priced_parts(card, version, meter, usage, workflow)
-        charges.append((rate, rate.charge_microtokens(quantity)))
+        if quantity:
+            rate = version.rates[key]
+            cost = rate.charge_microtokens(quantity)
+            charges.append(_Charge(key, cost, rate.minimum_microtokens))
     return charges
+
+
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """What one meter of one inference pays, and the least that its rate asks of a run."""
+
+    key: RateKey
+    microtokens: int
+    minimum_microtokens: int
 
 
 @dataclass(slots=True)
 class _Subtotal:
-    rate: Rate
     position: int
-    microtokens: int
+    minimum_microtokens: int
+    microtokens: int = 0
 
 
 def _is_priced_within_its_whole(

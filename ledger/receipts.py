@@ -16,6 +16,7 @@ from typing import Final
 
 from ledger import sql
 from ledger.accounts import AccountFacts
+from ledger.debiting import RunName, debited_digests
 from ledger.errors import UnknownBatch, UnknownRun
 from ledger.models import Account, Batch, Conflict, Entry, Intake, ParkedRun, Submission
 from ledger.packing import InferenceDetails, RunDetails, unpack_details
@@ -101,9 +102,6 @@ class DebitedRow:
     cost_centre: str
     department: str
     actor: str
-
-
-RunName = tuple[int, uuid.UUID]  # the account's id and the run's key
 
 
 def number(*, account: str, occurred_at: datetime, sequence: int) -> str:
@@ -223,19 +221,26 @@ def _conflict(run_id: str, account: str) -> RunResult:
 
 
 def _parked(shard: int, batch_id: uuid.UUID) -> list[RunResult]:
-    rows = ParkedRun.objects.filter(shard=shard, batch_id=batch_id)
+    """A parked run holds no id: one with another body may have been debited under its own."""
+    rows = list(ParkedRun.objects.filter(shard=shard, batch_id=batch_id).order_by("position"))
     codes = _codes(shard, {row.account_id for row in rows})
-    found = receipts(names=[(row.account_id, row.run_key) for row in rows], codes=codes)
-    return [
-        RunResult(
-            run_id=parked_run(row).id,
-            account=codes[row.account_id],
-            status="debited" if (row.account_id, row.run_key) in found else "unpriced",
-            receipt=found.get((row.account_id, row.run_key)),
-            reason="" if (row.account_id, row.run_key) in found else row.reason,
-        )
-        for row in rows
-    ]
+    names = [(row.account_id, row.run_key) for row in rows]
+    digests = debited_digests(names=names)
+    found = receipts(names=names, codes=codes)
+    results: list[RunResult] = []
+    for row, name in zip(rows, names, strict=True):
+        run_id, account = parked_run(row).id, codes[row.account_id]
+        if name not in digests:
+            results.append(
+                RunResult(run_id=run_id, account=account, status="unpriced", reason=row.reason)
+            )
+        elif digests[name] == row.body_digest:
+            results.append(
+                RunResult(run_id=run_id, account=account, status="debited", receipt=found[name])
+            )
+        else:
+            results.append(_conflict(run_id, account))
+    return results
 
 
 def _codes(shard: int, account_ids: Iterable[int]) -> dict[int, str]:

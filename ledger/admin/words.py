@@ -47,6 +47,8 @@ class MeterAdmin(WordAdmin[Meter]):
     list_display = ("name", "code", "part_of")
     list_select_related = ("part_of",)
     fields = ("book", "name", "code", "part_of")
+    # What is part of what decides what published rates ask.
+    fixed = ("book", "code", "part_of")
     purpose = (
         "What your software measures in a run: executions, rows, documents, input_tokens."
         " Runs name a meter by its code."

@@ -26,6 +26,7 @@ from ledger.errors import (
     RunConflict,
     UnknownAccount,
     UnknownBatch,
+    UnknownRateCard,
     UnknownRun,
 )
 
@@ -40,6 +41,7 @@ STATUS: dict[type[LedgerError], int] = {
     RunConflict: 409,
     UnknownAccount: 404,
     UnknownBatch: 404,
+    UnknownRateCard: 404,
     UnknownRun: 404,
 }
 

@@ -77,8 +77,10 @@ CREATE TABLE ledger_lot (
         (expires_at IS NULL) = (closes_at IS NULL) AND closes_at >= expires_at
     ),
     CONSTRAINT lot_rollover_in_range CHECK (rollover_microtokens_max BETWEEN 0 AND granted_microtokens),
+    -- A comparison with null is not false: a CHECK would let it pass.
     CONSTRAINT lot_rollover_has_an_expiry CHECK (
-        rollover_microtokens_max = 0 OR (rollover_expires_at > expires_at AND kind = 'prepaid')
+        rollover_microtokens_max = 0
+        OR (kind = 'prepaid' AND coalesce(rollover_expires_at > expires_at, false))
     )
 ) WITH (fillfactor = 80);
 -- A boolean that flips once keeps nearly every update on its page; an index on what is left would not.
@@ -207,18 +209,22 @@ CREATE TABLE ledger_conflict (
     FOREIGN KEY (shard, submission_id) REFERENCES ledger_submission (shard, id)
 );
 
+-- A run that waits for a rate belongs to the batch it came in: sent again it waits again, and is
+-- debited once all the same.
 CREATE TABLE ledger_parkedrun (
     shard smallint NOT NULL,
+    batch_id uuid NOT NULL,
+    position integer NOT NULL,
     account_id bigint NOT NULL,
     run_key uuid NOT NULL,
-    batch_id uuid NOT NULL,
     occurred_at timestamptz NOT NULL,
     parked_at timestamptz NOT NULL,
     reason varchar(300) NOT NULL,
     body bytea NOT NULL,
     body_digest bigint NOT NULL,
+    tried_revision bigint NOT NULL DEFAULT -1,
     priced_at timestamptz,
-    PRIMARY KEY (shard, account_id, run_key),
+    PRIMARY KEY (shard, batch_id, position),
     FOREIGN KEY (shard, account_id) REFERENCES ledger_account (shard, id)
 );
 CREATE INDEX parked_run_waiting ON ledger_parkedrun (parked_at) WHERE priced_at IS NULL;
@@ -274,6 +280,13 @@ CREATE TRIGGER conflict_is_immutable BEFORE UPDATE OR DELETE ON ledger_conflict
 CREATE TRIGGER batch_is_immutable BEFORE UPDATE OR DELETE ON ledger_batch
     FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
 
+-- Of a parked run only what was tried, and when it was priced, may change.
+CREATE TRIGGER parked_run_is_immutable BEFORE UPDATE OF shard, batch_id, position, account_id,
+        run_key, occurred_at, parked_at, reason, body, body_digest
+    ON ledger_parkedrun FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER parked_run_stays BEFORE DELETE ON ledger_parkedrun
+    FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
+
 -- Of a lot only the two caches may change.
 CREATE TRIGGER lot_is_immutable BEFORE UPDATE OF shard, id, account_id, kind, source, priority,
         issued_at, effective_at, expires_at, closes_at, granted_microtokens, price_micros, currency,
@@ -291,6 +304,8 @@ BEGIN
         WHEN 'DELETE' THEN ARRAY[OLD.version_id]
         ELSE ARRAY[OLD.version_id, NEW.version_id]
     END;
+    -- Whoever changes a rate waits for whoever publishes its version, and then sees it published.
+    PERFORM FROM ledger_ratecardversion WHERE id = ANY (version_ids) FOR SHARE;
     IF EXISTS (
         SELECT FROM ledger_ratecardversion
         WHERE id = ANY (version_ids) AND published_at IS NOT NULL
@@ -303,6 +318,23 @@ END $$;
 
 CREATE TRIGGER rate_of_published_is_immutable BEFORE INSERT OR UPDATE OR DELETE ON ledger_rate
     FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change_of_published();
+-- Which meter is part of which decides what published rates ask.
+CREATE FUNCTION ledger_refuse_regrouping() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM ledger_rate AS rate
+        JOIN ledger_ratecardversion AS version ON version.id = rate.version_id
+        WHERE version.published_at IS NOT NULL
+          AND rate.meter_id IN (OLD.id, OLD.part_of_id, NEW.part_of_id)
+    ) THEN
+        RAISE EXCEPTION 'published rates ask for this meter: what it is part of stays'
+            USING ERRCODE = 'restrict_violation', HINT = 'Make a new meter.';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER meter_stays_in_its_group BEFORE UPDATE OF part_of_id ON ledger_meter
+    FOR EACH ROW WHEN (OLD.part_of_id IS DISTINCT FROM NEW.part_of_id)
+    EXECUTE FUNCTION ledger_refuse_regrouping();
 CREATE TRIGGER published_rate_card_is_immutable BEFORE UPDATE OR DELETE ON ledger_ratecardversion
     FOR EACH ROW WHEN (OLD.published_at IS NOT NULL) EXECUTE FUNCTION ledger_refuse_change();
 """

@@ -6,7 +6,7 @@ in the shard's byte. Whoever writes in a shard holds the shard's lock (sql/lock_
 The columns `in_use_*` are a cache that makes the debit fast: the one lot that serves every run
 whose time lies in [in_use_from_at, in_use_until_at), for as long as it lasts. While a lot is in
 use, how much of it is out stands *here*; its own row catches up when the lot is put away
-(sql/put_away_lot.sql). The view `ledger_lot_now` reads the truth of both.
+(sql/put_away_lots.sql). The view `ledger_lot_now` reads the truth of both.
 """
 
 from django.db import models

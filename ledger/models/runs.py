@@ -148,10 +148,11 @@ class Conflict(models.Model):
 class ParkedRun(models.Model):
     """A run that no rate prices yet: kept whole, debited when a rate for its time is published."""
 
-    account_id = models.BigIntegerField()
     shard = models.SmallIntegerField()
-    run_key = models.UUIDField()
     batch_id = models.UUIDField()
+    position = models.IntegerField()  # in its batch
+    account_id = models.BigIntegerField()
+    run_key = models.UUIDField()
     occurred_at = models.DateTimeField()
     parked_at = models.DateTimeField()
     reason = models.CharField(max_length=300)
@@ -159,7 +160,7 @@ class ParkedRun(models.Model):
     body_digest = models.BigIntegerField()
     tried_revision = models.BigIntegerField(default=-1)  # of the book's prices, that had no rate
     priced_at = models.DateTimeField(null=True)
-    pk = models.CompositePrimaryKey("shard", "account_id", "run_key")
+    pk = models.CompositePrimaryKey("shard", "batch_id", "position")
 
     class Meta:
         managed = False

@@ -2,12 +2,12 @@
 --
 -- locks       none
 -- parameters  parked_max int
--- row         shard int, account_id bigint, run_key uuid, book_id bigint, revision bigint, body bytea
-SELECT parked.shard, parked.account_id, parked.run_key, account.book_id, book.revision, parked.body
+-- row         shard int, batch_id uuid, position int, book_id bigint, revision bigint, body bytea
+SELECT parked.shard, parked.batch_id, parked.position, account.book_id, book.revision, parked.body
 FROM ledger_parkedrun AS parked
 JOIN ledger_account AS account
     ON account.shard = parked.shard AND account.id = parked.account_id
 JOIN ledger_book AS book ON book.id = account.book_id
 WHERE parked.priced_at IS NULL AND parked.tried_revision < book.revision
-ORDER BY parked.parked_at
+ORDER BY parked.parked_at, parked.batch_id, parked.position
 LIMIT %(parked_max)s

@@ -74,7 +74,10 @@ class ModelAccount:
 
     def grant(self, key: str, granted: int, **facts: Any) -> int:
         """A new lot, which first repays the debt; how much it repaid."""
-        lot, debt = self.add("prepaid", granted, **facts), self.lots[0]
+        return self.repay(key, self.add("prepaid", granted, **facts))
+
+    def repay(self, key: str, lot: ModelLot) -> int:
+        debt = self.lots[0]
         repaid = 0
         while debt.out and lot.left:
             debt.out -= 1
@@ -123,7 +126,7 @@ class ModelAccount:
         rolled = min(lot.left, lot.rollover_max)
         if rolled:
             self.slices.append(Slice(key, "roll_over", lot.number, lot.out, rolled))
-            self.add(
+            next_lot = self.add(
                 "prepaid",
                 rolled,
                 price=lot.worth(lot.out + rolled) - lot.worth(lot.out),
@@ -133,6 +136,7 @@ class ModelAccount:
                 closes=lot.rollover_expires + lot.closes - lot.expires,
             )
             lot.out += rolled
+            self.repay(key, next_lot)
         if lot.left:
             self.slices.append(Slice(key, "expire", lot.number, lot.out, lot.left))
             lot.out = lot.granted

@@ -151,6 +151,12 @@ FAULTS: dict[str, list[str]] = {
         "UPDATE ledger_run SET submission_position = 1 - submission_position WHERE submission_id ="
         " (SELECT submission_id FROM ledger_run GROUP BY 1 HAVING count(*) = 2)",
     ],
+    "a parked run that was priced is debited, or another holds its id": [
+        "INSERT INTO ledger_parkedrun (shard, batch_id, position, account_id, run_key, occurred_at,"
+        " parked_at, reason, body, body_digest, priced_at) SELECT shard, gen_random_uuid(), 0, id,"
+        " gen_random_uuid(), now(), now(), '', '', 0, now() FROM ledger_account"
+        f" WHERE id = {OTHER_ACCOUNT}",
+    ],
     NOTHING_LOST: [
         "DELETE FROM ledger_intake",
         f"DELETE FROM ledger_run WHERE run_key = {ONE_LOT_RUN}",

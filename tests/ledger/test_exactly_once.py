@@ -6,7 +6,7 @@ from datetime import timedelta, timezone
 import pytest
 
 from ledger import catalog, queries, receipts, units
-from ledger.errors import IdempotencyKeyReused, InvalidRuns, RunConflict, UnknownAccount
+from ledger.errors import IdempotencyKeyReused, InvalidRuns, UnknownAccount
 from ledger.intake import NewInference, NewRun
 from ledger.models import Batch, Conflict, Run, Submission
 from ledger.packing import unpack_details
@@ -244,11 +244,3 @@ def test_a_key_is_an_accounts_own(shop, account_id) -> None:
 def test_a_grant_needs_an_account(shop) -> None:
     with pytest.raises(UnknownAccount):
         make_lot(12345 * 256 + 7, 5)
-
-
-def test_a_run_parked_under_an_id_refuses_another_body(shop, account_id) -> None:
-    before_all_rates = NOON - 24 * 400 * HOUR
-    accept(shop, [make_run(1, run_id="r", at=before_all_rates)])
-    accept(shop, [make_run(1, run_id="r", at=before_all_rates)])
-    with pytest.raises(RunConflict):
-        accept(shop, [make_run(2, run_id="r", at=before_all_rates)])

@@ -112,6 +112,31 @@ def test_an_interrupted_import_goes_on_where_it_stopped(account_id, tmp_path, mo
     assert Batch.objects.count() == 3
 
 
+def test_runs_that_came_by_another_way_do_not_hide_those_that_did_not(account_id, tmp_path):
+    """The thousandth line was sent before: all others are imported all the same."""
+    lines = [f"2023-11-16 18:00:00,{number},1,run-{number}" for number in range(1_500)]
+    header = "TIMESTAMP,ContextTokens,GeneratedTokens,Id"
+    file = write(tmp_path / "t.csv", lines, header=header)
+    ahead = write(tmp_path / "ahead.csv", [lines[999]], header=header)
+    import_runs(ahead, "--column=id=Id")
+    import_runs(file, "--column=id=Id")
+    assert queries.runs_count(account_ids=[account_id]) == 1_500
+
+
+def test_lines_added_to_a_file_are_imported_and_none_of_the_others_again(account_id, tmp_path):
+    lines = [f"2023-11-16 18:00:00,{number},1" for number in range(10)]
+    import_runs(write(tmp_path / "t.csv", lines))
+    import_runs(write(tmp_path / "t.csv", [*lines, "2023-11-16 18:00:00,99,1"]))
+    assert queries.runs_count(account_ids=[account_id]) == 11
+
+
+def test_a_line_that_was_changed_since_is_told_and_debited_as_it_was(account_id, tmp_path):
+    import_runs(write(tmp_path / "t.csv", [GOOD, "2023-11-16 18:00:00,5,1"]))
+    with pytest.raises(CommandError, match="another body"):
+        import_runs(write(tmp_path / "t.csv", [GOOD, "2023-11-16 18:00:00,6,1"]))
+    assert queries.runs_count(account_ids=[account_id]) == 2
+
+
 def test_a_dry_run_takes_nothing(account_id, tmp_path):
     assert import_runs(write(tmp_path / "t.csv", [GOOD]), "--dry-run")["lines"] == 1
     assert not Batch.objects.exists()
@@ -120,6 +145,8 @@ def test_a_dry_run_takes_nothing(account_id, tmp_path):
 BAD_FILES = [
     # lines, what the message names
     (["2023-11-16 18:17:04,-5,1"], "line 2, column 'ContextTokens'"),
+    (["2023-11-16 18:17:04," + "9" * 5_000 + ",1"], "line 2, column 'ContextTokens'"),
+    (["2023-11-16 18:17:04," + "9" * 20 + ",1"], "line 2"),
     (["2023-11-16 18:17:04,5.5,1"], "line 2, column 'ContextTokens'"),
     (["2023-11-16 18:17:04,5"], "line 2, column 'GeneratedTokens'"),
     ([GOOD, "soon,5,1"], "line 3, column 'TIMESTAMP'"),

@@ -5,7 +5,6 @@ import pytest
 from ledger import catalog, debiting, parking, queries, receipts
 from ledger.catalog import NewRate
 from ledger.intake import NewInference, NewRun
-from ledger.models import ParkedRun
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -83,10 +82,47 @@ def test_a_run_before_the_first_version_waits(shop, account_id) -> None:
     assert result(shop, accepted) == "unpriced"
 
 
-def test_an_unpriced_run_sent_again_waits_once(shop, account_id) -> None:
-    accept(shop, [run_by_rows(7)])
-    accept(shop, [run_by_rows(7), run_by_rows(7)])
-    assert ParkedRun.objects.count() == 1
+def results(shop, accepted) -> list[str]:
+    found = receipts.of_batch(book_id=shop.book_id, batch_id=accepted.batch_id)
+    return [one.status for one in found]
+
+
+def test_an_unpriced_run_sent_again_is_told_of_in_each_batch_and_debited_once(
+    shop, account_id
+) -> None:
+    first = accept(shop, [run_by_rows(7)])
+    again = accept(shop, [run_by_rows(7), run_by_rows(7)])
+    assert results(shop, first) == ["unpriced"]
+    assert results(shop, again) == ["unpriced", "unpriced"]
+    publish_rates(shop, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
+    assert price_and_debit() == 1
+    assert results(shop, first) == ["debited"]
+    assert results(shop, again) == ["debited", "debited"]
+
+
+def test_of_two_bodies_parked_under_one_id_the_first_is_debited_and_the_other_told(
+    shop, account_id
+) -> None:
+    first = accept(shop, [run_by_rows(7)], at=NOON + 500 * HOUR)
+    other = accept(shop, [run_by_rows(8)], at=NOON + 501 * HOUR)
+    publish_rates(shop, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
+    assert price_and_debit() == 1
+    assert results(shop, first) == ["debited"]
+    assert results(shop, other) == ["conflict"]
+
+
+def test_a_parked_run_whose_id_was_debited_with_another_body_meanwhile_is_a_conflict(
+    shop, account_id
+) -> None:
+    parked = accept(shop, [run_by_rows(7)])
+    debited = accept(shop, [make_run(3, run_id="r")])
+    assert debiting.drain_all(at=NOON) == 1
+    late = accept(shop, [run_by_rows(7)])
+    assert results(shop, debited) == ["debited"]
+    assert results(shop, parked) == results(shop, late) == ["conflict"]
+    publish_rates(shop, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
+    assert price_and_debit() == 0
+    assert results(shop, parked) == ["conflict"]
 
 
 def test_a_run_sent_again_once_it_has_a_price_is_debited_once(shop, account_id) -> None:

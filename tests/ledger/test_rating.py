@@ -1,6 +1,7 @@
 """Quantities times rates: the rules as tables, the arithmetic as properties."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any
@@ -184,5 +185,27 @@ def test_a_run_costs_the_sum_of_its_inferences_and_at_least_its_minimum(
     assert isinstance(priced, Priced)
     assert priced.microtokens == sum(priced.inference_microtokens)
     assert all(microtokens >= 0 for microtokens in priced.inference_microtokens)
-    if any("a" in used for _, used in inferences):
+    if any(used.get("a") for _, used in inferences):
         assert priced.microtokens >= minimum
+
+
+def test_a_run_over_a_change_of_version_pays_a_minimum_once() -> None:
+    rates = {("a", None, ""): Rate(microtokens=1, minimum_microtokens=5)}
+    usages = [Usage("gpt", at, {"a": 1}) for at in (0, 3)]
+    priced = price(card((0, rates), (2, dict(rates))), "", usages)
+    assert isinstance(priced, Priced)
+    assert priced.inference_microtokens == [4, 1]
+
+
+def test_a_meter_that_its_parts_paid_for_whole_pays_no_minimum() -> None:
+    versions = (
+        0,
+        {
+            ("input", None, ""): Rate(microtokens=9, minimum_microtokens=8),
+            ("cached", None, ""): Rate(microtokens=1),
+        },
+    )
+    parted = replace(card(versions), parts={"input": ["cached"]})
+    priced = price(parted, "", [Usage("gpt", 0, {"input": 3, "cached": 3})])
+    assert isinstance(priced, Priced)
+    assert priced.microtokens == 3

@@ -26,7 +26,8 @@ example:
 
 Each line is one run. The whole file is checked before its first run is taken; --dry-run ends
 there. An import that was interrupted goes on where it stopped: call it again. The same file
-again changes nothing.
+again changes nothing; lines added at its end are imported. Without --column id=... a line is
+known by its number, so lines must not move.
 """
 
 
@@ -84,6 +85,7 @@ class Command(BaseCommand):
             "at": at,
         }
         with Progress(console=Console(stderr=True), disable=not self.stderr.isatty()) as bars:
+            taken = "nothing was imported"
             try:
                 checking = bars.add_task("checking", total=None)
                 lines = importing.check_file(
@@ -92,12 +94,13 @@ class Command(BaseCommand):
                 bars.update(checking, total=lines)
                 if options["dry_run"]:
                     return self._tell(options, {"lines": lines, "dry_run": True})
+                taken = "the file changed while it was imported; what was read before stands"
                 importing_ = bars.add_task("importing", total=lines)
                 imported = importing.import_file(
                     **given, progress=lambda count: bars.advance(importing_, count)
                 )
             except InvalidFile as error:
-                raise CommandError(f"nothing was imported:\n{error}") from None
+                raise CommandError(f"{taken}:\n{error}") from None
         self._tell(
             options,
             {
