@@ -18,15 +18,14 @@ from django.utils import timezone
 
 from billing.errors import StripeUnavailable
 from billing.models import Customer, Invoice, Period, TopUpFulfilment
-from billing.stripe import checkout
+from billing.stripe import checkout, inbox, outbox
 from config.demo import cast, checkout_page, sending, traffic
 from config.demo.cast import PARTS, Cast
 from config.demo.sending import Sent
 from ledger import access, debiting, invariants, queries, tasks
 
-# Longer than the leases of the outbox and the inbox: a call that a killed process was sending
-# waits until its lease has run out.
-SETTLED_SECONDS_MAX: Final = 240.0
+# What a killed process was doing with Stripe is gone on with when its lease has run out.
+SETTLED_SECONDS_MAX: Final = max(outbox.LEASE, inbox.LEASE).total_seconds() + 60
 RESTART_SECONDS_MAX: Final = 90.0
 POLL_SECONDS: Final = 0.3
 

@@ -26,6 +26,7 @@ ACKNOWLEDGED = "SELECT coalesce(sum(runs_count), 0) FROM ledger_batch"
 DEBITED = "SELECT count(*) FROM ledger_run"
 CALLS_DONE = "SELECT count(*) FROM billing_stripecall WHERE done_at IS NOT NULL"
 CALLS_WAITING = "SELECT count(*) FROM billing_stripecall WHERE done_at IS NULL"
+# What comes of time alone, without waiting for it.
 LEASES_RUN_OUT = """
     UPDATE billing_stripecall SET leased_until = now() WHERE leased_until > now();
     UPDATE billing_stripeevent SET leased_until = now() WHERE leased_until > now()
@@ -111,6 +112,7 @@ def told(figures: dict[str, Any]) -> dict[str, Any]:
 
 def require_sound(here: Installation) -> None:
     """Nothing lost, nothing twice: asked of the ledger itself, and of Stripe's stand-in."""
+    assert "deadlock detected" not in places.log(here.home, "postgresql").read_text()
     answer = here.manage("check_ledger", "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert here.query(DEBITED) == str(RUNS)

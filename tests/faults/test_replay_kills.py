@@ -102,7 +102,7 @@ def test_worker_and_supervisor_are_killed_while_invoices_are_sent(fresh, undistu
     play.kill()
     assert int(fresh.query(plays.CALLS_DONE)) >= 4
     assert int(fresh.query(plays.CALLS_WAITING)) > 0
-    fresh.query(plays.LEASES_RUN_OUT)  # three minutes later
+    fresh.query(plays.LEASES_RUN_OUT)
 
     play = Play(fresh)
     play.wait_for(plays.CALLS_DONE, lambda count: count >= 12)
