@@ -97,7 +97,7 @@ def add_member(*, customer_id: int, user: Any, role: str) -> CustomerMember:
 def record_at_stripe(*, customer_id: int, stripe_customer_id: str) -> None:
     """Stripe knows the customer under this id, from now on and for ever."""
     with transaction.atomic():
-        customer = Customer.objects.select_for_update().get(pk=customer_id)
+        customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
         assert customer.stripe_customer_id in ("", stripe_customer_id)
         customer.stripe_customer_id = stripe_customer_id
         customer.save(update_fields=["stripe_customer_id"])
