@@ -1,0 +1,150 @@
+"""Faults put in on purpose: `python -m tests.mutants` fails if the tests miss one. Run nightly.
+
+Add a line with every rule about tokens or money: the fault that a tired person would write. Each
+is put into a copy of the checkout, so an interrupted run leaves nothing behind here.
+`python -m tests.mutants grants` tries those in files with "grants" in their names.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DRAWDOWN, BLOCKS, DEBITING = "ledger/drawdown.py", "ledger/blocks.py", "ledger/debiting.py"
+GRANTS, INTAKE, PARKING = "ledger/grants.py", "ledger/intake.py", "ledger/parking.py"
+RATING, VALUE, QUERIES, UNITS = (
+    "ledger/rating.py",
+    "ledger/value.py",
+    "ledger/queries.py",
+    "ledger/units.py",
+)
+SQL = "ledger/sql"
+
+MUTANTS = [  # file, text, fault
+    (DRAWDOWN, "            lot.priority,\n            lot.expires_at_us,", "            lot.expires_at_us,\n            lot.priority,"),
+    (DRAWDOWN, "            lot.is_paid,\n            lot.issued_at_us,", "            lot.issued_at_us,\n            lot.is_paid,"),
+    (DRAWDOWN, "            lot.is_paid,\n", "            not lot.is_paid,\n"),
+    (DRAWDOWN, "            lot.issued_at_us,\n            lot.id,", "            lot.id,"),
+    (DRAWDOWN, '"overage": 1, "debt": 2', '"overage": 2, "debt": 1'),
+    (DRAWDOWN, "<= occurred_at_us < lot.expires_at_us:", "<= occurred_at_us <= lot.expires_at_us:"),
+    (DRAWDOWN, "if not lot.effective_at_us <= occurred_at_us <", "if not lot.effective_at_us < occurred_at_us <"),
+    (DRAWDOWN, "        if taken == left:\n", "        if taken > left:\n"),
+    (DRAWDOWN, "if instant <= at_us)", "if instant < at_us)"),
+    (DRAWDOWN, "if instant > at_us)", "if instant >= at_us)"),
+    (DRAWDOWN, "for instant in (lot.effective_at_us, lot.expires_at_us)", "for instant in (lot.expires_at_us, -(2**62))"),
+    (BLOCKS, "(accounts.out <= accounts.granted)", "(accounts.out <= accounts.granted + 1)"),
+    (BLOCKS, "accounts.begins) >= accounts.from_at_us", "accounts.begins) >= accounts.from_at_us - 10**10"),
+    (BLOCKS, "accounts.begins) < accounts.until_at_us", "accounts.begins) <= accounts.until_at_us"),
+    (BLOCKS, "np.minimum.reduceat(times, accounts.begins)", "np.maximum.reduceat(times, accounts.begins)"),
+    (BLOCKS, 'kind="stable")', 'kind="stable")[::-1]'),
+    (BLOCKS, "accounts.out[position] - accounts.totals[position])", "accounts.out[position])"),
+    (BLOCKS, "if lot.out_microtokens != rows_say[lot.id]", "if lot.remaining_microtokens == 0"),
+    (BLOCKS, "if len(slices) > 1]", "if len(slices) > 2]"),
+    (BLOCKS, "first_sequences - accounts.begins", "first_sequences - accounts.begins + 1"),
+    (BLOCKS, "np.repeat(accounts.out - accounts.totals, accounts.counts) + begins_within", "np.repeat(accounts.out - accounts.totals, accounts.counts) + begins_within + 1"),
+    (BLOCKS, "laid.slices_counts[free] = laid.lot_ids[free]", "laid.lot_ids[free]"),
+    (DEBITING, "        elif digests[key] != digest:\n            conflicts.append(row)\n", ""),
+    (DEBITING, "            digests[key] = digest\n            new.append(row)", "            new.append(row)"),
+    (DEBITING, "        Intake.objects.filter(shard=shard, id__in=[intake.id for intake in intakes]).delete()\n", ""),
+    (DEBITING, "    _record_conflicts(conflicts, at=at)\n", ""),
+    (f"{SQL}/oldest_intakes.sql", "runs_so_far <= %(runs_max)s", "runs_so_far < %(runs_max)s"),
+    (f"{SQL}/oldest_intakes.sql", "position = 1 OR ", ""),
+    (f"{SQL}/move_lots.sql", "moved.out_microtokens < lot.granted_microtokens", "true"),
+    (f"{SQL}/put_away_lots.sql", "SET out_microtokens = account.in_use_out_microtokens,", "SET out_microtokens = lot.out_microtokens,"),
+    (f"{SQL}/debit_accounts.sql", "account.runs_count + batch.runs_count", "account.runs_count + 1"),
+    (f"{SQL}/known_runs.sql", "run.account_id = asked.account_id AND ", ""),
+    (f"{SQL}/enter_slices.sql", "ORDER BY slice.position", "ORDER BY slice.position DESC"),
+    (f"{SQL}/lock_shard.sql", "SELECT pg_advisory_xact_lock(1279607879, %(shard)s)", "SELECT %(shard)s"),
+    (f"{SQL}/lots_now.sql", "expires_at NULLS LAST", "expires_at NULLS FIRST"),
+    (f"{SQL}/lots_now.sql", "price_micros > 0, issued_at", "issued_at"),
+    (f"{SQL}/consumed.sql", "WHEN 'repaid' THEN -microtokens", "WHEN 'repaid' THEN microtokens"),
+    (f"{SQL}/untried_parked.sql", "parked.tried_revision < book.revision", "parked.tried_revision <= book.revision"),
+    (GRANTS, "min(remaining, lot.rollover_microtokens_max)", "remaining"),
+    (GRANTS, "if remaining > rolled:", "if remaining > rolled + 1:"),
+    (GRANTS, "min(debt.out_microtokens, lot.granted_microtokens)", "debt.out_microtokens"),
+    (GRANTS, "        _move_out(debt, -repaid)\n", ""),
+    (GRANTS, "    repaid = min(debt", "    repaid = 0 * min(debt"),
+    (GRANTS, "closes_at=None if expires_at is None else expires_at + grace", "closes_at=expires_at"),
+    (GRANTS, "closes_at__lte=at", "closes_at__lt=at"),
+    (GRANTS, 'assert lot.closes_at <= at, "a lot', 'assert lot.expires_at <= at, "a lot'),
+    (GRANTS, "        effective_at=lot.expires_at,\n", "        effective_at=lot.effective_at,\n"),
+    (GRANTS, "price_micros=_worth(lot, lot.out_microtokens, rolled)", "price_micros=lot.price_micros * rolled // lot.granted_microtokens"),
+    (GRANTS, "        drain_shard(shard=shard, at=at)\n", "        pass\n"),
+    (GRANTS, '    # The new lot may come before the one in use.\n    sql.execute("put_away_lots", shard=lot.shard, account_ids=[lot.account_id])\n', ""),
+    (GRANTS, "known.kind != kind or known.digest != _digest(lot)", "known.kind != kind"),
+    (GRANTS, "open=lot.out_microtokens + microtokens < lot.granted_microtokens", "open=True"),
+    (INTAKE, "            run.cost_centre\n            or self.book", "            self.book"),
+    (INTAKE, "if batch.faults:", "if len(batch.faults) > 1:"),
+    (INTAKE, "occurred_at_us > self.at_us + _CLOCK_DIFFERENCE_US", "occurred_at_us > self.at_us + 100 * _CLOCK_DIFFERENCE_US"),
+    (INTAKE, "priced.microtokens > RUN_MICROTOKENS_MAX", "priced.microtokens > 2 * RUN_MICROTOKENS_MAX"),
+    (INTAKE, "if quantity > usage.quantities.get(whole, 0):", "if quantity > usage.quantities.get(whole, quantity):"),
+    (PARKING, ".update(tried_revision=one.revision)", ".update(tried_revision=one.revision + 1)"),
+    (PARKING, "priced_at__isnull=True", "priced_at__isnull=False"),
+    (RATING, "2 * billed * self.microtokens + self.per_quantity", "2 * billed * self.microtokens"),
+    (RATING, "-(-quantity // self.block_quantity)", "(quantity // self.block_quantity)"),
+    (RATING, "                (meter, None, workflow),\n                (meter, engine, \"\"),", "                (meter, engine, \"\"),\n                (meter, None, workflow),"),
+    (RATING, "            quantity -= _priced_parts(card, version, meter, usage, workflow)\n", "            pass\n"),
+    (RATING, "            quantity += _priced_parts(card, version, part, usage, workflow)\n", "            pass\n"),
+    (RATING, "bisect_right(self.versions, at_us", "bisect_right(self.versions, at_us - 1"),
+    (RATING, "costs[subtotal.position] += max(0, ", "costs[subtotal.position] += min(0, "),
+    (VALUE, "price_micros * out_microtokens // granted_microtokens", "round(price_micros * out_microtokens / granted_microtokens)"),
+    (VALUE, "return Micros(after - before)", "return Micros(abs(after - before))"),
+    (VALUE, "        start = reached\n", "        start = end\n"),
+    (VALUE, "min(end, out_microtokens)", "end"),
+    (QUERIES, "at < self.expires_at)", "at <= self.expires_at)"),
+    (QUERIES, "self.effective_at <= at", "self.effective_at < at"),
+    (QUERIES, 'lot.kind == "overage" and lot.serves(at)', 'lot.kind == "overage"'),
+    (UNITS, "            if str(taken) == run_id:\n                return taken", "            return taken"),
+    ("ledger/prices.py", "        revision = _revision(book_id)\n        if len", "        if len"),
+    ("ledger/invariants.py", "OR lot.out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens", "OR lot.out_microtokens < 0"),
+]  # fmt: skip
+
+# Quick tests first: most faults are caught before the slow ones begin.
+TESTS = ["rating", "value", "exactly_once", "lots", "parking", "paths", "concurrency", "model"]
+
+
+def is_caught(copy: Path, file: str, text: str, fault: str) -> bool:
+    path = copy / file
+    original = path.read_text("utf-8")
+    path.write_text(original.replace(text, fault, 1), "utf-8")
+    try:
+        tests = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "--reuse-db", "-p", "no:cacheprovider"]
+            + [f"tests/ledger/test_{name}.py" for name in TESTS],
+            cwd=copy,
+            env=os.environ | {"HYPOTHESIS_PROFILE": "mutation", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            check=False,
+            timeout=600,
+        )
+    except subprocess.TimeoutExpired:
+        return True  # a ledger that no longer ends is noticed
+    finally:
+        path.write_text(original, "utf-8")
+    return tests.returncode != 0
+
+
+def main(parts: Sequence[str]) -> int:
+    chosen = [one for one in MUTANTS if not parts or any(part in one[0] for part in parts)]
+    stale = [one for one in chosen if one[1] not in (ROOT / one[0]).read_text("utf-8")]
+    for file, text, _ in stale:
+        print(f"STALE   {file} no longer says {text!r}")
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "checkout"
+        ignored = shutil.ignore_patterns(".venv", ".git", ".runledger", ".tools", "__pycache__")
+        shutil.copytree(ROOT, copy, ignore=ignored, symlinks=True)
+        for file, text, fault in [one for one in chosen if one not in stale]:
+            if not is_caught(copy, file, text, fault):
+                missed.append(file)
+                print(f"MISSED  {file}: {text!r} -> {fault!r}", flush=True)
+    print(f"{len(chosen) - len(stale) - len(missed)} of {len(chosen)} faults caught")
+    return len(missed) + len(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
