@@ -93,7 +93,8 @@ def test_a_statement_has_a_header_and_a_caller(path: Path) -> None:
 
 @pytest.mark.parametrize("path", STATEMENTS, ids=name)
 def test_a_header_names_the_statements_parameters(path: Path) -> None:
-    header, body = [], []
+    header: list[str] = []
+    body: list[str] = []
     for line in path.read_text("utf-8").splitlines():
         (body if body or not line.startswith("--") else header).append(line)
     used = set(re.findall(r"%\((\w+)\)s", "\n".join(body)))
