@@ -271,7 +271,9 @@ def _roll_over(lot: Lot, rolled: int, *, key: str, at: datetime) -> None:
         kind=Lot.Kind.PREPAID,
         source="rollover",
         priority=lot.priority,
-        issued_at=at,
+        # The tokens are as old as they were: of two lots that expire together they go first, as
+        # they do not roll over again.
+        issued_at=lot.issued_at,
         effective_at=lot.expires_at,
         expires_at=lot.rollover_expires_at,
         closes_at=lot.rollover_expires_at + (lot.closes_at - lot.expires_at),

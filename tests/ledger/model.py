@@ -34,6 +34,7 @@ class ModelLot:
     closes: int = NEVER
     rollover_max: int = 0
     rollover_expires: int = NEVER
+    issued: int = 0
     out: int = 0
 
     @property
@@ -41,9 +42,9 @@ class ModelLot:
         return self.granted - self.out
 
     def rank(self) -> tuple[object, ...]:
-        """Smaller is drawn first. Lots are numbered in order of age."""
-        kinds = ["prepaid", "overage", "debt"]
-        return (kinds.index(self.kind), self.priority, self.expires, self.price > 0, self.number)
+        """Smaller is drawn first. Lots of one age are numbered in the order of their making."""
+        kind = ["prepaid", "overage", "debt"].index(self.kind)
+        return (kind, self.priority, self.expires, self.price > 0, self.issued, self.number)
 
     def worth(self, out: int) -> int:
         return self.price * out // self.granted
@@ -134,6 +135,7 @@ class ModelAccount:
                 begins=lot.expires,
                 expires=lot.rollover_expires,
                 closes=lot.rollover_expires + lot.closes - lot.expires,
+                issued=lot.issued,
             )
             lot.out += rolled
             self.repay(key, next_lot)

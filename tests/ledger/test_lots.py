@@ -117,6 +117,16 @@ def test_what_rolled_over_does_not_roll_over_again(shop, account_id) -> None:
     assert (second.rolled_microtokens, second.expired_microtokens) == (0, 200)
 
 
+def test_rolled_tokens_are_used_before_the_next_allotment_that_ends_with_them(shop, account_id):
+    first = make_lot(account_id, 1_000, hours=10, rollover_max=200, rollover_hours=20)
+    second = make_lot(account_id, 1_000, from_hours=10, hours=20, at=NOON + HOUR)
+    closed = grants.close_lot(lot_id=first, at=NOON + 11 * HOUR)
+    debit(shop, [make_run(250, at=NOON + 12 * HOUR)])
+    assert closed.rolled_lot_id is not None
+    assert lot(closed.rolled_lot_id, account_id).remaining_microtokens == 0
+    assert lot(second, account_id).remaining_microtokens == 950
+
+
 def test_two_rolled_lots_that_end_together_expire_together(shop, account_id) -> None:
     for _ in range(2):
         make_lot(account_id, 10, hours=10, rollover_max=5, rollover_hours=20)

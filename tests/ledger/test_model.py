@@ -123,6 +123,7 @@ class LedgerMachine(RuleBasedStateMachine):
             closes=expires + grace,
             rollover_max=rolls,
             rollover_expires=expires + terms["rollover_lasts"],
+            issued=self.now,
         )
 
     @precondition(lambda self: self.granted)
@@ -149,6 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
             ENDLESS if cap is None else cap,
             begins=self.now + begins,
             expires=self.now + begins + lasts,
+            issued=self.now,
         )
 
     @rule(runs=st.lists(new_runs, min_size=1, max_size=5))
