@@ -6,11 +6,12 @@ rolls over and expires, prices the overage, and the worker sends the invoices an
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import wraps
-from typing import Final, ParamSpec, TypeVar
+from itertools import takewhile
+from typing import Any, Final, ParamSpec, TypeVar
 from uuid import uuid5
 
 from django.db import InterfaceError, OperationalError, connection
@@ -24,6 +25,8 @@ from config.demo.cast import PARTS, Cast
 from config.demo.sending import Sent
 from ledger import access, debiting, invariants, queries, tasks
 
+# The month that goes on has a fourth of the runs of the one that is told.
+THIS_MONTH_IS_QUIETER: Final = 4
 # What a killed process was doing with Stripe is gone on with when its lease has run out.
 SETTLED_SECONDS_MAX: Final = max(outbox.LEASE, inbox.LEASE).total_seconds() + 60
 RESTART_SECONDS_MAX: Final = 90.0
@@ -42,11 +45,13 @@ class Outcome:
     """How the month ended for one customer."""
 
     customer: str
+    runs_count: int
     granted_microtokens: int
     used_microtokens: int
     rolled_microtokens: int
     expired_microtokens: int
     overage_microtokens: int
+    bought_microtokens: int
     repaid_microtokens: int
     invoice: Invoice
 
@@ -94,8 +99,13 @@ def play(*, month: datetime, runs_count: int, stage: Stage) -> tuple[Cast, Endin
     """Play the month. Raises DoesNotAddUp and NotTaken."""
     enter = _through_restarts(cast.enter)
     players = enter(month=month, runs_count=runs_count, say=stage.say, at=timezone.now())
-    periods = _first_periods(players)
-    sent, seconds = _replay(players, periods, month=month, runs_count=runs_count, stage=stage)
+    periods = _periods(players, number=1)
+    secret = _key(players)
+    stage.say(f"{runs_count:,} runs of {month:%B %Y} are sent to the API")
+    began = time.monotonic()
+    runs = traffic.runs(month=month, periods=_spans(periods), runs_count=runs_count)
+    sent = _replay(players, runs, secret=secret, stage=stage)
+    seconds = time.monotonic() - began
     stage.say("the month is over: beat starts, periods close, invoices go to Stripe")
     stage.start_beat()
     _wait("the invoices to be paid", lambda: all(_is_paid(period) for period in periods.values()))
@@ -103,41 +113,44 @@ def play(*, month: datetime, runs_count: int, stage: Stage) -> tuple[Cast, Endin
         if part.buys_a_pack:
             stage.say(f"{part.name} buys a pack on Stripe's page")
             _buy_a_pack(players, players.customers[part.code])
+    _go_on(players, runs_count=runs_count, secret=secret, stage=stage)
     outcomes = _outcomes(players, periods)
     _add_up(players, sent, outcomes)
     return players, Ending(
-        sent=sent, debited_count=_debited(players), debited_seconds=seconds, outcomes=outcomes
+        sent=sent,
+        debited_count=sum(outcome.runs_count for outcome in outcomes),
+        debited_seconds=seconds,
+        outcomes=outcomes,
     )
 
 
-def _replay(
-    players: Cast,
-    periods: dict[str, Period],
-    *,
-    month: datetime,
-    runs_count: int,
-    stage: Stage,
-) -> tuple[Sent, float]:
-    """Send the month's runs, and wait until all are debited; how long that took."""
-    issue = _through_restarts(access.issue_api_key)
-    secret = issue(book_id=players.vendor.book_id, name="demo", at=timezone.now()).secret
-    stage.say(f"{runs_count:,} runs of {month:%B %Y} are sent to the API")
-    began = time.monotonic()
+def _go_on(players: Cast, *, runs_count: int, secret: str, stage: Stage) -> None:
+    """Some runs of the month that is not over, so that there is something to look at."""
+    now = timezone.now()
+    periods = _periods(players, number=2)
+    runs = traffic.runs(
+        month=now,
+        periods=_spans(periods),
+        runs_count=runs_count // THIS_MONTH_IS_QUIETER,
+    )
+    # Always the same month, as far as it has come.
+    past = takewhile(lambda run: datetime.fromisoformat(run["occurred_at"]) <= now, runs)
+    stage.say(f"{now:%B} goes on")
+    _replay(players, past, secret=secret, stage=replace(stage, sent=_untold, debited=_untold))
+
+
+def _untold(_count: int) -> None:
+    """For what no bar shows."""
+
+
+def _replay(players: Cast, runs: Iterable[dict[str, Any]], *, secret: str, stage: Stage) -> Sent:
+    """Send runs, and wait until all are debited."""
 
     def count(runs_count: int) -> None:
         stage.sent(runs_count)
         stage.debited(_debited(players))
 
-    sent = sending.send(
-        traffic.runs(
-            month=month,
-            periods={code: (one.starts_at, one.ends_at) for code, one in periods.items()},
-            runs_count=runs_count,
-        ),
-        web=stage.web,
-        secret=secret,
-        progress=count,
-    )
+    sent = sending.send(runs, web=stage.web, secret=secret, progress=count)
 
     def is_debited() -> bool:
         debited = _debited(players)
@@ -148,7 +161,7 @@ def _replay(
         return debited >= sent.runs_count and not waiting
 
     _wait("all runs to be debited", is_debited)
-    return sent, time.monotonic() - began
+    return sent
 
 
 def _buy_a_pack(players: Cast, customer: Customer) -> None:
@@ -176,11 +189,21 @@ def _buy_a_pack(players: Cast, customer: Customer) -> None:
 
 
 @_through_restarts
-def _first_periods(players: Cast) -> dict[str, Period]:
+def _key(players: Cast) -> str:
+    book_id = players.vendor.book_id
+    return access.issue_api_key(book_id=book_id, name="demo", at=timezone.now()).secret
+
+
+@_through_restarts
+def _periods(players: Cast, *, number: int) -> dict[str, Period]:
     return {
-        code: Period.objects.get(subscription__customer=customer, number=1)
+        code: Period.objects.get(subscription__customer=customer, number=number)
         for code, customer in players.customers.items()
     }
+
+
+def _spans(periods: dict[str, Period]) -> dict[str, tuple[datetime, datetime]]:
+    return {code: (period.starts_at, period.ends_at) for code, period in periods.items()}
 
 
 @_through_restarts
@@ -221,11 +244,15 @@ def _outcome(customer: Customer, period: Period) -> Outcome:
     )
     return Outcome(
         customer=customer.name,
+        runs_count=sum(line.runs_count for line in used),
         granted_microtokens=lots[period.allotment_lot_id].granted_microtokens,
         used_microtokens=sum(line.microtokens for line in used),
         rolled_microtokens=settled.rolled_microtokens,
         expired_microtokens=settled.expired_microtokens,
         overage_microtokens=period.closing.overage_microtokens,
+        bought_microtokens=sum(
+            lot.granted_microtokens for lot in lots.values() if lot.source == "top_up"
+        ),
         repaid_microtokens=repaid,
         invoice=Invoice.objects.get(period=period, occasion=Invoice.Occasion.CLOSING),
     )
@@ -235,8 +262,7 @@ def _outcome(customer: Customer, period: Period) -> Outcome:
 def _add_up(players: Cast, sent: Sent, outcomes: list[Outcome]) -> None:
     """What was sent, what was debited, what the lots lost and what is invoiced must agree."""
     for (code, customer), outcome in zip(players.customers.items(), outcomes, strict=True):
-        found = queries.runs_count(account_ids=[customer.account_id])
-        _require(f"{code}: runs sent and debited", sent.runs[code], found)
+        _require(f"{code}: runs sent and debited", sent.runs[code], outcome.runs_count)
         _require(
             f"{code}: tokens acknowledged and used",
             sent.microtokens[code],

@@ -13,7 +13,16 @@ from ledger.units import tokens_text
 def show(console: Console, cast: Cast, ending: Ending) -> None:
     table = Table(title=f"{cast.vendor.name}: how the month ended", title_justify="left")
     table.add_column("Customer")
-    for name in ("Granted", "Used", "Rolled over", "Expired", "Overage", "Debt repaid", "Invoice"):
+    for name in (
+        "Granted",
+        "Used",
+        "Rolled over",
+        "Expired",
+        "Overage",
+        "Bought",
+        "Debt repaid",
+        "Invoice",
+    ):
         table.add_column(name, justify="right")
     for outcome in ending.outcomes:
         table.add_row(
@@ -26,6 +35,7 @@ def show(console: Console, cast: Cast, ending: Ending) -> None:
                     outcome.rolled_microtokens,
                     outcome.expired_microtokens,
                     outcome.overage_microtokens,
+                    outcome.bought_microtokens,
                     outcome.repaid_microtokens,
                 )
             ),
@@ -70,6 +80,7 @@ def _figures(outcome: Outcome) -> dict[str, str]:
         "rolled_over_tokens": tokens_text(outcome.rolled_microtokens),
         "expired_tokens": tokens_text(outcome.expired_microtokens),
         "overage_tokens": tokens_text(outcome.overage_microtokens),
+        "bought_tokens": tokens_text(outcome.bought_microtokens),
         "debt_repaid_tokens": tokens_text(outcome.repaid_microtokens),
         "invoice": outcome.invoice.finalization.number,
         "invoice_paid": f"{payment.amount.amount} {payment.amount.currency}",
