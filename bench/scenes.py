@@ -134,12 +134,12 @@ class Scene:
         runs["body_digest"] = random.integers(1, 2**62, count)
         sql.execute(
             "take_in",
-            shard=SHARD,
+            shards=[SHARD],
             batch_id="00000000-0000-4000-8000-000000000000",
             received_at=AT,
-            runs_count=count,
-            details=_details(ids, runs),
-            runs=runs.tobytes(),
+            runs_counts=[count],
+            details=[_details(ids, runs)],
+            runs=[runs.tobytes()],
         )
 
 

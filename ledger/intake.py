@@ -354,17 +354,16 @@ def _write(batch: _Batch, *, book_id: int, at: datetime) -> Accepted:
         shards=bytes(sorted(parked_shards.union(shards))),
     )
     _write_attributions(batch)
-    for shard in shards:
-        part = batch.shards[shard]
-        sql.execute(
-            "take_in",
-            shard=shard,
-            batch_id=batch_id,
-            received_at=at,
-            runs_count=len(part.packed),
-            details=packing.pack_details(part.details),
-            runs=b"".join(part.packed),
-        )
+    parts = [batch.shards[shard] for shard in shards]
+    sql.execute(
+        "take_in",
+        shards=shards,
+        batch_id=batch_id,
+        received_at=at,
+        runs_counts=[len(part.packed) for part in parts],
+        details=[packing.pack_details(part.details) for part in parts],
+        runs=[b"".join(part.packed) for part in parts],
+    )
     for parked in batch.parked:
         _write_parked(parked, batch_id=batch_id, at=at)
     return Accepted(batch_id=batch_id, shards=shards, runs=batch.accepted)

@@ -1,11 +1,18 @@
--- Take one shard's part of a batch in: the details for ever, the packed runs until the debit.
+-- Take a batch in: for each shard it touches, the details for ever and the packed runs until the debit.
 --
 -- locks       none
--- parameters  shard int, batch_id uuid, received_at timestamptz, runs_count int, details bytea, runs bytea
-WITH submission AS (
+-- parameters  shards smallint[], batch_id uuid, received_at timestamptz, runs_counts int[], details bytea[],
+--             runs bytea[]
+WITH part AS (
+    SELECT * FROM unnest(
+        %(shards)s::smallint[], %(runs_counts)s::integer[], %(details)s::bytea[], %(runs)s::bytea[]
+    ) AS part (shard, runs_count, details, runs)
+),
+submission AS (
     INSERT INTO ledger_submission (shard, batch_id, received_at, runs_count, details)
-    VALUES (%(shard)s, %(batch_id)s, %(received_at)s, %(runs_count)s, %(details)s)
-    RETURNING shard, id, runs_count
+    SELECT shard, %(batch_id)s, %(received_at)s, runs_count, details FROM part
+    RETURNING shard, id
 )
 INSERT INTO ledger_intake (shard, id, runs_count, runs)
-SELECT shard, id, runs_count, %(runs)s::bytea FROM submission
+SELECT shard, submission.id, part.runs_count, part.runs
+FROM submission JOIN part USING (shard)
