@@ -226,13 +226,16 @@ def _customer(vendor: Vendor, part: Part, *, month: datetime, at: datetime) -> C
         stripe_payment_method_id="pm_card_visa",
         at=month,
     )
-    subscriptions.subscribe(
+    starts_at = month.replace(tzinfo=ZoneInfo(part.time_zone))
+    subscription = subscriptions.subscribe(
         customer_id=customer.pk,
         plan_version_id=version.pk,
-        starts_at=month.replace(tzinfo=ZoneInfo(part.time_zone)),
+        starts_at=starts_at,
         idempotency_key=uuid5(DEMO, f"{vendor.code}:{part.code}"),
-        at=at,
+        at=starts_at,
     )
+    # As beat did when the present month began.
+    subscriptions.renew(subscription_id=subscription.pk, at=at)
     return customer
 
 
