@@ -1,8 +1,9 @@
 """Alerts: people are told when a period's allotment is used to the thresholds of its plan.
 
 The share is that of the allotment, exactly: a threshold is reached when used x 100 >= threshold x
-granted. Each threshold is raised once a period, and one look that finds several crossed sends one
-message, which names the highest.
+granted. Used is what runs took and what repaid a debt, not what expired or rolled over. Each
+threshold is raised once a period, and one look that finds several crossed sends one message, which
+names the highest. The last look at a period is part of its closing.
 
 A top-up that is bought after a message widens what is measured: its tokens count beside the
 allotment's. If that brings the share below a threshold that was raised, the threshold is armed
@@ -15,8 +16,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Min
+from django.db.models import Min, QuerySet
 
+from billing import sweeps
 from billing.models import Alert, AlertMessage, Period, TopUpFulfilment
 from ledger import queries
 from ledger.queries import LotNow
@@ -41,11 +43,12 @@ def evaluate(*, at: datetime) -> int:
 
     Several workers may look at once: the period's row is locked, and a threshold raised once.
     """
-    return sum(
-        _raise_reached(period.pk, lots, at=at)
-        for period, lots in _running(at)
-        if _may_have_news(period, lots)
-    )
+    return sum(_look_at(page, at=at) for page in _running(at))
+
+
+def look(*, period_id: int, at: datetime) -> int:
+    """Look at one period, as its closing does before the allotment's rest goes."""
+    return _look_at(_with_lots(list(_watched().filter(pk=period_id))), at=at)
 
 
 def acknowledge(*, message_id: int, user: Any, at: datetime) -> AlertMessage:
@@ -62,29 +65,56 @@ def share(*, period: Period, lots: Sequence[LotNow]) -> Share:
     widening = {} if first is None else _top_ups_since(period, first)
     measured = [lot for lot in lots if lot.id == period.allotment_lot_id or lot.id in widening]
     return Share(
-        used_microtokens=sum(lot.out_microtokens for lot in measured),
+        used_microtokens=_used(measured),
         granted_microtokens=sum(lot.granted_microtokens for lot in measured),
         widened_at=max(widening.values(), default=None),
     )
 
 
-def _running(at: datetime) -> Iterator[tuple[Period, list[LotNow]]]:
-    periods = (
-        Period.objects.filter(
-            starts_at__lte=at, settlement__isnull=True, allotment_lot_id__isnull=False
-        )
-        .select_related("subscription__customer", "subscription__plan_version")
-        .order_by("id")
-    )
+Page = dict[int, tuple[Period, list[LotNow]]]
+
+
+def _used(lots: Sequence[LotNow]) -> int:
+    """Whatever left these lots but what expired or rolled over."""
+    consumed = queries.all_consumed(lots={lot.id: lot.account_id for lot in lots})
+    repaid = [
+        movement.microtokens
+        for lot in lots
+        for movement in queries.movements(lot_id=lot.id)
+        if movement.kind == "repay"
+    ]
+    return sum(consumed.values()) + sum(repaid)
+
+
+def _look_at(page: Page, *, at: datetime) -> int:
+    def look_at_one(period_id: int) -> int:
+        period, lots = page[period_id]
+        return _raise_reached(period_id, lots, at=at) if _may_have_news(period, lots) else 0
+
+    return sweeps.each(page, look_at_one, what="alerts of a period", items_max=len(page))
+
+
+def _watched() -> QuerySet[Period]:
+    """Periods whose allotment has not been settled."""
+    return Period.objects.filter(
+        settlement__isnull=True, allotment_lot_id__isnull=False
+    ).select_related("subscription__customer", "subscription__plan_version")
+
+
+def _running(at: datetime) -> Iterator[Page]:
+    periods = _watched().filter(starts_at__lte=at).order_by("id")
     page = list(periods[:PERIODS_PER_LOOK_MAX])
     while page:
-        lots: dict[int, list[LotNow]] = {}
-        account_ids = sorted({period.subscription.customer.account_id for period in page})
-        for lot in queries.lots(account_ids=account_ids):
-            lots.setdefault(lot.account_id, []).append(lot)
-        for period in page:
-            yield period, lots[period.subscription.customer.account_id]
+        yield _with_lots(page)
         page = list(periods.filter(id__gt=page[-1].pk)[:PERIODS_PER_LOOK_MAX])
+
+
+def _with_lots(page: Sequence[Period]) -> Page:
+    lots: dict[int, list[LotNow]] = {}
+    account_ids = sorted({period.subscription.customer.account_id for period in page})
+    for lot in queries.lots(account_ids=account_ids):
+        lots.setdefault(lot.account_id, []).append(lot)
+    return {period.pk: (period, lots[period.subscription.customer.account_id]) for period in page}
 
 
 def _may_have_news(period: Period, lots: Sequence[LotNow]) -> bool:
@@ -98,7 +128,7 @@ def _may_have_news(period: Period, lots: Sequence[LotNow]) -> bool:
 
 def _raise_reached(period_id: int, lots: Sequence[LotNow], *, at: datetime) -> int:
     with transaction.atomic():
-        Period.objects.select_for_update().get(pk=period_id)
+        Period.objects.select_for_update(no_key=True).get(pk=period_id)
         period = Period.objects.select_related("subscription__plan_version").get(pk=period_id)
         now = share(period=period, lots=lots)
         raised = Alert.objects.filter(period=period, rearmed_at__isnull=True)

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Max
 from djmoney.money import Money
 
-from billing import money
+from billing import money, pricing
 from billing.errors import AlreadyPublished, AmountNotPayable, InvalidInput, NotForSale
 from billing.models import OverageTier, Plan, PlanVersion, TopUpPack
 from billing.models.catalog import TERMS_MONTHS, WHOLE_BASIS_POINTS
@@ -291,6 +291,14 @@ def _faults_of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[Faul
     if cap is not None and not 0 < cap <= LOT_MICROTOKENS_MAX:
         found.append(
             _fault("overage_cap_microtokens", "range", "must be from 1 to a billion tokens")
+        )
+    elif cap is not None and cap > pricing.overage_microtokens_max(tiers=tiers):
+        found.append(
+            _fault(
+                "overage_cap_microtokens",
+                "amount",
+                "times the dearest price must be at most a trillion for a term",
+            )
         )
     return found
 

@@ -1,12 +1,13 @@
 """The closing of a period: a sequence of steps, each done once, that can be killed anywhere.
 
-    ends_at + grace ─▶ drain ─▶ settle ─▶ renew ─▶ bill ─▶ (outbox) ─▶ Stripe
+    ends_at + grace ─▶ drain ─▶ alert ─▶ settle ─▶ renew ─▶ bill ─▶ (outbox) ─▶ Stripe
 
-`drain` debits every run that was accepted, so that late ones find their lots. `settle` rolls over
-and expires what the allotment has left. `renew` makes sure that the next period is open. `bill`
-prices the overage and builds the invoice: late overage of periods closed before, this period's
-overage tier by tier, and platform fee and allotment of the next period in advance. Each step
-leaves a fact in the transaction that does it, and finds it when it is repeated.
+`drain` debits every run that was accepted, so that late ones find their lots. `alert` tells of the
+thresholds that they reached. `settle` rolls over and expires what the allotment has left. `renew`
+makes sure that the next period is open. `bill` prices the overage and builds the invoice: late
+overage of periods closed before, this period's overage tier by tier, and platform fee and allotment
+of the next period in advance. Each step leaves a fact in the transaction that does it, and finds it
+when it is repeated.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 
-from billing import invoicing, subscriptions
+from billing import alerts, invoicing, subscriptions, sweeps
 from billing.errors import PeriodNotOver
 from billing.models import Customer, Invoice, InvoiceLine, Period, PeriodClosing, PeriodSettlement
 from ledger import debiting, grants
@@ -28,7 +29,7 @@ def close_due(*, at: datetime) -> int:
     """Close every period whose grace is over, oldest first; how many were closed.
 
     Several workers may do this at once: each step waits for the period's row, and finds the fact
-    of whoever was first.
+    of whoever was first. A period that cannot be closed waits for the next sweep.
     """
     due = (
         Period.objects.filter(closing__isnull=True, ends_at__lte=at)
@@ -41,10 +42,17 @@ def close_due(*, at: datetime) -> int:
         .filter(closes_at__lte=at)
         .order_by("ends_at", "id")
     )
-    period_ids = list(due.values_list("id", flat=True)[:PERIODS_PER_SWEEP_MAX])
-    for period_id in period_ids:
+
+    def close_one(period_id: int) -> int:
         close(period_id=period_id, at=at)
-    return len(period_ids)
+        return 1
+
+    return sweeps.each(
+        list(due.values_list("id", flat=True)),
+        close_one,
+        what="closing of a period",
+        items_max=PERIODS_PER_SWEEP_MAX,
+    )
 
 
 def close(*, period_id: int, at: datetime) -> None:
@@ -60,6 +68,11 @@ def drain(*, period_id: int, at: datetime) -> None:
     if closes_at > at:
         raise PeriodNotOver(period_id=period_id, closes_at=closes_at)
     debiting.drain_all(account_ids=[period.subscription.customer.account_id], at=at)
+
+
+def alert(*, period_id: int, at: datetime) -> None:
+    """Tell of thresholds that late runs reached: nobody looks at the period after its settling."""
+    alerts.look(period_id=period_id, at=at)
 
 
 def settle(*, period_id: int, at: datetime) -> None:
@@ -122,7 +135,7 @@ def bill(*, period_id: int, at: datetime) -> None:
         )
 
 
-STEPS: Final[tuple[Callable[..., None], ...]] = (drain, settle, renew, bill)
+STEPS: Final[tuple[Callable[..., None], ...]] = (drain, alert, settle, renew, bill)
 
 
 def _period(period_id: int) -> Period:
@@ -132,8 +145,8 @@ def _period(period_id: int) -> Period:
 
 
 def _lock(period_id: int) -> None:
-    Period.objects.select_for_update().get(pk=period_id)
+    Period.objects.select_for_update(no_key=True).get(pk=period_id)
 
 
 def _lock_customer(period: Period) -> None:
-    Customer.objects.select_for_update().get(pk=period.subscription.customer_id)
+    Customer.objects.select_for_update(no_key=True).get(pk=period.subscription.customer_id)

@@ -11,11 +11,11 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from billing import periods
+from billing import names, periods
 from billing.errors import CustomerCodeTaken, InvalidInput
 from billing.models import Customer, CustomerMember, Vendor
 from billing.stripe import calls
-from ledger import access, accounts
+from ledger import accounts
 from ledger import catalog as ledger_catalog
 from ledger.errors import Fault
 
@@ -23,7 +23,10 @@ PAYMENT_DAYS_MAX = 365
 
 
 def open_vendor(*, code: str, name: str, at: datetime) -> Vendor:
-    """A vendor with an empty book, or the one that the code names."""
+    """A vendor with an empty book, or the one that the code names. Raises InvalidInput."""
+    faults = _faults_of_names(code=code, name=name)
+    if faults:
+        raise InvalidInput(faults=faults)
     with transaction.atomic():
         known = Vendor.objects.filter(code=code).first()
         if known is not None:
@@ -52,9 +55,15 @@ def open_customer(
     `payment_days` None: invoices are charged to the customer's card; else the customer has so many
     days to pay. Raises InvalidInput, and CustomerCodeTaken if the code names another customer.
     """
-    _check(currency=currency, time_zone=time_zone, payment_days=payment_days, code=code)
+    faults = [
+        *_faults_of_names(code=code, name=name),
+        *_faults_of_terms(currency=currency, time_zone=time_zone, payment_days=payment_days),
+    ]
     with transaction.atomic():
         vendor = Vendor.objects.select_for_update(no_key=True).get(pk=vendor_id)
+        faults += _faults_of_rate_card(vendor, rate_card_id)
+        if faults:
+            raise InvalidInput(faults=faults)
         known = Customer.objects.filter(vendor=vendor, code=code).first()
         if known is not None:
             if (known.name, known.currency) != (name, currency):
@@ -103,11 +112,6 @@ def record_at_stripe(*, customer_id: int, stripe_customer_id: str) -> None:
         customer.save(update_fields=["stripe_customer_id"])
 
 
-def of_vendors(*, user: Any) -> QuerySet[Customer]:
-    """Customers of the vendors for whom the person works."""
-    return Customer.objects.filter(vendor__book_id__in=access.book_ids(user=user))
-
-
 def of_person(*, user: Any) -> QuerySet[Customer]:
     """Customers for whom the person buys."""
     if not user.is_active or user.pk is None:
@@ -115,10 +119,20 @@ def of_person(*, user: Any) -> QuerySet[Customer]:
     return Customer.objects.filter(members__user_id=user.pk)
 
 
-def _check(*, currency: str, time_zone: str, payment_days: int | None, code: str) -> None:
+def _faults_of_names(*, code: str, name: str) -> list[Fault]:
     found = []
-    if not code.strip() or len(code) > 100:
-        found.append(Fault(field="code", rule="length", message="must have 1 to 100 characters"))
+    for field, text, length_max in (("code", code, 100), ("name", name, 200)):
+        if not text.strip() or len(text) > length_max:
+            message = f"must have 1 to {length_max} characters"
+            found.append(Fault(field=field, rule="length", message=message))
+        elif not names.is_plain(text):
+            message = "must be one line, without control characters"
+            found.append(Fault(field=field, rule="plain", message=message))
+    return found
+
+
+def _faults_of_terms(*, currency: str, time_zone: str, payment_days: int | None) -> list[Fault]:
+    found = []
     if currency not in settings.CURRENCIES:
         known = ", ".join(settings.CURRENCIES)
         found.append(Fault(field="currency", rule="choice", message=f"must be one of {known}"))
@@ -128,5 +142,12 @@ def _check(*, currency: str, time_zone: str, payment_days: int | None, code: str
     if payment_days is not None and not 1 <= payment_days <= PAYMENT_DAYS_MAX:
         message = f"must be from 1 to {PAYMENT_DAYS_MAX}"
         found.append(Fault(field="payment_days", rule="range", message=message))
-    if found:
-        raise InvalidInput(faults=found)
+    return found
+
+
+def _faults_of_rate_card(vendor: Vendor, rate_card_id: int) -> list[Fault]:
+    own = {card.id for card in ledger_catalog.rate_cards(book_id=vendor.book_id)}
+    if rate_card_id in own:
+        return []
+    message = "names no published rate card of this vendor"
+    return [Fault(field="rate_card_id", rule="exists", message=message)]

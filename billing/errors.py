@@ -159,7 +159,10 @@ class StripeUnavailable(StripeError):
 
 
 class StripeRefused(StripeError):
-    """Stripe understood and said no: a declined card, a broken rule. Asking again is no use."""
+    """Stripe understood and said no: a declined card, a broken rule. Asking again is no use.
+
+    `of_card`: a bank declined; `charge_id` names the attempt, if Stripe made one.
+    """
 
     code = "stripe_refused"
 
@@ -169,12 +172,16 @@ class StripeRefused(StripeError):
         *,
         stripe_code: str,
         param: str = "",
+        of_card: bool = False,
+        charge_id: str = "",
         request_id: str = "",
         http_status: int | None = None,
     ) -> None:
         super().__init__(message, request_id=request_id, http_status=http_status)
         self.stripe_code = stripe_code
         self.param = param
+        self.of_card = of_card
+        self.charge_id = charge_id
 
 
 class StripeKeyReused(StripeError):

@@ -8,10 +8,9 @@ Stripe only repeats our amounts; it computes none but the tax.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Max, Sum
+from django.db.models import Max
 from djmoney.money import Money
 
 from billing import catalog, explain, money, periods, pricing
@@ -19,6 +18,7 @@ from billing.models import (
     Customer,
     Invoice,
     InvoiceFinalization,
+    InvoiceGivenUp,
     InvoiceLine,
     InvoicePayment,
     InvoicePaymentFailure,
@@ -162,10 +162,17 @@ def overage_billed(*, period: Period) -> int:
     return lines.aggregate(until=Max("to_microtokens"))["until"] or 0
 
 
-def total(*, invoice: Invoice) -> Money:
-    """The sum of the lines' amounts, before tax."""
-    amount = invoice.lines.aggregate(amount=Sum("amount"))["amount"]
-    return Money(amount or Decimal(0), invoice.currency)
+def state(*, invoice: Invoice) -> str:
+    """In one word: paid, void, uncollectible, failed (a card was declined), open or preparing."""
+    given_up = {row.kind for row in invoice.given_up.all()}
+    if hasattr(invoice, "payment"):
+        return "paid"
+    for kind in (InvoiceGivenUp.Kind.VOID, InvoiceGivenUp.Kind.UNCOLLECTIBLE):
+        if kind in given_up:
+            return kind.value
+    if not hasattr(invoice, "finalization"):
+        return "preparing"
+    return "failed" if invoice.payment_failures.all() else "open"
 
 
 def record_finalization(
@@ -198,13 +205,20 @@ def record_payment(*, invoice: Invoice, amount: Money, paid_at: datetime) -> Non
 
 
 def record_payment_failure(
-    *, invoice: Invoice, attempt: int, code: str, message: str, at: datetime
+    *, invoice: Invoice, reference: str, code: str, message: str, at: datetime
 ) -> None:
-    """A charge of the card was declined. Told again, nothing changes."""
+    """A charge of the card was declined. Told again of the same charge, nothing changes."""
     InvoicePaymentFailure.objects.get_or_create(
         invoice=invoice,
-        attempt=attempt,
+        reference=reference,
         defaults={"code": code, "message": message, "failed_at": at},
+    )
+
+
+def record_given_up(*, invoice: Invoice, kind: str, given_up_at: datetime) -> None:
+    """The vendor voided the invoice, or wrote it off. Told again, nothing changes."""
+    InvoiceGivenUp.objects.get_or_create(
+        invoice=invoice, kind=kind, defaults={"given_up_at": given_up_at}
     )
 
 

@@ -1,35 +1,45 @@
 """Mail to people. What is to be sent stands in the database; a worker sends it after the commit.
 
 A message is claimed by a lease and sent outside any transaction. A worker that dies in between
-leaves it to be sent again; its Message-ID is the same, so a mailbox shows it once.
+leaves it to be sent again; its Message-ID is the same, so a mailbox shows it once. What no server
+takes is tried again for three days, and then parked.
 """
 
 from datetime import datetime, timedelta
+from functools import partial
 from smtplib import SMTPException
 from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
 from django.conf import settings
-from django.core.mail import EmailMessage
+from django.core.mail import BadHeaderError, EmailMessage
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from billing import explain, periods
+from billing import explain, periods, sweeps
 from billing.models import AlertMessage, CustomerMember
 
 MESSAGES_PER_SWEEP_MAX: Final = 200
-LEASE: Final = timedelta(minutes=5)
+LEASE: Final = timedelta(minutes=5)  # counted from the sweep's start
+TRIES_MAX: Final = 20  # over some three days
+BACK_OFF_MIN: Final = timedelta(minutes=1)
+BACK_OFF_MAX: Final = timedelta(hours=6)
 TOLD_ROLES: Final = (CustomerMember.Role.ADMIN, CustomerMember.Role.BUYER)
 
 logger = structlog.get_logger(__name__)
 
 
 def send_due(*, at: datetime) -> int:
-    """Send the messages that wait; how many were sent."""
-    waiting = AlertMessage.objects.filter(sent_at__isnull=True).order_by("id")
-    ids = list(waiting.values_list("id", flat=True)[:MESSAGES_PER_SWEEP_MAX])
-    return sum(_send(message_id, at=at) for message_id in ids)
+    """Send the messages that wait, oldest first; how many were sent."""
+    ids = _free(at).order_by("id").values_list("id", flat=True)
+    return sweeps.each(
+        list(ids[:MESSAGES_PER_SWEEP_MAX]),
+        partial(_send, at=at),
+        what="mail",
+        items_max=MESSAGES_PER_SWEEP_MAX,
+        lasts_max=LEASE / sweeps.SHARE_OF_LEASE,
+    )
 
 
 def alert_mail(*, message: AlertMessage) -> EmailMessage:
@@ -59,29 +69,61 @@ def _recipients(message: AlertMessage) -> list[str]:
     return list(dict.fromkeys(address for address in addresses if address))
 
 
-def _send(message_id: int, *, at: datetime) -> bool:
+def _free(at: datetime) -> QuerySet[AlertMessage]:
+    """Messages that wait, whose time has come, and that nobody is sending."""
+    return AlertMessage.objects.filter(
+        Q(leased_until__isnull=True) | Q(leased_until__lte=at),
+        Q(next_try_at__isnull=True) | Q(next_try_at__lte=at),
+        sent_at__isnull=True,
+        parked_at__isnull=True,
+    )
+
+
+def _send(message_id: int, *, at: datetime) -> int:
     message = _claim(message_id, at=at)
     if message is None:
-        return False
+        return 0
+    return sweeps.attempt(
+        message, partial(_deliver, at=at), what="mail", otherwise=partial(_try_later, at=at)
+    )
+
+
+def _deliver(message: AlertMessage, *, at: datetime) -> int:
     try:
         alert_mail(message=message).send()
-    except (SMTPException, OSError) as error:
+    except (SMTPException, OSError, BadHeaderError) as error:
         logger.warning("mail not sent, tried again later", message=message.pk, error=str(error))
-        return False
-    AlertMessage.objects.filter(pk=message.pk).update(sent_at=at, leased_until=None)
-    return True
+        return _try_later(message, error, at=at)
+    AlertMessage.objects.filter(pk=message.pk).update(sent_at=at, leased_until=None, error="")
+    return 1
+
+
+def _try_later(message: AlertMessage, error: Exception, *, at: datetime) -> int:
+    """Each time after a longer while, and in the end no more: the desk shows what it said."""
+    give_up = message.tries >= TRIES_MAX
+    wait = min(BACK_OFF_MIN * 2 ** min(message.tries - 1, 12), BACK_OFF_MAX)
+    AlertMessage.objects.filter(pk=message.pk, sent_at__isnull=True).update(
+        leased_until=None,
+        next_try_at=at + wait,
+        parked_at=at if give_up else None,
+        error=repr(error),
+    )
+    if give_up:
+        logger.error("mail given up", message=message.pk, error=str(error))
+    return 0
 
 
 def _claim(message_id: int, *, at: datetime) -> AlertMessage | None:
     with transaction.atomic():
         message = (
-            AlertMessage.objects.select_for_update(skip_locked=True, of=("self",))
+            _free(at)
+            .select_for_update(skip_locked=True, of=("self",))
             .select_related("period__subscription__customer__account_manager")
-            .filter(Q(leased_until__isnull=True) | Q(leased_until__lte=at))
-            .filter(pk=message_id, sent_at__isnull=True)
+            .filter(pk=message_id)
             .first()
         )
         if message is not None:
             message.leased_until = at + LEASE
-            message.save(update_fields=["leased_until"])
+            message.tries += 1
+            message.save(update_fields=["leased_until", "tries"])
         return message

@@ -7,8 +7,13 @@ the cost of the whole, wherever they are cut.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from ledger.units import MICROS_PER_UNIT_OF_MONEY, MICROTOKENS_PER_TOKEN, UNBOUNDED_MICROTOKENS
 from ledger.value import Tier, tiered_slice_micros
+
+# One term's overage costs at most a trillion, so that a line of it fits its row.
+OVERAGE_MICROS_MAX: Final = 1_000_000_000_000 * MICROS_PER_UNIT_OF_MONEY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,17 @@ class OverageSlice:
     @property
     def microtokens(self) -> int:
         return self.to_microtokens - self.from_microtokens
+
+
+def overage_microtokens_max(*, tiers: Sequence[Tier]) -> int:
+    """How much overage of a term can be invoiced, even without a hard cap: what amounts can hold.
+
+    With a million for each token these are a million tokens, with a euro a trillion.
+    """
+    dearest = max((tier.micros_per_token for tier in tiers), default=0)
+    if not dearest:
+        return UNBOUNDED_MICROTOKENS
+    return min(UNBOUNDED_MICROTOKENS, OVERAGE_MICROS_MAX * MICROTOKENS_PER_TOKEN // dearest)
 
 
 def overage_slices(

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.db.models.functions import Coalesce
 
-from billing import catalog, invoicing, money, periods
+from billing import catalog, invoicing, money, periods, pricing, sweeps
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, Subscription
 from billing.models.catalog import WHOLE_BASIS_POINTS
@@ -46,7 +46,7 @@ def subscribe(
     card than the plan's) and KeyReused.
     """
     with transaction.atomic():
-        customer = Customer.objects.select_for_update().get(pk=customer_id)
+        customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
         version = PlanVersion.objects.select_related("plan").get(pk=plan_version_id)
         known = Subscription.objects.filter(pk=idempotency_key).first()
         if known is not None:
@@ -96,7 +96,8 @@ def runs_until(*, subscription: Subscription) -> datetime | None:
 def renew_due(*, at: datetime) -> int:
     """Open every period that starts by `at`, or shortly after; how many were opened.
 
-    Subscriptions that another worker is renewing are left to it.
+    Subscriptions that another worker is renewing are left to it. One whose period cannot be opened
+    waits for the next sweep.
     """
     due = (
         Subscription.objects.annotate(
@@ -105,13 +106,20 @@ def renew_due(*, at: datetime) -> int:
         .filter(cancelled_at__isnull=True, next_starts_at__lte=at + OPENED_AHEAD)
         .order_by("next_starts_at", "id")
     )
-    opened = 0
-    for subscription_id in list(due.values_list("id", flat=True)[:SUBSCRIPTIONS_PER_SWEEP_MAX]):
+
+    def renew_one(subscription_id: uuid.UUID) -> int:
         with transaction.atomic():
-            free = Subscription.objects.select_for_update(skip_locked=True)
-            if free.filter(pk=subscription_id).exists():
-                opened += renew(subscription_id=subscription_id, at=at)
-    return opened
+            free = Subscription.objects.select_for_update(skip_locked=True, no_key=True)
+            if not free.filter(pk=subscription_id).exists():
+                return 0
+            return renew(subscription_id=subscription_id, at=at)
+
+    return sweeps.each(
+        list(due.values_list("id", flat=True)),
+        renew_one,
+        what="next period of a subscription",
+        items_max=SUBSCRIPTIONS_PER_SWEEP_MAX,
+    )
 
 
 def renew(*, subscription_id: uuid.UUID, at: datetime) -> int:
@@ -133,7 +141,7 @@ def next_period(*, period: Period) -> Period | None:
 
 
 def _locked(subscription_id: uuid.UUID) -> Subscription:
-    locked = Subscription.objects.select_for_update(of=("self",))
+    locked = Subscription.objects.select_for_update(no_key=True, of=("self",))
     return locked.select_related("customer", "plan_version").get(pk=subscription_id)
 
 
@@ -207,10 +215,13 @@ def _open_overage(
     version = subscription.plan_version
     if version.overage_policy != PlanVersion.OveragePolicy.BILL:
         return None
+    tiers = catalog.tiers(version=version)
     return grants.open_overage(
         account_id=subscription.customer.account_id,
-        tiers=catalog.tiers(version=version),
-        cap_microtokens=version.overage_cap_microtokens,
+        tiers=tiers,
+        cap_microtokens=(
+            version.overage_cap_microtokens or pricing.overage_microtokens_max(tiers=tiers)
+        ),
         currency=version.currency,
         effective_at=span.starts_at,
         expires_at=span.ends_at,

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F
 
 from billing import catalog, money, periods
 from billing.errors import KeyReused, PaymentDoesNotMatch, UnknownTopUp
 from billing.models import Customer, TopUp, TopUpFulfilment, TopUpPack, TopUpPayment, TopUpSession
-from billing.stripe import calls, gateway
+from billing.stripe import calls, gateway, tokens
 from billing.stripe.gateway import CheckoutFacts
 from ledger import grants
 
@@ -77,9 +76,9 @@ def fulfil(*, top_up_id: uuid.UUID, stripe_session_id: str = "", at: datetime) -
     """
     if TopUpFulfilment.objects.filter(top_up_id=top_up_id).exists():
         return True
-    if not TopUp.objects.filter(pk=top_up_id).update(sync_token=F("sync_token") + 1):
+    token = tokens.draw(TopUp, top_up_id)
+    if token is None:
         raise UnknownTopUp(top_up_id=top_up_id)
-    token = TopUp.objects.get(pk=top_up_id).sync_token
     session = TopUpSession.objects.filter(top_up_id=top_up_id).first()
     session_id = stripe_session_id if session is None else session.stripe_session_id
     if not session_id:

@@ -131,12 +131,12 @@ def customer(of: Shop, *, code: str = "", **changed: Any) -> Customer:
         "time_zone": "UTC",
         "stripe_payment_method_id": "pm_card_visa",
         "default_cost_centre": "sales",
+        "name": code.title(),
+        "rate_card_id": of.rate_card_id,
     }
     return customers.open_customer(
         vendor_id=of.vendor.pk,
         code=code,
-        name=code.title(),
-        rate_card_id=of.rate_card_id,
         at=OPENED,
         **facts | changed,
     )

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from billing import explain, money, top_ups
+from billing import explain, invoicing, money, top_ups
 from billing.models import AlertMessage, Invoice, InvoiceLine, TopUp
 from config.admin import FactAdmin, FactsInline
 
@@ -18,13 +18,7 @@ class LinesInline(FactsInline[InvoiceLine, Invoice]):
         return money.text(line.amount)
 
 
-def state_of_invoice(invoice: Invoice) -> str:
-    """In one word, from its facts."""
-    if hasattr(invoice, "payment"):
-        return "paid"
-    if not hasattr(invoice, "finalization"):
-        return "being sent"
-    return "payment failed" if invoice.payment_failures.exists() else "open"
+STATES = {"preparing": "being sent", "failed": "payment failed"}
 
 
 @admin.register(Invoice)
@@ -52,7 +46,8 @@ class InvoiceAdmin(FactAdmin[Invoice]):
 
     @admin.display(description="state")
     def state(self, invoice: Invoice) -> str:
-        return state_of_invoice(invoice)
+        word = invoicing.state(invoice=invoice)
+        return STATES.get(word, word)
 
     @admin.display(description="page at Stripe")
     def hosted(self, invoice: Invoice) -> str:

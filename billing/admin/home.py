@@ -128,7 +128,7 @@ def _has_runs(books: Sequence[int]) -> bool:
 
 def _figures(books: Sequence[int]) -> list[Figure]:
     customer = {"customer__vendor__book_id__in": books}
-    unpaid = Invoice.objects.filter(payment__isnull=True, **customer)
+    unpaid = Invoice.objects.filter(payment__isnull=True, given_up__isnull=True, **customer)
     open_alerts = AlertMessage.objects.filter(
         acknowledged_at__isnull=True, period__subscription__customer__vendor__book_id__in=books
     )

@@ -27,12 +27,21 @@ FORBID = """
         RETURN coalesce(NEW, OLD);
     END $$;
 
-    -- The tiers of a published version are frozen with it.
+    -- The tiers of a published version are frozen with it. Whoever changes one waits for whoever
+    -- publishes the version, and then sees it published.
     CREATE FUNCTION billing_published_tiers_stand() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        version_ids bigint[];
     BEGIN
+        version_ids := CASE TG_OP
+            WHEN 'INSERT' THEN ARRAY[NEW.version_id]
+            WHEN 'DELETE' THEN ARRAY[OLD.version_id]
+            ELSE ARRAY[OLD.version_id, NEW.version_id]
+        END;
+        PERFORM FROM billing_planversion WHERE id = ANY (version_ids) FOR SHARE;
         IF EXISTS (
             SELECT FROM billing_planversion
-            WHERE id IN (OLD.version_id, NEW.version_id) AND published_at IS NOT NULL
+            WHERE id = ANY (version_ids) AND published_at IS NOT NULL
         ) THEN
             RAISE EXCEPTION '% of % is forbidden: its plan version is published',
                 TG_OP, TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';
@@ -71,6 +80,8 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicepaymentfailure
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicegivenup
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topup
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('sync_token');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupsession
@@ -82,7 +93,8 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_alertmessage
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
-            'leased_until', 'sent_at', 'acknowledged_at', 'acknowledged_by_id');
+            'tries', 'next_try_at', 'leased_until', 'sent_at', 'parked_at', 'error',
+            'acknowledged_at', 'acknowledged_by_id');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_alert
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('rearmed_at');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_stripecall

@@ -10,6 +10,7 @@ from billing.models.customers import Customer, CustomerMember
 from billing.models.invoices import (
     Invoice,
     InvoiceFinalization,
+    InvoiceGivenUp,
     InvoiceLine,
     InvoicePayment,
     InvoicePaymentFailure,
@@ -26,6 +27,7 @@ __all__ = [
     "CustomerMember",
     "Invoice",
     "InvoiceFinalization",
+    "InvoiceGivenUp",
     "InvoiceLine",
     "InvoicePayment",
     "InvoicePaymentFailure",

@@ -17,8 +17,14 @@ class AlertMessage(models.Model):
     used_microtokens = models.BigIntegerField()
     granted_microtokens = models.BigIntegerField()
     raised_at = models.DateTimeField()
+    tries = models.PositiveIntegerField(default=0, editable=False)
+    next_try_at = models.DateTimeField(null=True, editable=False)
     leased_until = models.DateTimeField(null=True, editable=False)
     sent_at = models.DateTimeField(null=True, editable=False)
+    parked_at = models.DateTimeField(
+        null=True, editable=False, help_text="Given up after many tries: no mail server took it."
+    )
+    error = models.TextField(blank=True, editable=False, help_text="Why the last try failed.")
     acknowledged_at = models.DateTimeField(null=True, editable=False)
     acknowledged_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, editable=False, related_name="+"
@@ -31,10 +37,16 @@ class AlertMessage(models.Model):
                 condition=Q(acknowledged_at__isnull=True, acknowledged_by__isnull=True)
                 | Q(acknowledged_at__isnull=False, acknowledged_by__isnull=False),
             ),
+            models.CheckConstraint(
+                name="alert_message_ends_once",
+                condition=Q(sent_at__isnull=True) | Q(parked_at__isnull=True),
+            ),
         ]
         indexes: ClassVar = [
             models.Index(
-                name="alert_message_to_send", fields=["id"], condition=Q(sent_at__isnull=True)
+                name="alert_message_to_send",
+                fields=["id"],
+                condition=Q(sent_at__isnull=True, parked_at__isnull=True),
             ),
             models.Index(
                 name="alert_message_open", fields=["id"], condition=Q(acknowledged_at__isnull=True)

@@ -12,6 +12,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
+from billing import names
 from billing.models import fields
 from billing.models.vendors import Vendor
 from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
@@ -29,7 +30,7 @@ class Plan(models.Model):
 
     vendor = models.ForeignKey(Vendor, models.PROTECT, related_name="plans")
     code = models.SlugField(max_length=50)
-    name = models.CharField(max_length=100)
+    name = models.CharField(max_length=100, validators=[names.require_plain])
 
     class Meta:
         constraints: ClassVar = [
@@ -176,7 +177,7 @@ class TopUpPack(models.Model):
 
     vendor = models.ForeignKey(Vendor, models.PROTECT, related_name="top_up_packs")
     code = models.SlugField(max_length=50)
-    name = models.CharField(max_length=100)
+    name = models.CharField(max_length=100, validators=[names.require_plain])
     microtokens = models.BigIntegerField("tokens", help_text="1 token = 1,000,000 microtokens.")
     currency = fields.currency()
     price = fields.amount()

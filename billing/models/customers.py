@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from billing import names
 from billing.models.vendors import Vendor
 
 
@@ -21,7 +22,7 @@ class Customer(models.Model):
     reference = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     vendor = models.ForeignKey(Vendor, models.PROTECT, related_name="customers")
     code = models.CharField(max_length=100)
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=200, validators=[names.require_plain])
     email = models.EmailField()
     account_id = models.BigIntegerField(unique=True, help_text="Its account in the ledger.")
     currency = models.CharField(max_length=3)

@@ -1,7 +1,8 @@
 """Invoices as we built them, and what Stripe reported of them.
 
-An invoice is built once for its occasion (a period's opening or closing) and never changes. The
-exact cost of a line is in micros; its amount is that cost, rounded once.
+An invoice is built once for its occasion (a period's opening or closing) and never changes; late
+invoices, for what came in after a customer's last closing, there may be several of. The exact cost
+of a line is in micros; its amount is that cost, rounded once.
 """
 
 import uuid
@@ -20,6 +21,7 @@ class Invoice(models.Model):
     class Occasion(models.TextChoices):
         OPENING = "opening", "first period opened"
         CLOSING = "closing", "period closed"
+        LATE = "late", "came in after the last period"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="invoices")
@@ -32,7 +34,11 @@ class Invoice(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(name="invoice_once", fields=["period", "occasion"]),
+            models.UniqueConstraint(
+                name="invoice_once",
+                fields=["period", "occasion"],
+                condition=Q(occasion__in=["opening", "closing"]),
+            ),
         ]
         indexes: ClassVar = [models.Index(name="invoice_built", fields=["built_at"])]
 
@@ -132,18 +138,43 @@ class InvoicePayment(models.Model):
 
 
 class InvoicePaymentFailure(models.Model):
-    """An attempt to charge the card was declined."""
+    """An attempt to charge the card was declined, whether ours or one of Stripe's own."""
 
     invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="payment_failures")
-    attempt = models.PositiveSmallIntegerField()
+    reference = models.CharField(
+        max_length=255, help_text="The charge at Stripe; for want of one, the call that asked."
+    )
     code = models.CharField(max_length=100)
     message = models.TextField()
     failed_at = models.DateTimeField()
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(name="payment_failure_once", fields=["invoice", "attempt"]),
+            models.UniqueConstraint(name="payment_failure_once", fields=["invoice", "reference"]),
         ]
 
     def __str__(self) -> str:
         return f"{self.code}: {self.invoice}"
+
+
+class InvoiceGivenUp(models.Model):
+    """The vendor does not expect the money any more: it said so at Stripe.
+
+    What is uncollectible may be paid or voided yet; what is void is not owed.
+    """
+
+    class Kind(models.TextChoices):
+        VOID = "void", "void"
+        UNCOLLECTIBLE = "uncollectible", "uncollectible"
+
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="given_up")
+    kind = models.CharField(max_length=20, choices=Kind)
+    given_up_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="invoice_given_up_once", fields=["invoice", "kind"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.invoice}"

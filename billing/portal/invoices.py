@@ -5,6 +5,7 @@ from datetime import datetime
 
 from djmoney.money import Money
 
+from billing import invoicing
 from billing.models import Customer, Invoice
 
 
@@ -15,7 +16,7 @@ class InvoiceRow:
     number: str
     title: str
     total: Money
-    state: str  # paid, open, failed, preparing
+    state: str  # as invoicing.state says it
     at: datetime
     hosted_url: str
 
@@ -25,7 +26,7 @@ def latest(*, customer: Customer, invoices_max: int) -> list[InvoiceRow]:
     rows = (
         Invoice.objects.filter(customer=customer)
         .select_related("period", "finalization", "payment")
-        .prefetch_related("lines", "payment_failures")
+        .prefetch_related("lines", "payment_failures", "given_up")
         .order_by("-built_at")
     )
     return [_row(invoice) for invoice in rows[:invoices_max]]
@@ -39,15 +40,7 @@ def _row(invoice: Invoice) -> InvoiceRow:
         number="" if finalization is None else finalization.number,
         title=", ".join(dict.fromkeys(line.get_kind_display() for line in invoice.lines.all())),
         total=before_tax if finalization is None else finalization.total,
-        state=_state(invoice),
+        state=invoicing.state(invoice=invoice),
         at=invoice.built_at,
         hosted_url="" if finalization is None else finalization.hosted_url,
     )
-
-
-def _state(invoice: Invoice) -> str:
-    if hasattr(invoice, "payment"):
-        return "paid"
-    if not hasattr(invoice, "finalization"):
-        return "preparing"
-    return "failed" if invoice.payment_failures.all() else "open"

@@ -47,17 +47,32 @@ def request_of(call: StripeCall) -> Request:
 
 
 def send(call: StripeCall, request: Request) -> Reply:
-    """Carry it out. Raises the gateway's errors, and PaymentDoesNotMatch."""
+    """Carry it out. Raises the gateway's errors, and PaymentDoesNotMatch.
+
+    What Stripe refuses because it is done already (an invoice that was paid on its page) is done.
+    """
     if family(call) == calls.INVOICE_VERIFY:
         return _verify(call, request.target)
+    try:
+        return gateway.request(
+            operation=request.operation,
+            target=request.target,
+            params=request.params,
+            idempotency_key=call.idempotency_key,
+        )
+    except StripeRefused as refusal:
+        if refusal.of_card or family(call) not in DONE_WHEN:
+            raise
+        found = gateway.read_invoice(stripe_invoice_id=request.target)
+        if found.body["status"] not in DONE_WHEN[family(call)]:
+            raise
+        return found
+
+
+def require_ready(call: StripeCall) -> None:
+    """Raises StripeUnavailable if it is too early to send it."""
     if family(call) == calls.INVOICE_PAY:
         _require_card_saved(call)
-    return gateway.request(
-        operation=request.operation,
-        target=request.target,
-        params=request.params,
-        idempotency_key=call.idempotency_key,
-    )
 
 
 def record(call: StripeCall, reply: Reply, *, at: datetime) -> None:
@@ -67,10 +82,10 @@ def record(call: StripeCall, reply: Reply, *, at: datetime) -> None:
 
 def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> None:
     """Write down what a refusal means."""
-    if family(call) == calls.INVOICE_PAY:
+    if family(call) == calls.INVOICE_PAY and error.of_card:
         invoicing.record_payment_failure(
             invoice=Invoice.objects.get(pk=call.aggregate_id),
-            attempt=call.attempt,
+            reference=error.charge_id or call.idempotency_key,
             code=error.stripe_code,
             message=str(error),
             at=at,
@@ -183,7 +198,7 @@ def _finalized(call: StripeCall, reply: Reply, at: datetime) -> None:
 
 
 def _apply(call: StripeCall, reply: Reply, at: datetime) -> None:
-    invoice = Invoice.objects.select_for_update().get(pk=call.aggregate_id)
+    invoice = Invoice.objects.select_for_update(no_key=True).get(pk=call.aggregate_id)
     stripe_invoices.apply(invoice=invoice, facts=gateway.invoice_facts(reply.body), at=at)
 
 
@@ -223,6 +238,13 @@ def _verify(call: StripeCall, stripe_invoice_id: str) -> Reply:
             raise PaymentDoesNotMatch(field=field, expected=expected, found=found)
     return Reply(stripe_id=stripe_invoice_id, request_id="", http_status=200, body={})
 
+
+# What an invoice's status is once the call has been carried out, by whomever.
+DONE_WHEN: Final = {
+    calls.INVOICE_FINALIZE: stripe_invoices.ISSUED,
+    calls.INVOICE_SEND: frozenset({"paid"}),
+    calls.INVOICE_PAY: frozenset({"paid"}),
+}
 
 LINKS: Final[dict[str, Link]] = {
     calls.CUSTOMER_CREATE: Link(request=_plain, record=_customer_made),

@@ -73,8 +73,17 @@ class CheckoutFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeclineFacts:
+    """A charge that a bank declined."""
+
+    charge_id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class InvoiceFacts:
-    """An invoice at Stripe."""
+    """An invoice at Stripe. `declines` is known only where it was read, not from other answers."""
 
     stripe_id: str
     status: str
@@ -89,6 +98,9 @@ class InvoiceFacts:
     collection_method: str
     finalized_at: datetime | None
     paid_at: datetime | None
+    voided_at: datetime | None
+    uncollectible_at: datetime | None
+    declines: tuple[DeclineFacts, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +179,11 @@ def read_invoice(*, stripe_invoice_id: str) -> Reply:
     """The invoice as Stripe shows it, in the form in which a change of it is answered."""
     _require_no_transaction()
     with _own_errors():
-        return _reply(_client().v1.invoices.retrieve(stripe_invoice_id))
+        return _reply(
+            _client().v1.invoices.retrieve(
+                stripe_invoice_id, params={"expand": ["payments.data.payment.payment_intent"]}
+            )
+        )
 
 
 def invoices(*, customer_id: str, since: datetime) -> list[InvoiceFacts]:
@@ -242,7 +258,23 @@ def invoice_facts(body: Json) -> InvoiceFacts:
         collection_method=body["collection_method"],
         finalized_at=_instant(moments.get("finalized_at")),
         paid_at=_instant(moments.get("paid_at")),
+        voided_at=_instant(moments.get("voided_at")),
+        uncollectible_at=_instant(moments.get("marked_uncollectible_at")),
+        declines=tuple(_declines(body)),
     )
+
+
+def _declines(body: Json) -> Iterator[DeclineFacts]:
+    """The last refusal of each payment of an invoice, where the answer has the payments."""
+    for payment in (body.get("payments") or {}).get("data", []):
+        intent = (payment.get("payment") or {}).get("payment_intent")
+        error = intent.get("last_payment_error") if isinstance(intent, dict) else None
+        if error and error.get("type") == "card_error":
+            yield DeclineFacts(
+                charge_id=error.get("charge") or "",
+                code=error.get("code") or "",
+                message=error.get("message") or "",
+            )
 
 
 def _reply(answer: Any) -> Reply:
@@ -364,11 +396,24 @@ def _own(error: stripe.StripeError) -> Exception:
         return StripeKeyReused(message, **known)
     if isinstance(error, stripe.CardError | stripe.InvalidRequestError):
         return StripeRefused(
-            message, stripe_code=error.code or "", param=str(error.param or ""), **known
+            message,
+            stripe_code=error.code or "",
+            param=str(error.param or ""),
+            of_card=isinstance(error, stripe.CardError),
+            charge_id=_charge_id(error),
+            **known,
         )
     headers = cast(dict[str, str], error.headers or {})
     replayed = {name.lower(): value for name, value in headers.items()}.get("idempotent-replayed")
     return StripeUnavailable(message, replayed=replayed == "true", **known)
+
+
+def _charge_id(error: stripe.StripeError) -> str:
+    """The charge that was declined, which Stripe names in one place or another."""
+    body = cast(Json, error.json_body) if isinstance(error.json_body, dict) else {}
+    told = body.get("error") or {}
+    intent = told.get("payment_intent") or {}
+    return told.get("charge") or intent.get("latest_charge") or ""
 
 
 def _require_no_transaction() -> None:

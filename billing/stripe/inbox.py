@@ -9,13 +9,14 @@ does how often. Seen is not done: an event is done when that question has been a
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from billing import top_ups
+from billing import sweeps, top_ups
 from billing.errors import BillingError, PaymentDoesNotMatch
 from billing.models import Invoice, StripeEvent, TopUp
 from billing.stripe import calls, gateway
@@ -23,7 +24,10 @@ from billing.stripe import invoices as stripe_invoices
 from billing.stripe.gateway import EventFacts
 
 EVENTS_PER_SWEEP_MAX: Final = 500
-LEASE: Final = timedelta(minutes=2)
+# Counted from the sweep's start: what is left when its last event begins is longer than the SDK's
+# tries take together.
+LEASE: Final = timedelta(minutes=4)
+SWEEP_LASTS_MAX: Final = LEASE / sweeps.SHARE_OF_LEASE
 TRIES_MAX: Final = 20
 BACK_OFF_MIN: Final = timedelta(seconds=5)
 BACK_OFF_MAX: Final = timedelta(hours=1)
@@ -73,25 +77,44 @@ def receive(*, event: EventFacts, payload: str, source: str, at: datetime) -> St
 def act_on_due(*, at: datetime) -> int:
     """Act on the events that wait, oldest first; how many were tried."""
     ready = _free(at).filter(Q(next_try_at__isnull=True) | Q(next_try_at__lte=at))
-    event_ids = list(ready.order_by("id").values_list("id", flat=True)[:EVENTS_PER_SWEEP_MAX])
-    for event_id in event_ids:
+
+    def act_on_one(event_id: int) -> int:
         act_on(event_id=event_id, at=at)
-    return len(event_ids)
+        return 1
+
+    return sweeps.each(
+        list(ready.order_by("id").values_list("id", flat=True)[:EVENTS_PER_SWEEP_MAX]),
+        act_on_one,
+        what="event of Stripe",
+        items_max=EVENTS_PER_SWEEP_MAX,
+        lasts_max=SWEEP_LASTS_MAX,
+    )
 
 
 def act_on(*, event_id: int, at: datetime) -> None:
     """Act on one event, unless it is done, or another worker has it. A failure is tried again."""
     claimed = _claim(event_id, at=at)
-    if claimed is None:
-        return
+    if claimed is not None:
+        sweeps.attempt(
+            claimed, partial(_act, at=at), what="event of Stripe", otherwise=partial(_failed, at=at)
+        )
+
+
+def _act(claimed: StripeEvent, *, at: datetime) -> None:
     event = gateway.event(payload=claimed.payload)
     try:
         is_ours = ACTIONS[event.type](event, at)
     except BillingError as error:
-        _try_later(claimed, error, at=at)
+        _try_later(claimed, f"{error.code}: {error}", at=at)
+        if isinstance(error, PaymentDoesNotMatch):
+            logger.error("event of stripe does not match", stripe_event=event.event_id)
         return
     ended = "done_at" if is_ours else "ignored_at"
     _waiting().filter(pk=claimed.pk).update(**{ended: at}, leased_until=None, error="")
+
+
+def _failed(claimed: StripeEvent, error: Exception, *, at: datetime) -> None:
+    _try_later(claimed, f"unexpected: {error!r}", at=at)
 
 
 def _about_top_up(event: EventFacts, at: datetime) -> bool:
@@ -167,17 +190,17 @@ def _claim(event_id: int, *, at: datetime) -> StripeEvent | None:
         return event
 
 
-def _try_later(event: StripeEvent, error: BillingError, *, at: datetime) -> None:
+def _try_later(event: StripeEvent, error: str, *, at: datetime) -> None:
     give_up = event.tries >= TRIES_MAX
     wait = min(BACK_OFF_MIN * 2 ** min(event.tries - 1, 12), BACK_OFF_MAX)
     _waiting().filter(pk=event.pk).update(
         leased_until=None,
         next_try_at=at + wait,
-        error=f"{error.code}: {error}",
+        error=error,
         parked_at=at if give_up else None,
     )
-    if give_up or isinstance(error, PaymentDoesNotMatch):
-        logger.error("event of stripe not acted on", stripe_event=event.event_id, error=str(error))
+    if give_up:
+        logger.error("event of stripe given up", stripe_event=event.event_id, error=error)
 
 
 def _uuid(text: str) -> uuid.UUID | None:

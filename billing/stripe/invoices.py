@@ -4,12 +4,11 @@ import uuid
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F
 
 from billing import invoicing
 from billing.errors import PaymentDoesNotMatch
-from billing.models import Invoice, InvoicePayment
-from billing.stripe import calls, gateway
+from billing.models import Invoice, InvoiceGivenUp, InvoicePayment
+from billing.stripe import calls, gateway, tokens
 from billing.stripe.gateway import InvoiceFacts
 
 ISSUED = frozenset({"open", "paid", "uncollectible", "void"})
@@ -26,11 +25,10 @@ def refresh(*, invoice_id: uuid.UUID, at: datetime) -> bool:
     created = calls.done(operation=calls.INVOICE_CREATE, aggregate_id=invoice_id)
     if created is None:
         return True
-    Invoice.objects.filter(pk=invoice_id).update(sync_token=F("sync_token") + 1)
-    token = Invoice.objects.get(pk=invoice_id).sync_token
+    token = tokens.draw(Invoice, invoice_id)
     facts = gateway.invoice(stripe_invoice_id=created.stripe_id)
     with transaction.atomic():
-        invoice = Invoice.objects.select_for_update().get(pk=invoice_id)
+        invoice = Invoice.objects.select_for_update(no_key=True).get(pk=invoice_id)
         if invoice.sync_token != token:
             return False
         apply(invoice=invoice, facts=facts, at=at)
@@ -38,7 +36,8 @@ def refresh(*, invoice_id: uuid.UUID, at: datetime) -> bool:
 
 
 def apply(*, invoice: Invoice, facts: InvoiceFacts, at: datetime) -> None:
-    """Write down what is new: that the invoice was issued, that it was paid.
+    """Write down what is new: that the invoice was issued, that a card was declined, that it was
+    paid or given up.
 
     Facts are only added, so what is older than they are changes nothing.
     """
@@ -53,6 +52,20 @@ def apply(*, invoice: Invoice, facts: InvoiceFacts, at: datetime) -> None:
         total=facts.total,
         finalized_at=facts.finalized_at or at,
     )
+    for decline in facts.declines:
+        invoicing.record_payment_failure(
+            invoice=invoice,
+            reference=decline.charge_id or facts.stripe_id,
+            code=decline.code,
+            message=decline.message,
+            at=at,
+        )
+    for kind, given_up_at in (
+        (InvoiceGivenUp.Kind.VOID, facts.voided_at),
+        (InvoiceGivenUp.Kind.UNCOLLECTIBLE, facts.uncollectible_at),
+    ):
+        if given_up_at is not None:
+            invoicing.record_given_up(invoice=invoice, kind=kind, given_up_at=given_up_at)
     if facts.status == "paid":
         invoicing.record_payment(
             invoice=invoice, amount=facts.amount_paid, paid_at=facts.paid_at or at

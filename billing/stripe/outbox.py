@@ -10,13 +10,16 @@ fault of Stripe's, is parked; billing.stripe.reconcile finds out what became of 
 
 import hashlib
 import json
+import time
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from billing import sweeps
 from billing.errors import (
     PaymentDoesNotMatch,
     StripeClosed,
@@ -30,7 +33,11 @@ from billing.stripe.chains import Request
 from billing.stripe.gateway import Reply
 
 CALLS_PER_SWEEP_MAX: Final = 500
-LEASE: Final = timedelta(minutes=3)  # longer than the SDK's tries take together
+# Counted from the sweep's start: what is left when its last call begins is longer than the SDK's
+# tries of two requests take together.
+LEASE: Final = timedelta(minutes=5)
+SWEEP_LASTS_MAX: Final = LEASE / sweeps.SHARE_OF_LEASE
+TRIES_MAX: Final = 20  # of a call that fails in a way that nobody foresaw
 KEY_GOOD_FOR: Final = timedelta(hours=20)
 BACK_OFF_MIN: Final = timedelta(seconds=5)
 BACK_OFF_MAX: Final = timedelta(minutes=30)
@@ -38,6 +45,7 @@ BACK_OFF_MAX: Final = timedelta(minutes=30)
 # Why a call is parked that the reconciler can settle; any other reason is for a person.
 KEY_TOO_OLD: Final = "key_too_old"
 KEY_POISONED: Final = "key_poisoned"
+UNEXPECTED: Final = "unexpected"
 
 logger = structlog.get_logger(__name__)
 
@@ -47,8 +55,9 @@ def send_due(*, at: datetime) -> int:
 
     Stops early when Stripe does not accept our key, or asks to be left alone.
     """
+    began = time.monotonic()
     tried = 0
-    while tried < CALLS_PER_SWEEP_MAX:
+    while tried < CALLS_PER_SWEEP_MAX and not sweeps.is_over(began, SWEEP_LASTS_MAX):
         call_id = _ready(at).order_by("id").values_list("id", flat=True).first()
         if call_id is None:
             break
@@ -63,29 +72,51 @@ def send(*, call_id: int, at: datetime) -> bool:
     claimed = _claim(call_id, at=at)
     if claimed is None:
         return True
+    return sweeps.attempt(
+        claimed,
+        partial(_try, at=at),
+        what="call to Stripe",
+        otherwise=partial(_failed, at=at),
+    )
+
+
+def _try(call: StripeCall, *, at: datetime) -> bool:
     try:
-        request = chains.request_of(claimed)
-        _require_same(claimed, request)
-        reply = chains.send(claimed, request)
+        chains.require_ready(call)
+        request = chains.request_of(call)
+        _mark_sent(call, request, at=at)
+        reply = chains.send(call, request)
     except StripeRefused as error:
-        _refuse(claimed, error, at=at)
+        _refuse(call, error, at=at)
     except (StripeKeyReused, PaymentDoesNotMatch) as error:
-        _park(claimed, error.code, str(error), at=at)
+        _park(call, error.code, str(error), at=at)
     except StripeUnavailable as error:
-        return _unanswered(claimed, error, at=at)
+        return _unanswered(call, error, at=at)
     except StripeClosed as error:
         logger.error("stripe does not accept our key", error=str(error))
-        _postpone(claimed, error.code, str(error), error.http_status, at=at)
+        _postpone(call, error.code, str(error), error.http_status, at=at)
         return False
     else:
-        _done(claimed, reply, at=at)
+        _done(call, reply, at=at)
+    return True
+
+
+def _failed(call: StripeCall, error: Exception, *, at: datetime) -> bool:
+    """Something is wrong with this call, or with us: try again later, and in the end ask a person.
+
+    The answer may have been given, so it keeps its key.
+    """
+    if call.tries >= TRIES_MAX:
+        _park(call, UNEXPECTED, repr(error), at=at)
+    else:
+        _postpone(call, UNEXPECTED, repr(error), None, at=at)
     return True
 
 
 def adopt(*, call: StripeCall, reply: Reply, at: datetime) -> None:
     """A parked call turns out to have been carried out: go on from there."""
     with transaction.atomic():
-        locked = StripeCall.objects.select_for_update().get(pk=call.pk)
+        locked = StripeCall.objects.select_for_update(no_key=True).get(pk=call.pk)
         if locked.parked_at is None:
             return
         locked.parked_at = None
@@ -129,7 +160,10 @@ def _free(at: datetime) -> QuerySet[StripeCall]:
 def _claim(call_id: int, *, at: datetime) -> StripeCall | None:
     with transaction.atomic():
         call = (
-            _free(at).select_for_update(skip_locked=True, of=("self",)).filter(pk=call_id).first()
+            _free(at)
+            .select_for_update(skip_locked=True, no_key=True, of=("self",))
+            .filter(pk=call_id)
+            .first()
         )
         if call is None:
             return None
@@ -138,21 +172,23 @@ def _claim(call_id: int, *, at: datetime) -> StripeCall | None:
             call.parked_at = at
             call.save()
             return None
-        call.first_sent_at = call.first_sent_at or at
         call.leased_until = at + LEASE
         call.tries += 1
-        call.save(update_fields=["first_sent_at", "leased_until", "tries"])
+        call.save(update_fields=["leased_until", "tries"])
         return call
 
 
-def _require_same(call: StripeCall, request: Request) -> None:
-    """A key stands for one request: its digest is kept from the first try on."""
+def _mark_sent(call: StripeCall, request: Request, *, at: datetime) -> None:
+    """It goes out now. A key stands for one request, whose digest is kept from the first time on.
+
+    From then on Stripe may know the key, and its time runs. Raises StripeKeyReused.
+    """
     said = json.dumps([request.operation, request.target, request.params], sort_keys=True)
     digest = hashlib.sha256(said.encode()).hexdigest()
     if call.request_digest not in ("", digest):
         raise StripeKeyReused("the request is not the one that was sent first")
-    if not call.request_digest:
-        StripeCall.objects.filter(pk=call.pk).update(request_digest=digest)
+    if call.first_sent_at is None:
+        StripeCall.objects.filter(pk=call.pk).update(request_digest=digest, first_sent_at=at)
 
 
 def _done(call: StripeCall, reply: Reply, *, at: datetime) -> None:
@@ -218,7 +254,7 @@ def _postpone(
 
 def _lock(call: StripeCall) -> StripeCall | None:
     """The call, locked, unless another worker has meanwhile brought its answer."""
-    return waiting().select_for_update().filter(pk=call.pk).first()
+    return waiting().select_for_update(no_key=True).filter(pk=call.pk).first()
 
 
 def _end(

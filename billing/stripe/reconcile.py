@@ -108,7 +108,10 @@ def _unpaid(at: datetime) -> list[Invoice]:
         operation=calls.INVOICE_CREATE, aggregate_id=OuterRef("pk"), done_at__isnull=False
     )
     unpaid = Invoice.objects.filter(
-        Exists(created), payment__isnull=True, built_at__lte=at - LEFT_ALONE_FOR
+        Exists(created),
+        payment__isnull=True,
+        given_up__isnull=True,  # what becomes of it after all, an event tells
+        built_at__lte=at - LEFT_ALONE_FOR,
     )
     return list(unpaid.order_by("sync_token", "built_at")[:ITEMS_PER_SWEEP_MAX])
 

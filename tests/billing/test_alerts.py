@@ -4,15 +4,16 @@ from datetime import timedelta
 import pytest
 from django.core import mail as outbox
 
-from billing import alerts, mail, subscriptions
+from billing import alerts, closing, mail, subscriptions
 from billing.models import Alert, AlertMessage, TopUp, TopUpFulfilment
 from ledger import grants
 from tests import builders
-from tests.builders import DAY, OCTOBER, TOKEN
+from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
 
 pytestmark = pytest.mark.django_db
 
 MID = OCTOBER + 10 * DAY
+CLOSING = NOVEMBER + DAY
 MINUTE = timedelta(minutes=1)
 
 
@@ -85,6 +86,34 @@ def test_each_threshold_is_raised_once_a_period_however_often_one_looks():
         assert alerts.evaluate(at=MID) == expected
         assert alerts.evaluate(at=MID + MINUTE) == 0
     assert [message.threshold for message in AlertMessage.objects.order_by("id")] == [70, 90, 100]
+
+
+def test_what_expires_and_rolls_over_is_not_used():
+    """The ledger's own sweep may close the lot before billing settles the period."""
+    customer = scene()
+    builders.use(customer, 699, occurred_at=MID)
+    assert grants.expire_due(at=CLOSING) == 1
+    assert alerts.evaluate(at=CLOSING) == 0
+    closing.close_due(at=CLOSING)
+    assert raised() == []
+
+
+def test_what_repaid_a_debt_is_used():
+    customer = scene()
+    builders.use(customer, 1_700, occurred_at=MID)
+    november = MID + 31 * DAY
+    subscriptions.renew_due(at=november)
+    alerts.evaluate(at=november)
+    told = AlertMessage.objects.get(period__number=2)
+    assert (told.threshold, told.used_microtokens) == (70, 700 * TOKEN)
+
+
+def test_a_late_batch_that_only_the_closing_debits_raises_its_alert():
+    customer = scene()
+    builders.accept(customer, builders.new_run(customer, 900, occurred_at=MID), at=CLOSING)
+    closing.close_due(at=CLOSING)
+    message = AlertMessage.objects.get()
+    assert (message.threshold, message.used_microtokens) == (90, 900 * TOKEN)
 
 
 def test_the_next_period_raises_its_own():

@@ -1,16 +1,18 @@
+import threading
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from djmoney.money import Money
 
-from billing import catalog
+from billing import catalog, closing, pricing
 from billing.errors import AlreadyPublished, InvalidInput, NotForSale
-from billing.models import OverageTier, PlanVersion
+from billing.models import InvoiceLine, OverageTier, PlanVersion
+from ledger.units import LOT_PRICE_MICROS_MAX
 from ledger.value import Tier
 from tests import builders
-from tests.builders import TOKEN
+from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
 
 pytestmark = pytest.mark.django_db
 
@@ -110,6 +112,81 @@ def test_the_tiers_of_a_published_version_are_frozen_with_it():
         with pytest.raises(IntegrityError, match="plan version is published"), transaction.atomic():
             change()
     assert catalog.tiers(version=version) == list(builders.TIERS)
+
+
+@pytest.mark.parametrize(("euros", "fits"), [(1_000, True), (1_001, False)])
+def test_a_hard_cap_times_the_price_must_fit_an_invoice(euros, fits):
+    shop = builders.shop()
+    dear = builders.billed(
+        overage_tiers=(Tier(up_to_microtokens=None, micros_per_token=euros * 1_000_000),),
+        overage_cap_microtokens=1_000_000_000 * TOKEN,
+    )
+    if fits:
+        assert builders.plan_version(shop, **dear).published_at is not None
+        return
+    with pytest.raises(InvalidInput) as refusal:
+        builders.plan_version(shop, **dear)
+    assert [fault.field for fault in refusal.value.faults] == ["overage_cap_microtokens"]
+
+
+def test_the_dearest_overage_without_a_cap_still_fits_an_invoice():
+    """A billion for each token: what no invoice could hold becomes debt."""
+    shop = builders.shop()
+    customer = builders.customer(shop)
+    dearest = (Tier(up_to_microtokens=None, micros_per_token=LOT_PRICE_MICROS_MAX),)
+    version = builders.plan_version(shop, **builders.billed(overage_tiers=dearest))
+    builders.subscription(customer, version)
+    builders.use(customer, 10_000, occurred_at=OCTOBER + DAY)
+    closing.close_due(at=NOVEMBER + DAY)
+    line = InvoiceLine.objects.get(kind="overage")
+    assert line.amount == Money(10**12, "EUR")
+    assert line.micros == pricing.OVERAGE_MICROS_MAX
+
+
+def published_meanwhile(change):
+    """`change` is tried while another connection publishes a version; its tiers afterwards."""
+    version = builders.plan_version(builders.shop(), published=False, **builders.billed())
+    tier = OverageTier.objects.get(version=version, up_to_microtokens__isnull=True)
+    begun = threading.Event()
+    done: list[bool | str] = []
+
+    def in_a_thread():
+        try:
+            begun.set()
+            change(version, tier)
+            done.append(True)
+        except IntegrityError as refusal:
+            done.append(str(refusal))
+        finally:
+            connections.close_all()
+
+    with transaction.atomic():
+        catalog.publish(version_id=version.pk, at=builders.OPENED)
+        changing = threading.Thread(target=in_a_thread)
+        changing.start()
+        begun.wait()
+        # It waits for us. Without the lock it would be through long before.
+        changing.join(timeout=0.5)
+        assert done == []
+    changing.join()
+    return done, tuple(catalog.tiers(version=version))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda version, tier: OverageTier.objects.filter(pk=tier.pk).update(micros_per_token=1),
+        lambda version, tier: OverageTier.objects.filter(pk=tier.pk).delete(),
+        lambda version, tier: OverageTier.objects.create(
+            version=version, up_to_microtokens=1, micros_per_token=1
+        ),
+    ],
+)
+def test_nobody_changes_a_tier_while_its_version_is_being_published(change):
+    [refusal], tiers = published_meanwhile(change)
+    assert "plan version is published" in refusal
+    assert tiers == builders.TIERS
 
 
 def test_a_retired_version_is_not_for_sale_and_stays_what_it_was():
