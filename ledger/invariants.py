@@ -7,7 +7,7 @@ whenever an operator wants to know.
 
 import uuid
 from collections.abc import Callable
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Final
 
@@ -20,6 +20,7 @@ from ledger.models import Submission
 from ledger.packing import unpack_details
 
 BROKEN_ROWS_MAX: Final = 10
+ROWS_PER_FETCH: Final = 5_000
 
 INVARIANTS: Final[dict[str, str]] = {
     "what is out of a lot is the sum of its movements": """
@@ -273,7 +274,8 @@ def _runs_against_details() -> list[tuple[object, ...]]:
     broken: list[tuple[object, ...]] = []
     with transaction.atomic(), connection.chunked_cursor() as cursor:
         cursor.execute(_RUNS_WITH_DETAILS)
-        for (shard, submission_id), runs in groupby(cursor, key=itemgetter(0, 1)):
+        rows = chain.from_iterable(iter(lambda: cursor.fetchmany(ROWS_PER_FETCH), []))
+        for (shard, submission_id), runs in groupby(rows, key=itemgetter(0, 1)):
             broken += _runs_against_submission(shard, submission_id, list(runs))
             if len(broken) >= BROKEN_ROWS_MAX:
                 break

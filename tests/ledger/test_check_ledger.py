@@ -218,6 +218,15 @@ def test_what_is_broken_is_told_as_json_and_the_command_exits_with_1(history: No
     assert list(answer["broken"]) == ["a run says who it is for"]
 
 
+def test_a_database_without_a_ledger_is_told_plainly(db: None) -> None:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("DROP VIEW ledger_lot_now")
+        with pytest.raises(CommandError, match=r"run manage\.py migrate"):
+            call_command("check_ledger")
+        transaction.set_rollback(True)
+
+
 def test_its_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call_command("check_ledger", "--help")

@@ -6,6 +6,7 @@ from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -35,6 +36,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if "ledger_lot_now" not in connection.introspection.table_names(include_views=True):
+            raise CommandError("there is no ledger in this database yet: run manage.py migrate")
         broken = _checked_before_their_eyes()
         if options["json"]:
             self.stdout.write(
