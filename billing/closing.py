@@ -11,7 +11,7 @@ when it is repeated.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
@@ -23,6 +23,7 @@ from billing.models import Customer, Invoice, InvoiceLine, Period, PeriodClosing
 from ledger import debiting, grants
 
 PERIODS_PER_SWEEP_MAX: Final = 200
+LATE_AFTER: Final = timedelta(days=1)
 
 
 def close_due(*, at: datetime) -> int:
@@ -59,6 +60,24 @@ def close(*, period_id: int, at: datetime) -> None:
     """Close one period. Closing it again changes nothing. Raises PeriodNotOver."""
     for step in STEPS:
         step(period_id=period_id, at=at)
+
+
+def bill_late(*, at: datetime) -> int:
+    """Invoice overage that came in after a customer's last closing; how many invoices it built.
+
+    The next closing bills what is late. For a customer who has none to come, the sweep does, a day
+    after the last invoice, so that a day's stragglers stand on one.
+    """
+
+    def bill_one(customer_id: int) -> int:
+        return int(_bill_late_of(customer_id, at=at) is not None)
+
+    return sweeps.each(
+        invoicing.customers_left_late(),
+        bill_one,
+        what="late overage of a customer",
+        items_max=PERIODS_PER_SWEEP_MAX,
+    )
 
 
 def drain(*, period_id: int, at: datetime) -> None:
@@ -132,6 +151,22 @@ def bill(*, period_id: int, at: datetime) -> None:
             overage_micros=sum(line.micros for line in overage),
             invoice=invoice,
             closed_at=at,
+        )
+
+
+def _bill_late_of(customer_id: int, *, at: datetime) -> Invoice | None:
+    with transaction.atomic():
+        customer = Customer.objects.select_for_update().get(pk=customer_id)
+        last = Period.objects.filter(subscription__customer=customer).order_by("-ends_at")[0]
+        if not hasattr(last, "closing") or last.closing.closed_at > at - LATE_AFTER:
+            return None
+        if customer.invoices.filter(occasion="late", built_at__gt=at - LATE_AFTER).exists():
+            return None
+        return invoicing.build(
+            period=last,
+            occasion=Invoice.Occasion.LATE,
+            lines=invoicing.late_lines(customer=customer),
+            at=at,
         )
 
 

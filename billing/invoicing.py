@@ -5,12 +5,12 @@ transaction. Each line carries its exact cost and its amount, which is that cost
 Stripe only repeats our amounts; it computes none but the tax.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Exists, Max, OuterRef, Q
 from djmoney.money import Money
 
 from billing import catalog, explain, money, periods, pricing
@@ -23,11 +23,13 @@ from billing.models import (
     InvoicePayment,
     InvoicePaymentFailure,
     Period,
+    Subscription,
 )
 from billing.stripe import calls
 from ledger import queries
 
 LINES_PER_INVOICE_MAX = 250  # Stripe's limit
+PERIODS_PER_PAGE = 500
 OVERAGE_KINDS = (InvoiceLine.Kind.OVERAGE, InvoiceLine.Kind.LATE_OVERAGE)
 
 
@@ -48,10 +50,13 @@ def build(
 ) -> Invoice | None:
     """Make the invoice of an occasion, and the call that tells Stripe; None without lines.
 
-    Building it again returns the invoice that stands.
+    Building it again returns the invoice that stands. There may be several late ones: their lines
+    are what no invoice has yet.
     """
     with transaction.atomic():
-        known = Invoice.objects.filter(period=period, occasion=occasion).first()
+        known = None
+        if occasion != Invoice.Occasion.LATE:
+            known = Invoice.objects.filter(period=period, occasion=occasion).first()
         if known is not None or not lines:
             return known
         assert len(lines) <= LINES_PER_INVOICE_MAX
@@ -146,6 +151,45 @@ def late_lines(*, customer: Customer) -> list[NewLine]:
         if reached[period.overage_lot_id or 0] > period.closing.overage_microtokens
         for line in overage_lines(period=period, kind=InvoiceLine.Kind.LATE_OVERAGE)
     ]
+
+
+def customers_left_late() -> Iterator[int]:
+    """Customers for whom no closing is to come, but who have overage that stands on no invoice."""
+    to_come = Period.objects.filter(
+        subscription__customer=OuterRef("subscription__customer"), closing__isnull=True
+    )
+    subscribed = Subscription.objects.filter(
+        customer=OuterRef("subscription__customer"), cancelled_at__isnull=True
+    )
+    left = (
+        Period.objects.filter(
+            ~Exists(to_come),
+            ~Exists(subscribed),
+            closing__isnull=False,
+            overage_lot_id__isnull=False,
+        )
+        .annotate(
+            billed=Max(
+                "invoice_lines__to_microtokens",
+                filter=Q(invoice_lines__kind__in=OVERAGE_KINDS),
+                default=0,
+            )
+        )
+        .order_by("id")
+        .values_list(
+            *("id", "billed", "overage_lot_id", "subscription__customer_id"),
+            "subscription__customer__account_id",
+        )
+    )
+    told: set[int] = set()
+    page = list(left[:PERIODS_PER_PAGE])
+    while page:
+        consumed = queries.all_consumed(lots={lot_id: account for _, _, lot_id, _, account in page})
+        for _, billed, lot_id, customer_id, _ in page:
+            if consumed[lot_id] > billed and customer_id not in told:
+                told.add(customer_id)
+                yield customer_id
+        page = list(left.filter(id__gt=page[-1][0])[:PERIODS_PER_PAGE])
 
 
 def overage_used(*, period: Period) -> int:

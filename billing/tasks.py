@@ -33,6 +33,13 @@ def close_due() -> None:
 
 
 @shared_task
+def bill_late() -> None:
+    """Invoice what came in after customers' last closings."""
+    if closing.bill_late(at=timezone.now()):
+        _wake(send_stripe_calls)
+
+
+@shared_task
 def send_stripe_calls() -> None:
     outbox.send_due(at=timezone.now())
 

@@ -24,6 +24,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error, OperationalError
 from django.utils import timezone
 
+from billing.stripe import troubles
 from config.embedded import places
 from config.embedded.server import EmbeddedDatabaseUnavailable
 from config.models import Heartbeat
@@ -64,6 +65,7 @@ def examine() -> Iterator[Finding]:
         yield from clock()
         yield from migrations()
         yield from tasks()
+        yield from calls_to_stripe()
     yield from stripe()
     yield from mails()
 
@@ -191,6 +193,22 @@ def tasks() -> Iterator[Finding]:
             f"No scheduled work was done {last}: start celery -A config beat (manage.py up does),"
             " or nothing expires, closes or retries.",
         )
+
+
+def calls_to_stripe() -> Iterator[Finding]:
+    """Calls that Stripe refused, or whose outcome nobody knows: no worker repeats them."""
+    try:
+        count = troubles.standing(at=timezone.now()).count()
+    except Error:  # migrations() has told why
+        return
+    if count:
+        yield _warn(
+            "stripe calls",
+            f"{count} ended without success and wait for a person: open the admin's first page, or"
+            " its list of Stripe calls, which name customer and remedy.",
+        )
+    else:
+        yield _ok("stripe calls", "none waits for a person")
 
 
 def stripe() -> Iterator[Finding]:

@@ -19,7 +19,8 @@ from billing.models import (
     TopUpPack,
     Vendor,
 )
-from config.admin import EVERYBODY, books_of
+from billing.stripe import troubles
+from config.admin import ADMIN, EVERYBODY, FINANCE, books_of
 from ledger import catalog, queries
 
 
@@ -52,6 +53,8 @@ def with_steps(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context["steps"] = steps
     context["next_step"] = next((step for step in steps if not step.done), None)
     context["figures"] = _figures(books)
+    context["troubles"] = troubles.of_books(book_ids=books, at=timezone.now())
+    context["may_ask_again"] = bool(books_of(request, roles=frozenset({ADMIN, FINANCE})))
     return context
 
 

@@ -67,74 +67,51 @@ def write(
     return call
 
 
-def write_again(*, call: StripeCall, at: datetime) -> StripeCall:
-    """The same request under a new key: for a person's or the reconciler's decision only."""
+def write_again(*, call: StripeCall, params: Params, at: datetime) -> StripeCall:
+    """Another attempt under a new key: for a person's or the reconciler's decision only."""
     latest = StripeCall.objects.filter(operation=call.operation, aggregate_id=call.aggregate_id)
     return write(
         operation=call.operation,
         aggregate_id=call.aggregate_id,
-        params=call.params,
+        params=params,
         after=call.after,
         attempt=latest.order_by("-attempt")[0].attempt + 1,
         at=at,
     )
 
 
+def params_now(*, call: StripeCall, at: datetime) -> Params:
+    """What the call would say if it were written now: the rows may have been corrected since."""
+    if call.operation == CUSTOMER_CREATE:
+        return _of_customer(Customer.objects.get(reference=call.aggregate_id))
+    if call.operation == CHECKOUT_CREATE:
+        return _of_top_up(TopUp.objects.get(pk=call.aggregate_id), at=at)
+    if call.operation == INVOICE_CREATE:
+        return _of_invoice(Invoice.objects.get(pk=call.aggregate_id))
+    params: Params = call.params
+    return params
+
+
+def family(call: StripeCall) -> str:
+    """The kind of call, without the number of a chunk."""
+    return call.operation.rstrip("0123456789").rstrip(".")
+
+
 def write_customer_create(*, customer: Customer, at: datetime) -> StripeCall:
-    params: Params = {
-        "name": customer.name,
-        "email": customer.email,
-        "metadata": {"customer_reference": str(customer.reference), "env": environment()},
-    }
     return write(
         operation=CUSTOMER_CREATE,
         aggregate_id=customer.reference,
-        params=params,
+        params=_of_customer(customer),
         after=None,
         at=at,
     )
 
 
 def write_checkout_create(*, top_up: TopUp, at: datetime) -> StripeCall:
-    """https://docs.stripe.com/api/checkout/sessions/create"""
-    page = f"{settings.WEB_URL}/portal/top-ups/{top_up.pk}/"
-    metadata = {
-        "top_up_id": str(top_up.pk),
-        "customer_reference": str(top_up.customer.reference),
-        "env": environment(),
-    }
-    params: Params = {
-        "mode": "payment",
-        "client_reference_id": str(top_up.pk),
-        "line_items": [
-            {
-                "quantity": 1,
-                "price_data": {
-                    "currency": top_up.currency.lower(),
-                    "unit_amount": money.to_minor_units(top_up.price),
-                    "tax_behavior": "exclusive",
-                    "product_data": {"name": top_up.pack.name},
-                },
-            }
-        ],
-        "success_url": page + "?session_id={CHECKOUT_SESSION_ID}",
-        "cancel_url": page + "?cancelled=1",
-        "expires_at": int((at + CHECKOUT_OPEN_FOR).timestamp()),
-        "payment_intent_data": {"description": top_up.pack.name, "metadata": metadata},
-        "metadata": metadata,
-        "adaptive_pricing": {"enabled": False},
-        "automatic_tax": {"enabled": settings.STRIPE_TAX},
-    }
-    if settings.STRIPE_TAX:
-        params |= {
-            "billing_address_collection": "required",
-            "customer_update": {"address": "auto", "name": "auto"},
-            "tax_id_collection": {"enabled": True},
-        }
     return write(
         operation=CHECKOUT_CREATE,
         aggregate_id=top_up.pk,
-        params=params,
+        params=_of_top_up(top_up, at=at),
         after=_customer_create(top_up.customer),
         sweep_after=CHECKOUT_SWEPT_AFTER,
         at=at,
@@ -143,22 +120,10 @@ def write_checkout_create(*, top_up: TopUp, at: datetime) -> StripeCall:
 
 def write_invoice_create(*, invoice: Invoice, at: datetime) -> StripeCall:
     """The first call of an invoice's chain; each next one is written when the last is done."""
-    days = invoice.customer.payment_days
-    params: Params = {
-        "currency": invoice.currency.lower(),
-        "auto_advance": False,
-        "pending_invoice_items_behavior": "exclude",
-        "automatic_tax": {"enabled": settings.STRIPE_TAX},
-        "metadata": {"invoice_id": str(invoice.pk), "env": environment()},
-    }
-    if days is None:
-        params |= {"collection_method": "charge_automatically"}
-    else:
-        params |= {"collection_method": "send_invoice", "days_until_due": days}
     return write(
         operation=INVOICE_CREATE,
         aggregate_id=invoice.pk,
-        params=params,
+        params=_of_invoice(invoice),
         after=_customer_create(invoice.customer),
         at=at,
     )
@@ -217,3 +182,66 @@ def _customer_create(customer: Customer) -> StripeCall | None:
     return StripeCall.objects.filter(
         operation=CUSTOMER_CREATE, aggregate_id=customer.reference, attempt=1
     ).first()
+
+
+def _of_customer(customer: Customer) -> Params:
+    return {
+        "name": customer.name,
+        "email": customer.email,
+        "metadata": {"customer_reference": str(customer.reference), "env": environment()},
+    }
+
+
+def _of_top_up(top_up: TopUp, *, at: datetime) -> Params:
+    """https://docs.stripe.com/api/checkout/sessions/create"""
+    page = f"{settings.WEB_URL}/portal/top-ups/{top_up.pk}/"
+    metadata = {
+        "top_up_id": str(top_up.pk),
+        "customer_reference": str(top_up.customer.reference),
+        "env": environment(),
+    }
+    params: Params = {
+        "mode": "payment",
+        "client_reference_id": str(top_up.pk),
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": top_up.currency.lower(),
+                    "unit_amount": money.to_minor_units(top_up.price),
+                    "tax_behavior": "exclusive",
+                    "product_data": {"name": top_up.pack.name},
+                },
+            }
+        ],
+        "success_url": page + "?session_id={CHECKOUT_SESSION_ID}",
+        "cancel_url": page + "?cancelled=1",
+        "expires_at": int((at + CHECKOUT_OPEN_FOR).timestamp()),
+        "payment_intent_data": {"description": top_up.pack.name, "metadata": metadata},
+        "metadata": metadata,
+        "adaptive_pricing": {"enabled": False},
+        "automatic_tax": {"enabled": settings.STRIPE_TAX},
+    }
+    if settings.STRIPE_TAX:
+        params |= {
+            "billing_address_collection": "required",
+            "customer_update": {"address": "auto", "name": "auto"},
+            "tax_id_collection": {"enabled": True},
+        }
+    return params
+
+
+def _of_invoice(invoice: Invoice) -> Params:
+    days = invoice.customer.payment_days
+    params: Params = {
+        "currency": invoice.currency.lower(),
+        "auto_advance": False,
+        "pending_invoice_items_behavior": "exclude",
+        "automatic_tax": {"enabled": settings.STRIPE_TAX},
+        "metadata": {"invoice_id": str(invoice.pk), "env": environment()},
+    }
+    if days is None:
+        params |= {"collection_method": "charge_automatically"}
+    else:
+        params |= {"collection_method": "send_invoice", "days_until_due": days}
+    return params

@@ -43,7 +43,7 @@ class Link:
 
 def request_of(call: StripeCall) -> Request:
     """The request, the same at every try."""
-    return LINKS[family(call)].request(call)
+    return LINKS[calls.family(call)].request(call)
 
 
 def send(call: StripeCall, request: Request) -> Reply:
@@ -51,7 +51,7 @@ def send(call: StripeCall, request: Request) -> Reply:
 
     What Stripe refuses because it is done already (an invoice that was paid on its page) is done.
     """
-    if family(call) == calls.INVOICE_VERIFY:
+    if calls.family(call) == calls.INVOICE_VERIFY:
         return _verify(call, request.target)
     try:
         return gateway.request(
@@ -61,28 +61,28 @@ def send(call: StripeCall, request: Request) -> Reply:
             idempotency_key=call.idempotency_key,
         )
     except StripeRefused as refusal:
-        if refusal.of_card or family(call) not in DONE_WHEN:
+        if refusal.of_card or calls.family(call) not in DONE_WHEN:
             raise
         found = gateway.read_invoice(stripe_invoice_id=request.target)
-        if found.body["status"] not in DONE_WHEN[family(call)]:
+        if found.body["status"] not in DONE_WHEN[calls.family(call)]:
             raise
         return found
 
 
 def require_ready(call: StripeCall) -> None:
     """Raises StripeUnavailable if it is too early to send it."""
-    if family(call) == calls.INVOICE_PAY:
+    if calls.family(call) == calls.INVOICE_PAY:
         _require_card_saved(call)
 
 
 def record(call: StripeCall, reply: Reply, *, at: datetime) -> None:
     """Write down what a done call means, and the call that follows it."""
-    LINKS[family(call)].record(call, reply, at)
+    LINKS[calls.family(call)].record(call, reply, at)
 
 
 def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> None:
     """Write down what a refusal means."""
-    if family(call) == calls.INVOICE_PAY and error.of_card:
+    if calls.family(call) == calls.INVOICE_PAY and error.of_card:
         invoicing.record_payment_failure(
             invoice=Invoice.objects.get(pk=call.aggregate_id),
             reference=error.charge_id or call.idempotency_key,
@@ -92,13 +92,8 @@ def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> N
         )
 
 
-def family(call: StripeCall) -> str:
-    """The kind of call, without the number of a chunk."""
-    return call.operation.rstrip("0123456789").rstrip(".")
-
-
 def _plain(call: StripeCall) -> Request:
-    return Request(operation=family(call), target="", params=_named(call))
+    return Request(operation=calls.family(call), target="", params=_named(call))
 
 
 def _named(call: StripeCall) -> Json:
@@ -120,19 +115,21 @@ def _of_new_invoice(call: StripeCall) -> Request:
 def _of_customer(call: StripeCall, customer: Customer) -> Request:
     assert customer.stripe_customer_id, "sent after customer.create"
     params = {**_named(call), "customer": customer.stripe_customer_id}
-    return Request(operation=family(call), target="", params=params)
+    return Request(operation=calls.family(call), target="", params=params)
 
 
 def _of_invoice(call: StripeCall) -> Request:
     created = calls.done(operation=calls.INVOICE_CREATE, aggregate_id=call.aggregate_id)
     assert created is not None, "sent after invoice.create"
-    return Request(operation=family(call), target=created.stripe_id, params=call.params)
+    return Request(operation=calls.family(call), target=created.stripe_id, params=call.params)
 
 
 def _attach(call: StripeCall) -> Request:
     customer = Customer.objects.get(reference=call.aggregate_id)
     params = {**call.params, "customer": customer.stripe_customer_id}
-    return Request(operation=family(call), target=customer.stripe_payment_method_id, params=params)
+    return Request(
+        operation=calls.family(call), target=customer.stripe_payment_method_id, params=params
+    )
 
 
 def _make_default(call: StripeCall) -> Request:
@@ -140,7 +137,7 @@ def _make_default(call: StripeCall) -> Request:
     attached = calls.done(operation=calls.CARD_ATTACH, aggregate_id=call.aggregate_id)
     assert attached is not None, "sent after card.attach"
     params = {**call.params, "invoice_settings": {"default_payment_method": attached.stripe_id}}
-    return Request(operation=family(call), target=customer.stripe_customer_id, params=params)
+    return Request(operation=calls.family(call), target=customer.stripe_customer_id, params=params)
 
 
 def _customer_made(call: StripeCall, reply: Reply, at: datetime) -> None:

@@ -57,13 +57,18 @@ def reconcile(*, at: datetime) -> Reconciled:
 
 def settle(*, call: StripeCall, at: datetime) -> None:
     """Find out what became of a parked call, and go on from there."""
-    reply = EVIDENCE[chains.family(call)](call)
+    reply = evidence(call=call)
     if reply is not None:
         outbox.adopt(call=call, reply=reply, at=at)
     elif _is_too_late(call, at):
         outbox.give_up(call=call, at=at)
     else:
-        calls.write_again(call=call, at=at)
+        calls.write_again(call=call, params=call.params, at=at)
+
+
+def evidence(*, call: StripeCall) -> Reply | None:
+    """What Stripe has of a call, if it was carried out."""
+    return EVIDENCE[calls.family(call)](call)
 
 
 def _attempt(work: Callable[[], object]) -> int:

@@ -306,6 +306,36 @@ def test_late_usage_lands_on_the_next_invoice_as_its_own_line_and_continues_the_
     assert [kind for kind, _ in lines(number=3)] == ["platform_fee", "allotment"]
 
 
+def test_what_comes_in_after_the_last_period_is_billed_a_day_later_and_once():
+    customer = scene(**builders.billed())
+    subscriptions.cancel(subscription_id=customer.subscriptions.get().pk, at=OCTOBER + DAY)
+    builders.use(customer, 1_200, occurred_at=MID)
+    closing.close_due(at=CLOSING)
+    assert closing.bill_late(at=CLOSING + 2 * DAY) == 0
+    for hours, tokens in ((1, 60), (5, 40)):
+        later = CLOSING + hours * timedelta(hours=1)
+        builders.use(customer, tokens, occurred_at=MID, at=later)
+        assert closing.bill_late(at=later) == 0
+    assert closing.bill_late(at=CLOSING + DAY) == 1
+    assert closing.bill_late(at=CLOSING + 2 * DAY) == 0
+    assert lines(Invoice.Occasion.LATE) == [("late_overage", "0"), ("late_overage", "1")]
+    # Even later: an invoice of its own, a day after the last.
+    builders.use(customer, 50, occurred_at=MID, at=CLOSING + DAY)
+    assert closing.bill_late(at=CLOSING + 2 * DAY - timedelta(seconds=1)) == 0
+    assert closing.bill_late(at=CLOSING + 2 * DAY) == 1
+    assert [
+        sum(line.microtokens or 0 for line in invoice.lines.all()) // TOKEN
+        for invoice in Invoice.objects.filter(occasion="late").order_by("built_at")
+    ] == [100, 50]
+
+
+def test_what_comes_in_late_waits_for_the_next_closing_where_there_is_one():
+    customer = scene(**builders.billed())
+    closing.close_due(at=CLOSING)
+    builders.use(customer, 1_400, occurred_at=MID, at=CLOSING)
+    assert closing.bill_late(at=CLOSING + 5 * DAY) == 0
+
+
 def test_a_period_is_not_closed_before_its_grace_is_over():
     scene()
     period = Period.objects.get()
