@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -109,11 +109,13 @@ def enter(*, month: datetime, runs_count: int, say: Callable[[str], None], at: d
     """Set everything up as of the beginning of `month`; what stands already is left as it is."""
     # Another number of runs is another story, with a vendor of its own.
     code = f"northwind-{month:%Y-%m}-{runs_count}"
+    # For sale a day before: east of UTC the month begins earlier.
+    published_at = month - timedelta(days=1)
     with transaction.atomic():
-        vendor = customers.open_vendor(code=code, name="Northwind Agents", at=month)
+        vendor = customers.open_vendor(code=code, name="Northwind Agents", at=published_at)
         if not vendor.plans.exists():
             say("vendor: unit, rate card, two plans and a pack are published")
-            _publish(vendor, month=month, runs_count=runs_count)
+            _publish(vendor, runs_count=runs_count, at=published_at)
         pack = TopUpPack.objects.get(vendor=vendor)
         found = {part.code: _customer(vendor, part, month=month, at=at) for part in PARTS}
         password = environment.kept_secret("demo_password")[:16]
@@ -121,7 +123,7 @@ def enter(*, month: datetime, runs_count: int, say: Callable[[str], None], at: d
     return Cast(vendor=vendor, customers=found, pack=pack, password=password, logins=logins)
 
 
-def _publish(vendor: Vendor, *, month: datetime, runs_count: int) -> None:
+def _publish(vendor: Vendor, *, runs_count: int, at: datetime) -> None:
     book_id = vendor.book_id
     for code, name, whole in (
         ("input_tokens", "Input tokens", None),
@@ -148,9 +150,9 @@ def _publish(vendor: Vendor, *, month: datetime, runs_count: int) -> None:
         unit_id=unit_id,
         code="standard",
         name="Standard",
-        effective_at=month.replace(year=month.year - 5),
+        effective_at=at - timedelta(days=5 * 365),
         rates=_rates(),
-        at=month,
+        at=at,
     )
     allotment = int(runs_count * TOKENS_PER_RUN)
     tiers = (
@@ -171,7 +173,7 @@ def _publish(vendor: Vendor, *, month: datetime, runs_count: int) -> None:
             overage_policy=PlanVersion.OveragePolicy.BILL,
             overage_tiers=tiers,
         ),
-        at=month,
+        at=at,
     )
     _plan(
         vendor,
@@ -185,7 +187,7 @@ def _publish(vendor: Vendor, *, month: datetime, runs_count: int) -> None:
             allotment_microtokens=allotment * 20 // 100 * MICROTOKENS_PER_TOKEN,
             allotment_price=Decimal(allotment * 20 // 100) / 100,
         ),
-        at=month,
+        at=at,
     )
     pack = catalog.create_pack(
         vendor_id=vendor.pk,
@@ -194,7 +196,7 @@ def _publish(vendor: Vendor, *, month: datetime, runs_count: int) -> None:
         microtokens=allotment * 10 // 100 * MICROTOKENS_PER_TOKEN,
         price=Money(Decimal(allotment * 10 // 100) / 100, "EUR"),
     )
-    catalog.publish_pack(pack_id=pack.pk, at=month)
+    catalog.publish_pack(pack_id=pack.pk, at=at)
 
 
 def _rates() -> list[NewRate]:
@@ -214,6 +216,7 @@ def _plan(vendor: Vendor, code: str, name: str, terms: PlanTerms, *, at: datetim
 
 def _customer(vendor: Vendor, part: Part, *, month: datetime, at: datetime) -> Customer:
     version = PlanVersion.objects.get(plan__vendor=vendor, plan__code=part.plan)
+    starts_at = month.replace(tzinfo=ZoneInfo(part.time_zone))
     customer = customers.open_customer(
         vendor_id=vendor.pk,
         code=part.code,
@@ -224,9 +227,8 @@ def _customer(vendor: Vendor, part: Part, *, month: datetime, at: datetime) -> C
         rate_card_id=version.rate_card_id,
         default_cost_centre=part.cost_centre,
         stripe_payment_method_id="pm_card_visa",
-        at=month,
+        at=starts_at,
     )
-    starts_at = month.replace(tzinfo=ZoneInfo(part.time_zone))
     subscription = subscriptions.subscribe(
         customer_id=customer.pk,
         plan_version_id=version.pk,

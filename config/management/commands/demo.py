@@ -6,11 +6,14 @@ from argparse import RawDescriptionHelpFormatter
 from datetime import UTC
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from config import broker
+from config.celery import app as celery
 from config.demo import cast, story, table
 from config.demo.checkout_page import NotPaid
 from config.demo.sending import NotTaken
@@ -18,6 +21,8 @@ from config.demo.story import DoesNotAddUp, Stage
 from config.embedded import supervisor
 
 RUNS_MIN = 1_000
+BROKER_SECONDS_MAX = 10
+INTERRUPTED = 130  # as a shell says that it was Ctrl-C: the month was not played to its end
 LOG_COLUMNS = 120  # where there is no terminal to ask
 
 EXAMPLE = """
@@ -51,8 +56,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["runs"] < RUNS_MIN:
-            raise CommandError(f"--runs must be {RUNS_MIN:,} or more")
+        _check(runs_count=options["runs"])
         console = Console(stderr=options["json"])
         if not console.is_terminal:
             console = Console(stderr=options["json"], width=LOG_COLUMNS)
@@ -60,6 +64,7 @@ class Command(BaseCommand):
         def say(line: str) -> None:
             console.print(f"[dim]{timezone.now():%H:%M:%S}[/dim] {line}", highlight=False)
 
+        is_told = False
         try:
             with supervisor.running(say=say, later=("beat",)) as services:
                 players, ending = _play(console, services, say, runs_count=options["runs"])
@@ -67,6 +72,7 @@ class Command(BaseCommand):
                     self.stdout.write(json.dumps(table.figures(ending)))
                 else:
                     table.show(console, players, ending)
+                is_told = True
                 if not options["once"]:
                     table.show_addresses(console, players, web=services.addresses.web)
                     console.print("All of it stays up until Ctrl-C.")
@@ -74,7 +80,22 @@ class Command(BaseCommand):
         except (supervisor.CannotStart, DoesNotAddUp, NotTaken, NotPaid) as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
-            console.print("The demo's data stay: `make demo` shows them again.")
+            console.print("The demo's data stay: `make demo` goes on with them.")
+            if not is_told:
+                raise SystemExit(INTERRUPTED) from None
+
+
+def _check(*, runs_count: int) -> None:
+    """What is asked for can be played. Raises CommandError, and kombu's OperationalError."""
+    if runs_count < RUNS_MIN:
+        raise CommandError(f"--runs must be {RUNS_MIN:,} or more")
+    if not settings.STRIPE_SIMULATED:
+        raise CommandError(
+            "The demo pays its invoices at the Stripe simulator: unset STRIPE_SECRET_KEY."
+        )
+    if not broker.is_pgmq(settings.CELERY_BROKER_URL):
+        with celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=BROKER_SECONDS_MAX)
 
 
 def _play(
