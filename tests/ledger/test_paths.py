@@ -74,15 +74,15 @@ def put_away(account_id: int) -> None:
         sql.execute("put_away_lots", shard=shard_of(account_id), account_ids=[account_id])
 
 
-def taken_into_use(shop, account_id: int, code: str) -> None:
+def take_into_use(shop, code: str, *, hour: int) -> None:
     """A run that costs nothing takes a lot into use, so that the fast path can be taken."""
-    debit(shop, [make_run(0, account=code, at=NOON)])
+    debit(shop, [make_run(0, account=code, at=NOON + hour * HOUR)])
 
 
 @settings(max_examples=settings().max_examples // 2)
-@given(lots=lots, overages=overages, runs=runs)
+@given(lots=lots, overages=overages, in_use_at=instants, runs=runs)
 def test_one_big_block_and_one_run_at_a_time_give_the_same_entries(
-    db: None, lots, overages, runs
+    db: None, lots, overages, in_use_at: int, runs
 ) -> None:
     with transaction.atomic():
         shop = make_shop(effective_at=NOON - 100 * HOUR)
@@ -105,8 +105,8 @@ def test_one_big_block_and_one_run_at_a_time_give_the_same_entries(
         def made(code: str) -> list[NewRun]:
             return [make_run(cost, account=code, at=NOON + hour * HOUR) for cost, hour in runs]
 
-        for code, account_id in accounts.items():
-            taken_into_use(shop, account_id, code)
+        for code in accounts:
+            take_into_use(shop, code, hour=in_use_at)
         accept(shop, made("block"))
         assert drain(accounts["block"]) == len(runs)
         for run in made("single"):
@@ -192,6 +192,19 @@ def test_the_query_lists_lots_in_the_order_in_which_they_are_drawn(db: None) -> 
         drawn = [lot_id for (lot_id,) in cursor.fetchall()]
     assert [lot.id for lot in lots if lot.out_microtokens] == drawn
     assert [lot.out_microtokens for lot in lots] == [10, 10, 10, 10, 10, 20, 0]
+
+
+def test_a_run_from_before_the_lot_in_use_began_does_not_draw_on_it(db: None) -> None:
+    shop = make_shop()
+    account_id = make_account(shop)
+    before = make_lot(account_id, 100, from_hours=-5, hours=5, priority=1)
+    begun = make_lot(account_id, 100, from_hours=0, hours=5)
+    take_into_use(shop, "acme", hour=1)
+    debit(shop, [make_run(1, at=NOON - HOUR), make_run(2, at=NOON + 2 * HOUR)])
+    assert queries.all_consumed(lots={before: account_id, begun: account_id}) == {
+        before: 1,
+        begun: 2,
+    }
 
 
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1)])
