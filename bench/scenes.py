@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from django.db import connection
 
+from bench.database import checkpoint
 from ledger import sql
 from ledger.instants import to_us
 from ledger.intake import Attribution, attribution_key
@@ -102,7 +103,7 @@ class Scene:
                 # What refers to it would be checked by plans made for an empty table.
                 cursor.execute(f"ANALYZE {table}")
             cursor.execute("VACUUM ANALYZE ledger_account, ledger_lot")
-            cursor.execute("CHECKPOINT")
+        checkpoint()
 
     @property
     def visiting_batches(self) -> int:
