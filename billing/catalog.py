@@ -18,7 +18,8 @@ from djmoney.money import Money
 from billing import money, pricing
 from billing.errors import AlreadyPublished, AmountNotPayable, InvalidInput, NotForSale
 from billing.models import OverageTier, Plan, PlanVersion, TopUpPack
-from billing.models.catalog import TERMS_MONTHS, WHOLE_BASIS_POINTS
+from billing.models.catalog import TERMS_MONTHS
+from billing.pricing import WHOLE_BASIS_POINTS
 from ledger import catalog as ledger_catalog
 from ledger.errors import Fault
 from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX

@@ -11,7 +11,6 @@ from decimal import Decimal
 
 from billing import money, pricing
 from billing.models import PlanVersion
-from billing.models.catalog import WHOLE_BASIS_POINTS
 from ledger.catalog import UnitFacts
 from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
 from ledger.value import Tier
@@ -104,13 +103,19 @@ def _of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
 
 
 def _tier_text(tier: Tier, currency: str, start: int, *, only: bool) -> str:
-    price = money.price_text(tier.micros_per_token, currency)
+    price = money.price_text(tier.micros_per_token, currency) if tier.micros_per_token else ""
     if only:
-        return f"{price} a token"
+        return f"{price} a token" if price else "all of them free"
     if tier.up_to_microtokens is None:
-        return f"{price} for each further token"
+        return f"{price} for each further token" if price else "each further token free"
     first = "the first " if start == 0 else "the next "
-    return f"{first}{tokens(tier.up_to_microtokens - start)} at {price} each"
+    each = f"at {price} each" if price else "free"
+    return f"{first}{tokens(tier.up_to_microtokens - start)} {each}"
+
+
+def at_price(micros_per_token: int, currency: str) -> str:
+    """At €0.02, or free."""
+    return f"at {money.price_text(micros_per_token, currency)}" if micros_per_token else "free"
 
 
 def _of_rollover(version: PlanVersion) -> list[str]:
@@ -143,7 +148,10 @@ def _of_alerts(thresholds: Sequence[int]) -> list[str]:
 
 
 def _rollover_max(version: PlanVersion) -> int:
-    return version.allotment_microtokens * version.rollover_basis_points // WHOLE_BASIS_POINTS
+    return pricing.rollover_microtokens_max(
+        allotment_microtokens=version.allotment_microtokens,
+        basis_points=version.rollover_basis_points,
+    )
 
 
 def _example(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
@@ -168,8 +176,8 @@ def _example_of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[str
         granted = tokens(version.allotment_microtokens)
         lines.append(f"Allotment of {granted}: {money.text(version.allotment_price)}.")
     for part, amount in zip(slices, amounts, strict=True):
-        price = money.price_text(part.micros_per_token, version.currency)
-        lines.append(f"Overage, {tokens(part.microtokens)} at {price}: {money.text(amount)}.")
+        price = at_price(part.micros_per_token, version.currency)
+        lines.append(f"Overage, {tokens(part.microtokens)} {price}: {money.text(amount)}.")
     return [*lines, f"Together {money.text(total)}."]
 
 

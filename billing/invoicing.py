@@ -121,7 +121,7 @@ def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
             period=period,
             description=(
                 f"Overage{late}, {_span_text(period)}: {explain.tokens(part.microtokens)}"
-                f" at {money.price_text(part.micros_per_token, version.currency)}"
+                f" {explain.at_price(part.micros_per_token, version.currency)}"
             ),
             micros=part.micros,
             microtokens=part.microtokens,
@@ -225,6 +225,7 @@ def record_finalization(
     stripe_invoice_id: str,
     number: str,
     hosted_url: str,
+    subtotal: Money,
     total: Money,
     finalized_at: datetime,
 ) -> None:
@@ -235,6 +236,7 @@ def record_finalization(
             "stripe_invoice_id": stripe_invoice_id,
             "number": number,
             "hosted_url": hosted_url,
+            "subtotal": subtotal,
             "total": total,
             "finalized_at": finalized_at,
         },

@@ -8,7 +8,7 @@ far after the change as it would have been; one that comes twice is taken the fi
 
 from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, available_timezones
 
 
@@ -45,11 +45,6 @@ def span(*, anchor: datetime, term_months: int, number: int, time_zone: str) -> 
         ),
         ends_at=months_after(anchor=anchor, months=number * term_months, time_zone=time_zone),
     )
-
-
-def start_of_day(*, on: date, time_zone: str) -> datetime:
-    """The first instant of a local day."""
-    return datetime.combine(on, time(), ZoneInfo(time_zone)).astimezone(UTC)
 
 
 def date_text(instant: datetime, time_zone: str) -> str:

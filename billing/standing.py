@@ -83,9 +83,10 @@ class Standing:
 def of_customers(*, customers: Sequence[Customer], at: datetime) -> list[Standing]:
     """The standing of each, in their order."""
     account_ids = [customer.account_id for customer in customers]
-    balances = queries.balances(account_ids=account_ids, at=at)
+    all_lots = queries.lots(account_ids=account_ids)
+    balances = queries.balances_of(lots=all_lots, account_ids=account_ids, at=at)
     lots: dict[int, list[LotNow]] = {account_id: [] for account_id in account_ids}
-    for lot in queries.lots(account_ids=account_ids):
+    for lot in all_lots:
         lots[lot.account_id].append(lot)
     periods = _running_periods(customers, at)
     return [

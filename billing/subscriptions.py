@@ -20,7 +20,6 @@ from django.db.models.functions import Coalesce
 from billing import catalog, invoicing, money, periods, pricing, sweeps
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, Subscription
-from billing.models.catalog import WHOLE_BASIS_POINTS
 from ledger import accounts, grants
 from ledger.errors import Fault
 
@@ -199,8 +198,9 @@ def _grant_allotment(
         effective_at=span.starts_at,
         expires_at=span.ends_at,
         grace=version.grace,
-        rollover_microtokens_max=(
-            version.allotment_microtokens * version.rollover_basis_points // WHOLE_BASIS_POINTS
+        rollover_microtokens_max=pricing.rollover_microtokens_max(
+            allotment_microtokens=version.allotment_microtokens,
+            basis_points=version.rollover_basis_points,
         ),
         rollover_expires_at=_span(subscription, number + 1).ends_at,
         idempotency_key=f"subscription:{subscription.pk}:{number}:allotment",

@@ -101,10 +101,17 @@ def lots(*, account_ids: Sequence[int]) -> list[LotNow]:
 
 def balances(*, account_ids: Sequence[int], at: datetime) -> dict[int, Balance]:
     """Each account's balance for a run that occurs at `at`: time alone decides what is expired."""
+    return balances_of(lots=lots(account_ids=account_ids), account_ids=account_ids, at=at)
+
+
+def balances_of(
+    *, lots: Sequence[LotNow], account_ids: Sequence[int], at: datetime
+) -> dict[int, Balance]:
+    """`balances` from all lots of these accounts, for those who have read them already."""
     available = dict.fromkeys(account_ids, 0)
     debt = dict.fromkeys(account_ids, 0)
     overage = dict.fromkeys(account_ids, 0)
-    for lot in lots(account_ids=account_ids):
+    for lot in lots:
         if lot.kind == "debt":
             debt[lot.account_id] += lot.out_microtokens
         elif lot.kind == "overage" and lot.serves(at):

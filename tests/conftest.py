@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from hypothesis import HealthCheck, Phase, settings
 
+from billing.invariants import violations as billing_violations
 from ledger.invariants import violations
 
 settings.register_profile(
@@ -29,6 +30,7 @@ def ledger_stays_sound(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     try:
         assert violations() == {}
+        assert billing_violations() == {}
     finally:
         if _commits(request):
             _empty_own_tables()

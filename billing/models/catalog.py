@@ -15,10 +15,10 @@ from django.db.models import F, Q
 from billing import names
 from billing.models import fields
 from billing.models.vendors import Vendor
+from billing.pricing import WHOLE_BASIS_POINTS
 from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
 
 TERMS_MONTHS = (1, 3, 12)
-WHOLE_BASIS_POINTS = 10_000
 
 
 def default_alert_thresholds() -> list[int]:

@@ -114,6 +114,7 @@ class InvoiceFinalization(models.Model):
     number = models.CharField(max_length=100)
     hosted_url = models.TextField(blank=True)
     currency = fields.currency()
+    subtotal = fields.amount(help_text="Before tax.")
     total = fields.amount(help_text="With tax.")
     finalized_at = models.DateTimeField()
 

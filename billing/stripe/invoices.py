@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from billing import invoicing
+from billing import invoicing, money
 from billing.errors import PaymentDoesNotMatch
 from billing.models import Invoice, InvoiceGivenUp, InvoicePayment
 from billing.stripe import calls, gateway, tokens
@@ -49,6 +49,7 @@ def apply(*, invoice: Invoice, facts: InvoiceFacts, at: datetime) -> None:
         stripe_invoice_id=facts.stripe_id,
         number=facts.number,
         hosted_url=facts.hosted_url,
+        subtotal=money.from_minor_units(facts.subtotal, facts.currency),
         total=facts.total,
         finalized_at=facts.finalized_at or at,
     )

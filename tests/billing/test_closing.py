@@ -231,7 +231,7 @@ def test_a_closing_bills_the_overage_by_tier_and_the_next_period_in_advance():
     assert invoice is not None
     assert sum(line.amount.amount for line in invoice.lines.all()) == Decimal("1500.02")
     assert [line.description for line in invoice.lines.all()] == [
-        "Overage, 1 October 2026 to 1 November 2026: 250 tokens at €0.00",
+        "Overage, 1 October 2026 to 1 November 2026: 250 tokens free",
         "Overage, 1 October 2026 to 1 November 2026: 1 token at €0.02",
         "Platform fee, 1 November 2026 to 1 December 2026",
         "Allotment of 1,000 tokens, 1 November 2026 to 1 December 2026",

@@ -29,8 +29,8 @@ def test_a_plan_that_bills_overage_explains_itself():
         "One token is one execution.",
         "The platform costs €500.00 a month, invoiced in advance.",
         "Each month starts with 1,000 tokens for €1,000.00, invoiced in advance: €1.00 a token.",
-        "Tokens used beyond that are invoiced after the month's end: the first 250 tokens at"
-        " €0.00 each, then €0.02 for each further token.",
+        "Tokens used beyond that are invoiced after the month's end: the first 250 tokens"
+        " free, then €0.02 for each further token.",
         "At most 5,000 tokens a month are invoiced this way; what is used beyond is repaid by the"
         " next tokens you receive.",
         "Of the tokens left at the month's end up to 200 tokens (20 % of the allotment) stay"
@@ -40,7 +40,7 @@ def test_a_plan_that_bills_overage_explains_itself():
         "Example: in a month you use 1,375 tokens.",
         "Platform fee: €500.00.",
         "Allotment of 1,000 tokens: €1,000.00.",
-        "Overage, 250 tokens at €0.00: €0.00.",
+        "Overage, 250 tokens free: €0.00.",
         "Overage, 125 tokens at €0.02: €2.50.",
         "Together €1,502.50.",
     ]

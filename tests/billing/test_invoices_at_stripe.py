@@ -413,6 +413,7 @@ def test_a_paid_invoice_whose_answer_and_webhook_were_lost_is_found(at_stripe):
 
 def test_lines_beyond_a_hundred_go_in_chunks_and_all_are_verified(at_stripe):
     customer = scene(terms=builders.billed())
+    builders.use(customer, 1_001, occurred_at=OCTOBER + HOUR)
     invoice = Invoice.objects.get()
     period = invoice.period
     InvoiceLine.objects.bulk_create(
@@ -423,8 +424,8 @@ def test_lines_beyond_a_hundred_go_in_chunks_and_all_are_verified(at_stripe):
             period=period,
             description=f"stretch {position}",
             microtokens=1,
-            from_microtokens=position,
-            to_microtokens=position + 1,
+            from_microtokens=position - 3,
+            to_microtokens=position - 2,
             micros=1_000_000,
             amount=Money(1, "EUR"),
         )

@@ -1,7 +1,6 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,22 +56,6 @@ def test_months_with_a_clock_change_have_an_hour_less_or_more():
     march, october = (span(anchor, number, time_zone="Europe/Paris") for number in (3, 10))
     assert march.ends_at - march.starts_at == timedelta(days=31, hours=-1)
     assert october.ends_at - october.starts_at == timedelta(days=31, hours=1)
-
-
-@pytest.mark.parametrize(("day", "hours"), [(29, 23), (28, 24)])
-def test_a_day_with_a_clock_change_has_23_hours(day, hours):
-    start, end = (
-        periods.start_of_day(on=date(2026, 3, day + more), time_zone="Europe/Paris")
-        for more in (0, 1)
-    )
-    assert end - start == timedelta(hours=hours)
-
-
-def test_the_day_the_clocks_go_back_has_25_hours():
-    start, end = (
-        periods.start_of_day(on=date(2026, 10, day), time_zone="Europe/Paris") for day in (25, 26)
-    )
-    assert end - start == timedelta(hours=25)
 
 
 def test_a_local_time_that_the_clocks_skip_is_taken_after_the_change():

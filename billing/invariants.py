@@ -1,0 +1,149 @@
+"""What must always hold of billing, each a query for the rows that break it.
+
+As ledger.invariants, which it stands beside: asserted after every test that touched the database,
+and by `manage.py check_billing`. Here are the rules that tie billing's facts to each other and to
+the ledger's entries; a single row's rules are constraints of the database.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from django.db import connection
+
+BROKEN_ROWS_MAX: Final = 10
+
+INVARIANTS: Final[dict[str, str]] = {
+    "a settlement says what the ledger moved out of the allotment": """
+        SELECT settlement.period_id
+        FROM billing_periodsettlement AS settlement
+        JOIN billing_period AS period ON period.id = settlement.period_id
+        LEFT JOIN (
+            SELECT lot_id,
+                   sum(microtokens) FILTER (WHERE kind = 'roll_over') AS rolled,
+                   sum(microtokens) FILTER (WHERE kind = 'expire') AS expired
+            FROM ledger_entry WHERE kind IN ('roll_over', 'expire') GROUP BY lot_id
+        ) AS moved ON moved.lot_id = period.allotment_lot_id
+        WHERE settlement.rolled_microtokens <> coalesce(moved.rolled, 0)
+           OR settlement.expired_microtokens <> coalesce(moved.expired, 0)
+    """,
+    "what rolled over is in the lot that the settlement names": """
+        SELECT settlement.period_id
+        FROM billing_periodsettlement AS settlement
+        JOIN billing_period AS period ON period.id = settlement.period_id
+        LEFT JOIN ledger_lot AS lot ON lot.id = settlement.rolled_lot_id
+        WHERE (settlement.rolled_microtokens > 0 OR settlement.rolled_lot_id IS NOT NULL)
+          AND (lot.granted_microtokens, lot.price_micros, lot.rolled_from_lot_id)
+              IS DISTINCT FROM (settlement.rolled_microtokens, settlement.rolled_micros,
+                                period.allotment_lot_id)
+    """,
+    "a period's lots are its customer's, of its plan's size": """
+        SELECT period.id
+        FROM billing_period AS period
+        JOIN billing_subscription AS subscription ON subscription.id = period.subscription_id
+        JOIN billing_planversion AS version ON version.id = subscription.plan_version_id
+        JOIN billing_customer AS customer ON customer.id = subscription.customer_id
+        LEFT JOIN ledger_lot AS allotment ON allotment.id = period.allotment_lot_id
+        LEFT JOIN ledger_lot AS overage ON overage.id = period.overage_lot_id
+        WHERE coalesce(allotment.granted_microtokens, 0) <> version.allotment_microtokens
+           OR (allotment.id IS NOT NULL AND allotment.account_id <> customer.account_id)
+           OR (period.overage_lot_id IS NOT NULL
+               AND (overage.account_id, overage.kind) IS DISTINCT FROM
+                   (customer.account_id, 'overage'))
+    """,
+    "no more overage is invoiced than runs have used": """
+        SELECT period.id
+        FROM billing_period AS period
+        JOIN (
+            SELECT period_id, sum(microtokens) AS billed FROM billing_invoiceline
+            WHERE kind IN ('overage', 'late_overage') GROUP BY period_id
+        ) AS line ON line.period_id = period.id
+        LEFT JOIN ledger_lot_now AS lot ON lot.id = period.overage_lot_id
+        WHERE line.billed > coalesce(lot.out_microtokens, 0)
+    """,
+    "stretches of invoiced overage follow one another without gap or overlap": """
+        SELECT period_id
+        FROM (
+            SELECT period_id, from_microtokens,
+                   coalesce(lag(to_microtokens) OVER (
+                       PARTITION BY period_id ORDER BY from_microtokens), 0) AS expected
+            FROM billing_invoiceline WHERE kind IN ('overage', 'late_overage')
+        ) AS stretch
+        WHERE from_microtokens <> expected
+    """,
+    "a closing says what its invoice's overage comes to": """
+        SELECT closing.period_id
+        FROM billing_periodclosing AS closing
+        LEFT JOIN (
+            SELECT invoice_id, period_id, sum(microtokens) AS microtokens, sum(micros) AS micros
+            FROM billing_invoiceline WHERE kind = 'overage' GROUP BY invoice_id, period_id
+        ) AS line ON line.invoice_id = closing.invoice_id AND line.period_id = closing.period_id
+        WHERE closing.overage_microtokens <> coalesce(line.microtokens, 0)
+           OR closing.overage_micros <> coalesce(line.micros, 0)
+    """,
+    "a closed period is settled": """
+        SELECT closing.period_id
+        FROM billing_periodclosing AS closing
+        LEFT JOIN billing_periodsettlement AS settlement ON settlement.period_id = closing.period_id
+        WHERE settlement.id IS NULL
+    """,
+    "a top-up is fulfilled by one lot of its size, its customer's": """
+        SELECT top_up.id
+        FROM billing_topupfulfilment AS fulfilment
+        JOIN billing_topup AS top_up ON top_up.id = fulfilment.top_up_id
+        JOIN billing_customer AS customer ON customer.id = top_up.customer_id
+        LEFT JOIN ledger_lot AS lot ON lot.id = fulfilment.lot_id
+        WHERE (lot.granted_microtokens, lot.account_id, lot.source)
+              IS DISTINCT FROM (top_up.microtokens, customer.account_id, 'top_up')
+    """,
+    "a top-up that is paid is fulfilled": """
+        SELECT payment.top_up_id
+        FROM billing_topuppayment AS payment
+        LEFT JOIN billing_topupfulfilment AS fulfilment USING (top_up_id)
+        WHERE fulfilment.id IS NULL
+    """,
+    "a lot that was bought fulfils a top-up": """
+        SELECT operation.lot_id
+        FROM ledger_operation AS operation
+        LEFT JOIN billing_topupfulfilment AS fulfilment ON fulfilment.lot_id = operation.lot_id
+        WHERE operation.kind = 'grant' AND operation.key LIKE 'top_up:%%'
+          AND fulfilment.id IS NULL
+    """,
+    "an invoice is in its customer's currency, and so are its lines": """
+        SELECT invoice.id
+        FROM billing_invoice AS invoice
+        JOIN billing_customer AS customer ON customer.id = invoice.customer_id
+        LEFT JOIN billing_invoiceline AS line ON line.invoice_id = invoice.id
+        WHERE invoice.currency <> customer.currency
+           OR line.currency IS DISTINCT FROM invoice.currency
+    """,
+    "what Stripe issued before tax is the sum of the lines": """
+        SELECT finalization.invoice_id
+        FROM billing_invoicefinalization AS finalization
+        LEFT JOIN (
+            SELECT invoice_id, sum(amount) AS amount FROM billing_invoiceline GROUP BY invoice_id
+        ) AS line USING (invoice_id)
+        WHERE finalization.subtotal <> coalesce(line.amount, 0)
+           OR finalization.total < finalization.subtotal
+    """,
+    "an invoice that is paid is paid whole": """
+        SELECT payment.invoice_id
+        FROM billing_invoicepayment AS payment
+        LEFT JOIN billing_invoicefinalization AS finalization USING (invoice_id)
+        WHERE (payment.amount, payment.currency)
+              IS DISTINCT FROM (finalization.total, finalization.currency)
+    """,
+}
+
+Progress = Callable[[str], None]
+
+
+def violations(*, progress: Progress = lambda name: None) -> dict[str, list[tuple[object, ...]]]:
+    """Every invariant that does not hold, with at most BROKEN_ROWS_MAX rows that break it."""
+    broken: dict[str, list[tuple[object, ...]]] = {}
+    for name, statement in INVARIANTS.items():
+        progress(name)
+        with connection.cursor() as cursor:
+            cursor.execute(f"{statement} LIMIT {BROKEN_ROWS_MAX}", [])
+            if rows := cursor.fetchall():
+                broken[name] = rows
+    return broken

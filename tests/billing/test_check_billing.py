@@ -1,0 +1,174 @@
+"""`manage.py check_billing` finds what is broken on purpose, rule by rule."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from djmoney.money import Money
+
+from billing import closing, invoicing
+from billing.invariants import INVARIANTS, violations
+from billing.models import Invoice, TopUp, TopUpFulfilment, TopUpPayment
+from ledger import grants
+from tests import builders
+from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
+
+pytestmark = pytest.mark.django_db
+
+MID = OCTOBER + 10 * DAY
+
+
+@pytest.fixture
+def history() -> None:
+    """Two customers' October is closed: one has tokens left, one has overage; one bought a pack."""
+    shop = builders.shop()
+    thrifty, keen = builders.customer(shop), builders.customer(shop)
+    version = builders.plan_version(shop, **builders.billed())
+    for customer, tokens in ((thrifty, 667), (keen, 1_300)):
+        builders.subscription(customer, version)
+        builders.use(customer, tokens, occurred_at=MID)
+    closing.close_due(at=NOVEMBER + DAY)
+    for invoice in Invoice.objects.all():
+        subtotal = sum((line.amount for line in invoice.lines.all()), start=Money(0, "EUR"))
+        invoicing.record_finalization(
+            invoice=invoice,
+            stripe_invoice_id=f"in_{invoice.pk}",
+            number="1",
+            hosted_url="",
+            subtotal=subtotal,
+            total=subtotal + Money(1, "EUR"),
+            finalized_at=NOVEMBER,
+        )
+        invoicing.record_payment(
+            invoice=invoice, amount=subtotal + Money(1, "EUR"), paid_at=NOVEMBER
+        )
+    _bought(keen, builders.pack(shop))
+
+
+def _bought(customer, pack):
+    top_up = TopUp.objects.create(
+        id=uuid.uuid4(),
+        customer=customer,
+        pack=pack,
+        microtokens=pack.microtokens,
+        price=pack.price,
+        validity_months=12,
+        begun_at=NOVEMBER,
+    )
+    TopUpPayment.objects.create(
+        top_up=top_up, stripe_payment_intent_id="pi_1", amount=pack.price, paid_at=NOVEMBER
+    )
+    granted = grants.grant(
+        account_id=customer.account_id,
+        microtokens=pack.microtokens,
+        source="top_up",
+        price_micros=600 * 1_000_000,
+        currency="EUR",
+        priority=50,
+        effective_at=NOVEMBER,
+        expires_at=NOVEMBER + 365 * DAY,
+        idempotency_key=f"top_up:{top_up.pk}",
+        at=NOVEMBER,
+    )
+    TopUpFulfilment.objects.create(top_up=top_up, lot_id=granted.lot_id, fulfilled_at=NOVEMBER)
+
+
+@contextmanager
+def broken(change: str) -> Iterator[None]:
+    """Billing as a fault of ours, or somebody with the database's password, might leave it."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
+            cursor.execute(change)
+            assert cursor.rowcount > 0
+        yield
+        transaction.set_rollback(True)
+
+
+OF_OVERAGE = "kind = 'overage'"
+FAULTS = {
+    "a settlement says what the ledger moved out of the allotment": [
+        "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
+        "UPDATE billing_periodsettlement SET rolled_microtokens = rolled_microtokens + 1",
+    ],
+    "what rolled over is in the lot that the settlement names": [
+        "UPDATE billing_periodsettlement SET rolled_micros = rolled_micros + 1",
+        "UPDATE billing_periodsettlement SET rolled_lot_id = NULL",
+    ],
+    "a period's lots are its customer's, of its plan's size": [
+        "UPDATE billing_period SET allotment_lot_id = NULL",
+        "UPDATE billing_period SET overage_lot_id = allotment_lot_id",
+        "UPDATE billing_planversion SET allotment_microtokens = allotment_microtokens + 1",
+    ],
+    "no more overage is invoiced than runs have used": [
+        f"UPDATE billing_invoiceline SET microtokens = microtokens + {TOKEN},"
+        f" to_microtokens = to_microtokens + {TOKEN} WHERE {OF_OVERAGE} AND from_microtokens > 0",
+    ],
+    "stretches of invoiced overage follow one another without gap or overlap": [
+        f"DELETE FROM billing_invoiceline WHERE {OF_OVERAGE} AND from_microtokens = 0",
+    ],
+    "a closing says what its invoice's overage comes to": [
+        "UPDATE billing_periodclosing SET overage_micros = overage_micros + 1",
+        "UPDATE billing_periodclosing SET overage_microtokens = overage_microtokens + 1",
+    ],
+    "a closed period is settled": ["DELETE FROM billing_periodsettlement"],
+    "a top-up is fulfilled by one lot of its size, its customer's": [
+        "UPDATE billing_topup SET microtokens = microtokens + 1",
+        "UPDATE billing_topupfulfilment SET lot_id = 1",
+    ],
+    "a top-up that is paid is fulfilled": ["DELETE FROM billing_topupfulfilment"],
+    "a lot that was bought fulfils a top-up": ["DELETE FROM billing_topupfulfilment"],
+    "an invoice is in its customer's currency, and so are its lines": [
+        "UPDATE billing_invoice SET currency = 'USD'",
+        "DELETE FROM billing_invoiceline",
+    ],
+    "what Stripe issued before tax is the sum of the lines": [
+        "UPDATE billing_invoicefinalization SET subtotal = subtotal + 0.01",
+        "UPDATE billing_invoicefinalization SET total = subtotal - 1",
+        f"DELETE FROM billing_invoiceline WHERE NOT {OF_OVERAGE}",
+    ],
+    "an invoice that is paid is paid whole": [
+        "UPDATE billing_invoicepayment SET amount = amount - 0.01",
+        "DELETE FROM billing_invoicefinalization",
+    ],
+}
+CASES = [(name, change) for name, changes in FAULTS.items() for change in changes]
+
+
+def test_a_fault_is_known_for_every_rule() -> None:
+    assert set(FAULTS) == set(INVARIANTS)
+
+
+@pytest.mark.parametrize(("name", "change"), CASES)
+def test_a_broken_rule_is_found(history: None, name: str, change: str) -> None:
+    with broken(change):
+        assert name in violations()
+
+
+def test_sound_billing_is_told_in_a_sentence_and_as_json(history: None) -> None:
+    out = StringIO()
+    call_command("check_billing", stdout=out)
+    assert out.getvalue() == f"Billing is sound: {len(INVARIANTS)} rules hold.\n"
+    out = StringIO()
+    call_command("check_billing", "--json", stdout=out)
+    assert json.loads(out.getvalue()) == {"sound": True, "checked": len(INVARIANTS), "broken": {}}
+
+
+def test_what_is_broken_is_named_row_by_row_and_the_command_fails(history: None) -> None:
+    err, out = StringIO(), StringIO()
+    with broken("DELETE FROM billing_topupfulfilment"):
+        with pytest.raises(CommandError, match=r"not sound: 2 of \d+ rules broken"):
+            call_command("check_billing", stderr=err)
+        with pytest.raises(SystemExit) as end:
+            call_command("check_billing", "--json", stdout=out)
+    assert err.getvalue().splitlines()[:2] == [
+        "BROKEN  a top-up that is paid is fulfilled",
+        f"        {TopUp.objects.get().pk}",
+    ]
+    assert end.value.code == 1
+    assert json.loads(out.getvalue())["sound"] is False
