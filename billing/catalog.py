@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Max
 from djmoney.money import Money
 
-from billing import money, pricing
+from billing import money, names, pricing
 from billing.errors import AlreadyPublished, AmountNotPayable, InvalidInput, NotForSale
 from billing.models import OverageTier, Plan, PlanVersion, TopUpPack
 from billing.models.catalog import TERMS_MONTHS
@@ -50,7 +50,11 @@ class PlanTerms:
 
 
 def create_plan(*, vendor_id: int, code: str, name: str) -> Plan:
-    """A plan without a version yet; the plan that the code names, if there is one."""
+    """A plan without a version yet; the plan that the code names, if there is one.
+
+    Raises InvalidInput.
+    """
+    _refuse(_faults_of_name(name))
     plan, _ = Plan.objects.get_or_create(vendor_id=vendor_id, code=code, defaults={"name": name})
     return plan
 
@@ -184,7 +188,7 @@ def retire_pack(*, pack_id: int, at: datetime) -> None:
 
 def pack_faults(*, pack: TopUpPack) -> list[Fault]:
     """Everything that keeps a pack from being published, each at its field."""
-    found = _faults_of_money("price", pack.price)
+    found = [*_faults_of_name(pack.name), *_faults_of_money("price", pack.price)]
     if pack.price.amount == 0:
         found.append(_fault("price", "positive", "must be more than 0"))
     if not 0 < pack.microtokens <= LOT_MICROTOKENS_MAX:
@@ -220,6 +224,12 @@ def _fault(field: str, rule: str, message: str) -> Fault:
 
 def _fault_of_currency(field: str) -> Fault:
     return _fault(field, "currency", f"must be in one of {', '.join(settings.CURRENCIES)}")
+
+
+def _faults_of_name(name: str) -> list[Fault]:
+    if names.is_plain(name):
+        return []
+    return [_fault("name", "plain", "must be one line, without control characters")]
 
 
 def _faults_of_prices(version: PlanVersion) -> list[Fault]:

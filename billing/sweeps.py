@@ -56,10 +56,16 @@ def attempt(
     *,
     what: str,
     otherwise: Callable[[Item, Exception], Result],
+    ends_all: tuple[type[Exception], ...] = (),
 ) -> Result:
-    """Do one item; if it fails, what `otherwise` makes of that. Without a database it raises."""
+    """Do one item; if it fails, what `otherwise` makes of that.
+
+    Without a database it raises, and so it does for the errors of `ends_all`.
+    """
     try:
         return do(item)
+    except ends_all:
+        raise
     except Exception as error:  # whatever is wrong with one item, the others go on
         if _database_is_gone():
             raise

@@ -86,7 +86,7 @@ class AlertMessageAdmin(FactAdmin[AlertMessage]):
     ordering = ("-raised_at",)
     fields = (
         *("customer", "threshold_text", "used", "granted", "raised_at", "sent_at"),
-        *("acknowledged_at", "acknowledged_by"),
+        *("parked_at", "error", "acknowledged_at", "acknowledged_by"),
     )
     readonly_fields = ("customer", "threshold_text", "used", "granted")
     purpose = "How much of a period's allotment is used, told at the thresholds of its plan."

@@ -8,13 +8,12 @@ counts as done; not found, it is asked for again under a new key.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from django.db.models import Exists, OuterRef
 
-from billing import top_ups
+from billing import sweeps, top_ups
 from billing.errors import BillingError, StripeClosed, StripeUnavailable
 from billing.models import Customer, Invoice, StripeCall, TopUp
 from billing.stripe import calls, chains, gateway, outbox
@@ -25,6 +24,8 @@ ITEMS_PER_SWEEP_MAX: Final = 200
 LEFT_ALONE_FOR: Final = timedelta(minutes=5)  # the webhook comes first, nearly always
 TOP_UPS_WATCHED_FOR: Final = timedelta(days=30)
 CLOCKS_DIFFER_BY_MAX: Final = timedelta(minutes=10)
+
+Item = TypeVar("Item")
 
 logger = structlog.get_logger(__name__)
 
@@ -43,12 +44,14 @@ def reconcile(*, at: datetime) -> Reconciled:
     counts = {"calls_count": 0, "top_ups_count": 0, "invoices_count": 0}
     try:
         for call in _parked():
-            counts["calls_count"] += _attempt(partial(settle, call=call, at=at))
+            counts["calls_count"] += _attempt(call, lambda call: settle(call=call, at=at))
         for top_up in _unfulfilled(at):
-            counts["top_ups_count"] += _attempt(partial(top_ups.fulfil, top_up_id=top_up.pk, at=at))
+            counts["top_ups_count"] += _attempt(
+                top_up, lambda top_up: top_ups.fulfil(top_up_id=top_up.pk, at=at)
+            )
         for invoice in _unpaid(at):
             counts["invoices_count"] += _attempt(
-                partial(stripe_invoices.refresh, invoice_id=invoice.pk, at=at)
+                invoice, lambda invoice: stripe_invoices.refresh(invoice_id=invoice.pk, at=at)
             )
     except (StripeUnavailable, StripeClosed) as error:
         logger.warning("stripe is away: reconciliation goes on later", error=str(error))
@@ -71,15 +74,25 @@ def evidence(*, call: StripeCall) -> Reply | None:
     return EVIDENCE[calls.family(call)](call)
 
 
-def _attempt(work: Callable[[], object]) -> int:
+def _attempt(item: Item, look_up: Callable[[Item], object]) -> int:
     """One item's trouble must not keep the others from being looked up."""
-    try:
-        work()
-    except (StripeUnavailable, StripeClosed):
-        raise
-    except BillingError as error:
-        logger.error("reconciliation found what does not add up", error=str(error))
-    return 1
+
+    def look_up_one(item: Item) -> int:
+        try:
+            look_up(item)
+        except (StripeUnavailable, StripeClosed):
+            raise
+        except BillingError as error:
+            logger.error("reconciliation found what does not add up", error=str(error))
+        return 1
+
+    return sweeps.attempt(
+        item,
+        look_up_one,
+        what="reconciliation",
+        otherwise=lambda item, error: 1,
+        ends_all=(StripeUnavailable, StripeClosed),
+    )
 
 
 def _parked() -> list[StripeCall]:

@@ -230,6 +230,20 @@ def test_a_pack_that_breaks_a_rule_is_refused_at_its_field(changed, field):
     assert [fault.field for fault in refusal.value.faults] == [field]
 
 
+def test_the_name_of_a_plan_or_a_pack_is_one_line():
+    shop = builders.shop()
+    with pytest.raises(InvalidInput, match="one line"):
+        catalog.create_plan(vendor_id=shop.vendor.pk, code="plan", name="Two\nlines")
+    with pytest.raises(InvalidInput, match="one line"):
+        catalog.create_pack(
+            vendor_id=shop.vendor.pk,
+            code="pack",
+            name="Two\nlines",
+            microtokens=TOKEN,
+            price=Money(1, "EUR"),
+        )
+
+
 def test_a_published_pack_is_frozen():
     pack = builders.pack(builders.shop())
     pack.microtokens = TOKEN

@@ -1,5 +1,6 @@
 """What Stripe refused is told to those who can mend it, and asked again when they say so."""
 
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from django.urls import reverse
 
 from billing import invoicing
 from billing.models import Customer, Invoice, StripeCall
-from billing.stripe import outbox, troubles
+from billing.stripe import outbox, reconcile, troubles
 from config import doctor
 from tests import builders
 
@@ -87,6 +88,24 @@ def test_what_the_reconciler_settles_is_told_only_when_it_has_not_within_an_hour
     StripeCall.objects.update(parked_at=at, error_code=outbox.KEY_POISONED)
     assert standing(shop, at) == []
     assert len(standing(shop, at + HOUR)) == 1
+
+
+def test_a_parked_call_that_cannot_even_be_looked_up_keeps_no_other_from_it(shop, at_stripe):
+    at = now()
+    StripeCall.objects.create(
+        operation="nonsense",
+        aggregate_id=uuid.uuid4(),
+        idempotency_key="nonsense",
+        params={},
+        created_at=at,
+        parked_at=at,
+        error_code=outbox.KEY_POISONED,
+    )
+    builders.customer(shop)
+    opened = StripeCall.objects.filter(operation="customer.create")
+    opened.update(parked_at=at, first_sent_at=at, error_code=outbox.KEY_POISONED)
+    assert reconcile.reconcile(at=at).calls_count == 2
+    assert opened.filter(attempt=2).exists()
 
 
 def test_a_declined_card_is_told_until_the_invoice_is_paid_otherwise(shop, at_stripe):
