@@ -228,7 +228,6 @@ STRIPE_TAX = os.environ.get("STRIPE_TAX") == "on"
 
 DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL") or "Runledger <runledger@localhost>"
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
-EMAIL_TIMEOUT = 20  # seconds: a mail server that does not answer holds up no other mail
 globals().update(
     environment.mail_from_url(
         environment.required(
