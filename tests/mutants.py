@@ -56,7 +56,6 @@ MUTANTS = [  # file, text, fault
     (f"{SQL}/move_lots.sql", "moved.out_microtokens < lot.granted_microtokens", "true"),
     (f"{SQL}/put_away_lots.sql", "SET out_microtokens = account.in_use_out_microtokens,", "SET out_microtokens = lot.out_microtokens,"),
     (f"{SQL}/debit_accounts.sql", "account.runs_count + batch.runs_count", "account.runs_count + 1"),
-    (f"{SQL}/known_runs.sql", "run.account_id = asked.account_id AND ", ""),
     (f"{SQL}/enter_slices.sql", "ORDER BY slice.position", "ORDER BY slice.position DESC"),
     (f"{SQL}/lock_shard.sql", "SELECT pg_advisory_xact_lock(1279607879, %(shard)s)", "SELECT %(shard)s"),
     (f"{SQL}/lots_now.sql", "expires_at NULLS LAST", "expires_at NULLS FIRST"),

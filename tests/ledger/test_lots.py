@@ -219,6 +219,15 @@ def test_a_soonest_expiring_lot_granted_in_between_is_drawn_next(shop, account_i
     assert lot(urgent, account_id).out_microtokens == 3
 
 
+def test_a_grant_loses_nothing_of_the_lot_that_was_in_use(shop, account_id) -> None:
+    """The first debit takes the lot into use; the second is known to the account's row alone."""
+    old = make_lot(account_id, 10)
+    for executions in (3, 4):
+        debit(shop, [make_run(executions)])
+    make_lot(account_id, 10)
+    assert lot(old, account_id).out_microtokens == 7
+
+
 TIERS = (
     Tier(up_to_microtokens=10 * TOKEN, micros_per_token=0),
     Tier(up_to_microtokens=None, micros_per_token=20_000),

@@ -34,12 +34,13 @@ from tests.ledger.model import ENDLESS, NEVER, ModelAccount, ModelRun, Slice
 
 # Small on purpose: lots run out exactly, and runs fall on the very instant of an expiry, often.
 amounts = st.integers(1, 9)
-costs = st.integers(0, 9)
+costs = st.integers(0, 3) | st.integers(0, 9)
 hours = st.integers(1, 4)
 which = st.integers(0, 2)
 lot_terms = st.fixed_dictionaries(
     {
-        "granted": amounts,
+        # Lots that run out at once, and lots that stay in use for a while.
+        "granted": amounts | st.integers(10, 60),
         "price": st.sampled_from([0, 0, 7, 1000]),
         "priority": st.integers(0, 1),
         "begins": st.integers(-4, 2),
@@ -49,6 +50,10 @@ lot_terms = st.fixed_dictionaries(
         "rollover_lasts": hours,
     }
 )
+LASTING: dict[str, Any] = {
+    "granted": 1, "price": 0, "priority": 9, "begins": 0, "lasts": None, "grace": 0,
+    "rollover_max": 0, "rollover_lasts": 1,
+}  # fmt: skip
 new_runs = st.tuples(which, costs, st.integers(0, 4))
 
 
@@ -162,6 +167,11 @@ class LedgerMachine(RuleBasedStateMachine):
             ]
         )
 
+    @rule(account=which, cost=costs, late=st.sampled_from([0, 0, 0, 1, 4]))
+    def send_one_and_drain(self, account: int, cost: int, late: int) -> None:
+        self.send([(account, cost, late)])
+        self.drain()
+
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def send_again_in_another_order(self, data: st.DataObject) -> None:
@@ -245,6 +255,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
+            self.drain()
+            for account in range(3):
+                # A grant puts away what is in use: what the debit kept beside it comes to light.
+                self.grant(account, LASTING)
+            self.they_agree()
             assert violations() == {}
         finally:
             transaction.set_rollback(True)

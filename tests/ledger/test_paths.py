@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ledger import queries, sql
 from ledger.drawdown import KIND_RANK, LotState, draw, draw_down_order, lot_in_use
 from ledger.intake import NewRun
+from ledger.invariants import violations
 from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,
@@ -30,7 +31,7 @@ amounts = st.integers(1, 9)
 instants = st.integers(0, 4)
 lots = st.lists(
     st.tuples(
-        amounts,
+        amounts | st.integers(10, 60),
         st.sampled_from([0, 7]),  # price
         st.integers(0, 1),  # priority
         st.integers(-2, 3),  # begins
@@ -79,43 +80,49 @@ def take_into_use(shop, code: str, *, hour: int) -> None:
     debit(shop, [make_run(0, account=code, at=NOON + hour * HOUR)])
 
 
-@settings(max_examples=settings().max_examples // 2)
-@given(lots=lots, overages=overages, in_use_at=instants, runs=runs)
+def fill(account_id: int, lots, overages) -> None:
+    for amount, price, priority, begins, lasts in lots:
+        make_lot(
+            account_id,
+            amount,
+            price_micros=price,
+            priority=priority,
+            from_hours=begins,
+            hours=None if lasts is None else begins + lasts,
+        )
+    for begins, lasts, cap in overages:
+        make_overage(account_id, cap_microtokens=cap, from_hours=begins, hours=begins + lasts)
+
+
+def made(code: str, runs: list[tuple[int, int]]) -> list[NewRun]:
+    return [make_run(cost, account=code, at=NOON + hour * HOUR) for cost, hour in runs]
+
+
+@settings(max_examples=settings().max_examples * 3 // 10)
+@given(lots=lots, overages=overages, in_use_at=instants, runs=runs, runs_after=runs)
 def test_one_big_block_and_one_run_at_a_time_give_the_same_entries(
-    db: None, lots, overages, in_use_at: int, runs
+    db: None, lots, overages, in_use_at: int, runs, runs_after
 ) -> None:
     with transaction.atomic():
         shop = make_shop(effective_at=NOON - 100 * HOUR)
         accounts = {code: make_account(shop, code) for code in ("block", "single", "plain")}
         for account_id in accounts.values():
-            for amount, price, priority, begins, lasts in lots:
-                make_lot(
-                    account_id,
-                    amount,
-                    price_micros=price,
-                    priority=priority,
-                    from_hours=begins,
-                    hours=None if lasts is None else begins + lasts,
-                )
-            for begins, lasts, cap in overages:
-                make_overage(
-                    account_id, cap_microtokens=cap, from_hours=begins, hours=begins + lasts
-                )
-
-        def made(code: str) -> list[NewRun]:
-            return [make_run(cost, account=code, at=NOON + hour * HOUR) for cost, hour in runs]
-
-        for code in accounts:
-            take_into_use(shop, code, hour=in_use_at)
-        accept(shop, made("block"))
-        assert drain(accounts["block"]) == len(runs)
-        for run in made("single"):
-            debit(shop, [run])
-        for run in made("plain"):
-            put_away(accounts["plain"])
-            debit(shop, [run])
+            fill(account_id, lots, overages)
+        for some in (runs, runs_after):
+            for code in accounts:
+                take_into_use(shop, code, hour=in_use_at)
+            accept(shop, made("block", some))
+            assert drain(accounts["block"]) == len(some)
+            for run in made("single", some):
+                debit(shop, [run])
+            for run in made("plain", some):
+                put_away(accounts["plain"])
+                debit(shop, [run])
+            for account_id in accounts.values():
+                make_lot(account_id, 5)
         first, second, third = (entries(account_id) for account_id in accounts.values())
         assert first == second == third
+        assert violations() == {}
         transaction.set_rollback(True)
 
 
