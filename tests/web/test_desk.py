@@ -55,7 +55,7 @@ def test_a_jump_over_three_thresholds_is_one_message_naming_the_highest(
     builders.use(ours.customer, 1_000, occurred_at=now, at=now)
     alerts.evaluate(at=now)
     shown = text_of(signed_in(ours.account_manager).get("/desk/"))
-    assert "100 % of the allotment is used." in shown
+    assert "100 % of the allotment of" in shown
     assert "70 % of" not in shown
     assert "1 alert to acknowledge" in shown
 

@@ -155,7 +155,7 @@ def test_an_account_manager_acknowledges_an_alert(visitor: Visitor, ours: Compan
     builders.use(ours.customer, 1_040, occurred_at=now, at=now)
     assert alerts.evaluate(at=now) == 1
     visitor.sign_in(ours.account_manager)
-    expect(page.get_by_text("100 % of the allotment is used.")).to_be_visible()
+    expect(page.get_by_text("100 % of the allotment of")).to_be_visible()
     visitor.look("desk")
     page.get_by_role("link", name="Ours-Customer").click()
     visitor.look("desk-account")
