@@ -1,4 +1,4 @@
-"""What overage costs, tier by tier, and how much rolls over.
+"""What overage costs, tier by tier, how an amount is shared out, and how much rolls over.
 
 Tiers are graduated and count from the period's first token of overage: the included tokens are
 the allotment's business. The cost of a stretch telescopes (ledger.value), so stretches add up to
@@ -70,3 +70,21 @@ def overage_slices(
 def rollover_microtokens_max(*, allotment_microtokens: int, basis_points: int) -> int:
     """How much of an allotment may roll over: a share of what was granted, rounded down."""
     return allotment_microtokens * basis_points // WHOLE_BASIS_POINTS
+
+
+def allocate(*, total: int, weights: Sequence[int]) -> list[int]:
+    """Share out a total in proportion to weights; the shares are whole and add up to it.
+
+    Each gets its share rounded down; what is left goes by one to those who lost most by that,
+    the first of equals first (largest remainder).
+    """
+    assert total >= 0
+    assert all(weight >= 0 for weight in weights)
+    whole = sum(weights)
+    assert whole > 0
+    shares = [total * weight // whole for weight in weights]
+    lost = [total * weight % whole for weight in weights]
+    by_loss = sorted(range(len(weights)), key=lambda position: -lost[position])
+    for position in by_loss[: total - sum(shares)]:
+        shares[position] += 1
+    return shares

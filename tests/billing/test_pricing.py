@@ -60,6 +60,23 @@ def test_however_overage_is_cut_into_stretches_its_slices_add_up(tiers, cuts):
         )
 
 
+def test_100_euros_over_three_cost_centres_add_up_to_100_euros():
+    assert pricing.allocate(total=10_000, weights=[1, 1, 1]) == [3_334, 3_333, 3_333]
+
+
+def test_who_loses_most_by_rounding_down_gets_what_is_left_the_first_of_equals_first():
+    assert pricing.allocate(total=1, weights=[1, 3, 6]) == [0, 0, 1]
+    assert pricing.allocate(total=2, weights=[1, 1, 1]) == [1, 1, 0]
+
+
+@given(st.integers(0, 10**12), st.lists(st.integers(0, 9), min_size=1).filter(any))
+def test_shares_add_up_and_nobody_gets_more_than_one_unit_beside_their_part(total, weights):
+    shares = pricing.allocate(total=total, weights=weights)
+    assert sum(shares) == total
+    for share, weight in zip(shares, weights, strict=True):
+        assert 0 <= share - total * weight // sum(weights) <= 1
+
+
 def test_a_thousand_debits_of_a_third_of_a_tokens_price_add_up_to_the_lots_price():
     facts = {"price_micros": 333_333_333, "granted_microtokens": 1_000 * TOKEN}
     slices = [
