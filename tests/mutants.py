@@ -6,6 +6,7 @@ is put into a copy of the checkout, so an interrupted run leaves nothing behind 
 """
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ RATING, VALUE, QUERIES, UNITS = (
     "ledger/units.py",
 )
 SQL = "ledger/sql"
+MEMORY_BYTES_MAX = 6 * 1024**3
 
 MUTANTS = [  # file, text, fault
     (DRAWDOWN, "            lot.priority,\n            lot.expires_at_us,", "            lot.expires_at_us,\n            lot.priority,"),
@@ -118,13 +120,19 @@ def is_caught(copy: Path, file: str, text: str, fault: str) -> bool:
             env=os.environ | {"HYPOTHESIS_PROFILE": "mutation", "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             check=False,
-            timeout=600,
+            timeout=300,
+            preexec_fn=_limit_memory,
         )
     except subprocess.TimeoutExpired:
         return True  # a ledger that no longer ends is noticed
     finally:
         path.write_text(original, "utf-8")
     return tests.returncode != 0
+
+
+def _limit_memory() -> None:
+    """A fault that never ends must not take the machine with it."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
 
 
 def main(parts: Sequence[str]) -> int:
