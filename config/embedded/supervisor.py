@@ -123,7 +123,7 @@ class _Group:
         self.say = say
         ports = _Ports(home)
         stripe_port = ports.free("stripe") if settings.STRIPE_SIMULATED else None
-        port = ports.free("web") if web_port is None else web_port
+        port = ports.free("web") if web_port is None else _require_free(web_port)
         self.addresses = Addresses(
             web=f"http://127.0.0.1:{port}",
             stripe=None if stripe_port is None else f"http://127.0.0.1:{stripe_port}",
@@ -264,6 +264,8 @@ def _services(addresses: Addresses, *, web_port: int, stripe_port: int | None) -
             [
                 *(python, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
                 *("--port", str(web_port), "--workers", "1", "--blocking-threads", "8"),
+                # Told to end while it starts, a worker of granian never does.
+                *("--workers-kill-timeout", "5"),
                 *("--backpressure", "64", "--no-ws", "config.wsgi:application"),
             ],
             web_port,
@@ -300,6 +302,18 @@ class _Ports:
                 break
         self.file.write_text(json.dumps(self.last))
         return int(self.last[service])
+
+
+def _require_free(port: int) -> int:
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise CannotStart(
+            f"The web server cannot have port {port} ({error}): choose another."
+        ) from None
+    return port
 
 
 def _answers(port: int) -> bool:
