@@ -103,7 +103,9 @@ def running(
     (home / "logs").mkdir(exist_ok=True)
     lock = locks.take(places.supervisor_lock(home))
     if lock is None:
-        raise CannotStart(f"The services of {home} run already: see {home / 'addresses.json'}.")
+        raise CannotStart(
+            f"The services of {home} run already, see {home / 'addresses.json'}: end them first."
+        )
     with ExitStack() as stack:
         stack.callback(os.close, lock)
         stack.enter_context(_interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
