@@ -156,7 +156,7 @@ def bill(*, period_id: int, at: datetime) -> None:
 
 def _bill_late_of(customer_id: int, *, at: datetime) -> Invoice | None:
     with transaction.atomic():
-        customer = Customer.objects.select_for_update().get(pk=customer_id)
+        customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
         last = Period.objects.filter(subscription__customer=customer).order_by("-ends_at")[0]
         if not hasattr(last, "closing") or last.closing.closed_at > at - LATE_AFTER:
             return None

@@ -47,6 +47,19 @@ KEY_TOO_OLD: Final = "key_too_old"
 KEY_POISONED: Final = "key_poisoned"
 UNEXPECTED: Final = "unexpected"
 
+CHANGING: Final = (
+    "leased_until",
+    "next_try_at",
+    "done_at",
+    "refused_at",
+    "parked_at",
+    "stripe_id",
+    "stripe_request_id",
+    "http_status",
+    "error_code",
+    "error_message",
+)
+
 logger = structlog.get_logger(__name__)
 
 
@@ -122,7 +135,7 @@ def adopt(*, call: StripeCall, reply: Reply, at: datetime) -> None:
         locked.parked_at = None
         locked.stripe_id = reply.stripe_id
         locked.done_at = at
-        locked.save()
+        _write(locked)
         chains.record(locked, reply, at=at)
 
 
@@ -170,7 +183,7 @@ def _claim(call_id: int, *, at: datetime) -> StripeCall | None:
         if call.first_sent_at is not None and at - call.first_sent_at > KEY_GOOD_FOR:
             _end(call, error_code=KEY_TOO_OLD, error_message="first sent too long ago")
             call.parked_at = at
-            call.save()
+            _write(call)
             return None
         call.leased_until = at + LEASE
         call.tries += 1
@@ -199,7 +212,7 @@ def _done(call: StripeCall, reply: Reply, *, at: datetime) -> None:
         _end(locked, http_status=reply.http_status, request_id=reply.request_id)
         locked.stripe_id = reply.stripe_id
         locked.done_at = at
-        locked.save()
+        _write(locked)
         chains.record(locked, reply, at=at)
 
 
@@ -216,7 +229,7 @@ def _refuse(call: StripeCall, error: StripeRefused, *, at: datetime) -> None:
             error_message=str(error),
         )
         locked.refused_at = at
-        locked.save()
+        _write(locked)
         chains.record_refusal(locked, error, at=at)
     logger.warning("stripe refused", key=call.idempotency_key, error=str(error))
 
@@ -236,7 +249,7 @@ def _park(call: StripeCall, code: str, message: str, *, at: datetime) -> None:
             return
         _end(locked, error_code=code, error_message=message)
         locked.parked_at = at
-        locked.save()
+        _write(locked)
     logger.error("call to stripe parked", key=call.idempotency_key, error=message)
 
 
@@ -249,12 +262,18 @@ def _postpone(
             return
         _end(locked, http_status=http_status, error_code=code, error_message=message)
         locked.next_try_at = at + min(BACK_OFF_MIN * 2 ** min(locked.tries - 1, 10), BACK_OFF_MAX)
-        locked.save()
+        _write(locked)
 
 
 def _lock(call: StripeCall) -> StripeCall | None:
     """The call, locked, unless another worker has meanwhile brought its answer."""
     return waiting().select_for_update(no_key=True).filter(pk=call.pk).first()
+
+
+def _write(call: StripeCall) -> None:
+    """Only what changes. An update that names columns of a key, if only to leave them, locks out
+    whoever writes a call that comes after this one: a closing, which holds the customer."""
+    call.save(update_fields=CHANGING)
 
 
 def _end(

@@ -122,7 +122,7 @@ def ask_again(*, call_id: int, at: datetime) -> StripeCall:
         if reply is not None:
             outbox.adopt(call=call, reply=reply, at=at)
     with transaction.atomic():
-        call = StripeCall.objects.select_for_update().get(pk=call_id)
+        call = StripeCall.objects.select_for_update(no_key=True).get(pk=call_id)
         if call.refused_at is None and call.parked_at is None:
             return call
         latest = StripeCall.objects.filter(operation=call.operation, aggregate_id=call.aggregate_id)
