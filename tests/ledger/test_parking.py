@@ -66,8 +66,9 @@ def test_an_unpriced_run_is_parked_and_debited_at_the_rate_of_its_own_time(shop,
 
     row = NewRate(meter="rows", microtokens=2)
     dearer = NewRate(meter="rows", microtokens=50)
-    publish_rates(shop, [*RATES, row], effective_at=NOON)
     publish_rates(shop, [*RATES, dearer], effective_at=NOON + HOUR)
+    assert price_and_debit() == 0
+    publish_rates(shop, [*RATES, row], effective_at=NOON)
     assert price_and_debit() == 1
     assert price_and_debit() == 0
     assert queries.balances(account_ids=[account_id], at=NOON)[
