@@ -15,6 +15,7 @@ from pathlib import Path
 from config.embedded import places
 
 PATIENCE_SECONDS = 60.0  # generous: the machine may be busy with something else
+LEASH = "config.embedded.leash"
 CHOSEN_BY_THE_RUN = (
     "CELERY_BROKER_URL",
     "DATABASE_URL",
@@ -107,12 +108,20 @@ class Installation:
         return found
 
     def process(self, words: str) -> int:
-        """The number of the one process with these words in its command line, once it is there."""
-        wait_until(lambda: self.numbers(words), f"{words} runs")
-        return self.numbers(words)[0]
+        """The number of the first process with these words in its command line, once it is there.
+
+        A service's leash has the service's words too: it is not meant.
+        """
+        found: list[int] = []
+        wait_until(lambda: found or found.extend(self.numbers(words)), f"{words} runs")
+        return found[0]
 
     def numbers(self, words: str) -> list[int]:
-        return [int(line.split()[0]) for line in self.processes() if words in line]
+        return sorted(
+            int(line.split()[0])
+            for line in self.processes()
+            if words in line and LEASH not in line
+        )
 
     def postmaster(self) -> int:
         return self.process("bin/postgres -D")
