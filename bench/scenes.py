@@ -22,6 +22,7 @@ from ledger.packing import (
     Integers,
     Rows,
     RunDetails,
+    details_digest,
     encode_details,
     pack_details,
 )
@@ -132,36 +133,38 @@ class Scene:
         runs["occurred_at_us"] = times
         runs["microtokens"] = random.integers(1, COST_MAX + 1, count)
         runs["attribution_key"] = np.frombuffer(attribution_key(ATTRIBUTION), "V16")[0]
+        runs["part"] = runs["flags"] = 0
+        runs["engine_id"] = 1
         runs["body_digest"] = random.integers(1, 2**62, count)
+        details = _details(ids, runs)
+        runs["details_digest"] = [details_digest(one) for one in details]
         sql.execute(
             "take_in",
             shards=[SHARD],
             batch_id="00000000-0000-4000-8000-000000000000",
             received_at=AT,
             runs_counts=[count],
-            details=[_details(ids, runs)],
+            details=[pack_details(details)],
             runs=[runs.tobytes()],
         )
 
 
-def _details(ids: list[str], runs: Rows) -> bytes:
+def _details(ids: list[str], runs: Rows) -> list[bytes]:
     columns = (runs[name].tolist() for name in ("account_id", "occurred_at_us", "microtokens"))
-    return pack_details(
-        [
-            encode_details(
-                RunDetails(
-                    run_id,
-                    account_id,
-                    [
-                        InferenceDetails(
-                            "engine", at_us, {"input_tokens": 9, "output_tokens": 9}, 1, cost
-                        )
-                    ],
-                )
+    return [
+        encode_details(
+            RunDetails(
+                run_id,
+                account_id,
+                [
+                    InferenceDetails(
+                        "engine", at_us, {"input_tokens": 9, "output_tokens": 9}, 1, cost
+                    )
+                ],
             )
-            for run_id, account_id, at_us, cost in zip(ids, *columns, strict=True)
-        ]
-    )
+        )
+        for run_id, account_id, at_us, cost in zip(ids, *columns, strict=True)
+    ]
 
 
 def _time_ordered_id(time_us: int, noise: bytes) -> str:

@@ -27,7 +27,7 @@ RUNS_PER_BLOCK_MAX: Final = 20_000
 INTAKES_PER_BLOCK_MAX: Final = 1_000
 
 
-RunName = tuple[int, uuid.UUID]  # the account's id and the run's key
+RunName = tuple[int, uuid.UUID, int]  # the account's id, the run's key, and which part (0: whole)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +119,7 @@ class KnownRun:
 
     account_id: int
     run_key: uuid.UUID
+    part: int
     body_digest: int
 
 
@@ -128,14 +129,15 @@ def debited_digests(*, names: Sequence[RunName]) -> dict[RunName, int]:
     for name in names:
         by_shard[shard_of(name[0])].append(name)
     return {
-        (known.account_id, known.run_key): known.body_digest
+        (known.account_id, known.run_key, known.part): known.body_digest
         for shard, of_shard in sorted(by_shard.items())
         for known in sql.query(
             KnownRun,
             "known_runs",
             shard=shard,
-            account_ids=[account_id for account_id, _ in of_shard],
-            run_keys=[key for _, key in of_shard],
+            account_ids=[account_id for account_id, _, _ in of_shard],
+            run_keys=[key for _, key, _ in of_shard],
+            parts=[part for _, _, part in of_shard],
         )
     }
 
@@ -167,7 +169,7 @@ def _record_conflicts(conflicts: Waiting, *, at: datetime) -> None:
             run_key=key,
             recorded_at=at,
         )
-        for (account_id, key), submission_id, position in zip(
+        for (account_id, key, _), submission_id, position in zip(
             conflicts.keys(),
             conflicts.submission_ids.tolist(),
             conflicts.positions.tolist(),

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from ledger.value import Tier, slice_micros
+
 # Overage comes after every prepaid lot, debt after overage.
 KIND_RANK: Final = {"prepaid": 0, "overage": 1, "debt": 2}
 
@@ -31,10 +33,15 @@ class LotState:
     priority: int
     effective_at_us: int
     expires_at_us: int
-    is_paid: bool
+    price_micros: int
+    tiers: tuple[Tier, ...] | None
     issued_at_us: int
     granted_microtokens: int
     out_microtokens: int
+
+    @property
+    def is_paid(self) -> bool:
+        return self.price_micros > 0
 
     @property
     def remaining_microtokens(self) -> int:
@@ -50,6 +57,7 @@ class Slice(NamedTuple):
     lot_id: int
     out_before_microtokens: int
     microtokens: int
+    micros: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +104,25 @@ def _draw_one(ordered: list[LotState], occurred_at_us: int, wanted: int) -> list
             continue
         left = lot.granted_microtokens - lot.out_microtokens
         taken = wanted if wanted < left else left
-        slices.append(Slice(lot.id, lot.out_microtokens, taken))
-        lot.out_microtokens += taken
+        out_after = lot.out_microtokens + taken
+        slices.append(
+            Slice(lot.id, lot.out_microtokens, taken, _worth(lot, lot.out_microtokens, out_after))
+        )
+        lot.out_microtokens = out_after
         wanted -= taken
         if taken == left:
             del ordered[position]
     return slices
+
+
+def _worth(lot: LotState, out_before: int, out_after: int) -> int:
+    return slice_micros(
+        price_micros=lot.price_micros,
+        granted_microtokens=lot.granted_microtokens,
+        tiers=lot.tiers,
+        out_before=out_before,
+        out_after=out_after,
+    )
 
 
 def lot_in_use(lots: Iterable[LotState], at_us: int) -> LotInUse:

@@ -247,7 +247,7 @@ def _at_line(fault: Fault, lines: Sequence[Line]) -> Fault:
 def _are_debited(lines: Sequence[Line], *, book_id: int) -> bool:
     """Whether every one of these lines is debited, with this very body."""
     found = accounts.find_all(book_id=book_id, codes=list({line.run.account for line in lines}))
-    names = [(found[line.run.account].id, run_key(line.run.id)) for line in lines]
+    names = [(found[line.run.account].id, run_key(line.run.id), 0) for line in lines]
     digests = debiting.debited_digests(names=names)
     return all(
         digests.get(name) == intake.body_digest(line.run)

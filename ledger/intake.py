@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from django.db import transaction
@@ -25,9 +25,20 @@ from ledger.accounts import AccountFacts, find_all
 from ledger.errors import Fault, InvalidRuns
 from ledger.instants import to_us
 from ledger.models import Batch, ParkedRun
-from ledger.packing import InferenceDetails, RunDetails, encode_details, pack_run
+from ledger.packing import (
+    FAILED,
+    LAST_PART,
+    NOT_CHARGED,
+    RETAKE,
+    InferenceDetails,
+    RunDetails,
+    Unusual,
+    details_digest,
+    encode_details,
+    pack_run,
+)
 from ledger.rating import Priced, RateCard, Unpriced, Usage, price
-from ledger.units import QUANTITY_MAX, RUN_MICROTOKENS_MAX, run_key
+from ledger.units import QUANTITY_MAX, RUN_MICROTOKENS_MAX, part_key, run_key
 
 RUNS_PER_BATCH_MAX: Final = 10_000
 INFERENCES_PER_RUN_MAX: Final = 1_000
@@ -50,8 +61,19 @@ class NewInference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     occurred_at: Instant | None = None
 
 
+class NewPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which part of its run this is. `last` says that the run has ended with it."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    last: bool = False
+
+
 class NewRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One complete execution of a workflow, as its vendor reports it."""
+    """One execution of a workflow, complete or a part of it, as its vendor reports it.
+
+    A run that failed says whose fault it was: the vendor's fault costs nothing, the customer's
+    (who cancelled, say) what was used. A retake says which run it does again.
+    """
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     account: RequiredName
@@ -65,6 +87,10 @@ class NewRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cost_centre: Name = ""
     department: Name = ""
     actor: Name = ""
+    outcome: Literal["accepted", "failed"] = "accepted"
+    fault: Literal["", "vendor", "customer"] = ""
+    retake_of: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    part: NewPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +213,7 @@ class _Batch:
                 "cost_centre_missing",
                 "is missing, and neither the workflow nor the account has a default",
             )
+        self._check_outcome(position, run)
         if any("\x00" in text for text in _texts(run)):
             self._fault(position, "", "text", "has a NUL character in one of its texts")
         self._check_instant(position, ".occurred_at", occurred_at_us)
@@ -201,6 +228,13 @@ class _Batch:
             if self.book.whole_of:
                 self._check_parts(position, number, usage)
         return len(self.faults) == before
+
+    def _check_outcome(self, position: int, run: NewRun) -> None:
+        if (run.outcome == "failed") != bool(run.fault):
+            message = "goes with the outcome 'failed', and with no other: 'vendor' or 'customer'"
+            self._fault(position, ".fault", "fault_of_failed", message)
+        if run.retake_of == run.id:
+            self._fault(position, ".retake_of", "retake_of_itself", "names the run itself")
 
     def _check_instant(self, position: int, field_name: str, occurred_at_us: int) -> None:
         if occurred_at_us > self.at_us + _CLOCK_DIFFERENCE_US:
@@ -266,19 +300,27 @@ class _Batch:
         key = attribution_key(attribution)
         if (account.id, key) not in _known_attributions:
             self.attributions[(account.id, key)] = attribution
+        flags = _flags(run)
+        microtokens = 0 if flags & NOT_CHARGED else priced.microtokens
+        engines = {usage.engine for usage in usages}
+        details = encode_details(_details(account, run, usages, priced))
         shard = self.shards[account.shard]
         shard.packed.append(
             pack_run(
                 account.id,
                 run_key(run.id).bytes,
+                0 if run.part is None else part_key(run.part.id),
                 occurred_at_us,
-                priced.microtokens,
+                microtokens,
                 key,
                 body_digest(run),
+                details_digest(details),
+                self.book.engines[engines.pop()] if len(engines) == 1 else 0,
+                flags,
             )
         )
-        shard.details.append(encode_details(_details(account, run, usages, priced)))
-        self.accepted.append(AcceptedRun(run.id, run.account, priced.microtokens, None))
+        shard.details.append(details)
+        self.accepted.append(AcceptedRun(run.id, run.account, microtokens, None))
 
 
 _NO_CARD: Final = RateCard(versions=())
@@ -298,11 +340,22 @@ def body_digest(run: NewRun) -> int:
 def _texts(run: NewRun) -> tuple[str, ...]:
     return (
         run.id, run.workflow, run.project, run.job, run.cost_centre, run.department, run.actor,
+        run.retake_of, "" if run.part is None else run.part.id,
     )  # fmt: skip
 
 
+def _flags(run: NewRun) -> int:
+    return (
+        (FAILED if run.outcome == "failed" else 0)
+        | (NOT_CHARGED if run.fault == "vendor" else 0)
+        | (RETAKE if run.retake_of else 0)
+        | (LAST_PART if run.part is not None and run.part.last else 0)
+    )
+
+
 def attribution_key(attribution: Attribution) -> bytes:
-    return hashlib.blake2b(_canonical.encode(attribution), digest_size=16).digest()
+    """16 bytes that stand for who a run is for: a digest of the names, as a list in JSON."""
+    return hashlib.sha256(msgspec.json.encode(attribution)).digest()[:16]
 
 
 def _details(
@@ -319,7 +372,15 @@ def _details(
                 usages, priced.version_ids, priced.inference_microtokens, strict=True
             )
         ],
+        _unusual(run),
     )
+
+
+def _unusual(run: NewRun) -> Unusual | None:
+    part = "" if run.part is None else run.part.id
+    if run.outcome == "accepted" and not run.retake_of and not part:
+        return None
+    return Unusual(outcome=run.outcome, fault=run.fault, retake_of=run.retake_of, part=part)
 
 
 def _checked(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> _Batch:

@@ -34,17 +34,18 @@ INVARIANTS: Final[dict[str, str]] = {
            OR lot.out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens
     """,
     "movements of a lot follow one another without gap or overlap": """
-        SELECT lot_id, out_before_microtokens
+        SELECT lot_id, microtokens
         FROM (
-            SELECT movement.shard, movement.lot_id, out_before_microtokens,
-                   coalesce(lag(out_before_microtokens + microtokens) OVER (
-                       PARTITION BY movement.shard, movement.lot_id ORDER BY out_before_microtokens
-                   ), 0) AS expected
-            FROM ledger_movement AS movement
-            JOIN ledger_lot AS lot ON lot.shard = movement.shard AND lot.id = movement.lot_id
-            WHERE lot.kind <> 'debt'
-        ) AS placed
-        WHERE out_before_microtokens <> expected
+            SELECT shard, lot_id, at AS microtokens,
+                   sum(sum(step)) OVER (PARTITION BY shard, lot_id ORDER BY at) AS covered
+            FROM ledger_movement
+            CROSS JOIN LATERAL (VALUES
+                (out_before_microtokens, 1), (out_before_microtokens + sign * microtokens, -1)
+            ) AS edge (at, step)
+            GROUP BY shard, lot_id, at
+        ) AS position
+        JOIN ledger_lot_now AS lot ON lot.shard = position.shard AND lot.id = position.lot_id
+        WHERE covered <> CASE WHEN position.microtokens < lot.out_microtokens THEN 1 ELSE 0 END
     """,
     "an entry belongs to the account of its lot": """
         SELECT movement.lot_id, movement.account_id
@@ -57,9 +58,9 @@ INVARIANTS: Final[dict[str, str]] = {
         FROM ledger_run AS run
         LEFT JOIN ledger_entry AS entry
             ON entry.shard = run.shard AND entry.account_id = run.account_id
-           AND entry.run_key = run.run_key
+           AND entry.run_key = run.run_key AND entry.part = run.part AND entry.kind = 'debit'
         WHERE run.slices_count > 1 OR entry.id IS NOT NULL
-        GROUP BY run.shard, run.account_id, run.run_key
+        GROUP BY run.shard, run.account_id, run.run_key, run.part
         HAVING count(entry.id) <> run.slices_count OR sum(entry.microtokens) <> run.microtokens
             OR run.slices_count < 2
     """,
@@ -70,7 +71,8 @@ INVARIANTS: Final[dict[str, str]] = {
             SELECT lot_id, out_before_microtokens
             FROM ledger_entry AS entry
             WHERE entry.shard = run.shard AND entry.account_id = run.account_id
-              AND entry.run_key = run.run_key
+              AND entry.run_key = run.run_key AND entry.part = run.part
+              AND entry.kind = 'debit'
             ORDER BY id LIMIT 1
         ) AS first ON true
         WHERE run.slices_count > 1
@@ -82,8 +84,8 @@ INVARIANTS: Final[dict[str, str]] = {
         FROM ledger_entry AS entry
         LEFT JOIN ledger_run AS run
             ON run.shard = entry.shard AND run.account_id = entry.account_id
-           AND run.run_key = entry.run_key
-        WHERE entry.kind = 'debit' AND run.run_key IS NULL
+           AND run.run_key = entry.run_key AND run.part = entry.part
+        WHERE entry.run_key IS NOT NULL AND run.run_key IS NULL
     """,
     "a lot serves only runs of its own time": """
         SELECT movement.run_key, movement.lot_id
@@ -98,7 +100,7 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN (
             SELECT shard, account_id, count(*) AS runs, count(DISTINCT sequence) AS numbers,
                    min(sequence) AS first, max(sequence) AS last
-            FROM ledger_run GROUP BY shard, account_id
+            FROM ledger_run WHERE part = 0 GROUP BY shard, account_id
         ) AS issued ON issued.shard = account.shard AND issued.account_id = account.id
         WHERE coalesce(issued.runs, 0) <> account.runs_count
            OR coalesce(issued.numbers, 0) <> account.runs_count
@@ -126,11 +128,13 @@ INVARIANTS: Final[dict[str, str]] = {
             FROM ledger_block
         ) AS block
         LEFT JOIN (
-            SELECT shard, block_number, count(*) AS runs, sum(microtokens) AS microtokens
+            SELECT shard, block_number, count(*) AS runs, sum(microtokens) AS microtokens,
+                   sum(micros) AS micros
             FROM ledger_run GROUP BY shard, block_number
         ) AS written ON written.shard = block.shard AND written.block_number = block.number
         WHERE block.number <> block.expected OR block.runs_count IS DISTINCT FROM written.runs
            OR block.microtokens IS DISTINCT FROM written.microtokens
+           OR block.micros IS DISTINCT FROM written.micros
         UNION ALL
         SELECT run.shard, run.block_number
         FROM ledger_run AS run
@@ -298,7 +302,7 @@ def _runs_against_submission(
         (account_id, run_key, found.run_id)
         for (_, _, _, account_id, run_key, microtokens), found in zip(runs, details, strict=True)
         if (found.account_id, units.run_key(found.run_id)) != (account_id, run_key)
-        or sum(inference.microtokens for inference in found.inferences) != microtokens
+        or found.charged_microtokens != microtokens
     ]
 
 
@@ -346,6 +350,7 @@ def _lost_of_submission(shard: int, submission_id: int) -> list[tuple[object, ..
             shard=shard,
             account_ids=[account_id for account_id, _ in names],
             run_keys=[key for _, key in names],
+            parts=[0] * len(names),
         )
     }
     return [

@@ -1,10 +1,12 @@
 """Runs as bytes: packed for the debit, and in full for ever.
 
 The debit reads and writes runs in bulk, as numpy arrays of fixed-size rows; no Python object is
-made for a run on the way. What a receipt shows beyond that stands beside it as msgpack: for n
+made for a run on the way. What a receipt shows beyond that stands beside it as JSON, so that
+whoever is given a run's details can read them, and hash them, without any code of ours: for n
 runs n + 1 offsets of four bytes, then each run's RunDetails.
 """
 
+import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -15,18 +17,29 @@ import numpy.typing as npt
 
 from ledger.instants import EPOCH, to_us
 
-# One accepted run on its way to the debit.
+# What is unusual about a run (Run.flags).
+FAILED: Final = 1  # its outcome
+NOT_CHARGED: Final = 2  # the fault policy: it costs nothing, whatever its inferences would
+RETAKE: Final = 4  # it does again what another run did
+IN_PARTS: Final = 8  # the run itself, that came in parts: its parts carry the cost
+LAST_PART: Final = 16
+
+# One accepted run, or part of one, on its way to the debit.
 RUN: Final = np.dtype(
     [
         ("account_id", "<i8"),
         ("run_key", "V16"),
+        ("part", "<i8"),  # 0: the whole run
         ("occurred_at_us", "<i8"),
         ("microtokens", "<i8"),
         ("attribution_key", "V16"),
         ("body_digest", "<i8"),
+        ("details_digest", "V32"),
+        ("engine_id", "<i4"),  # 0: several
+        ("flags", "<i4"),
     ]
 )
-_RUN_STRUCT: Final = struct.Struct("<q16sqq16sq")
+_RUN_STRUCT: Final = struct.Struct("<q16sqqq16sq32sii")
 assert _RUN_STRUCT.size == RUN.itemsize
 
 Rows = npt.NDArray[np.void]
@@ -43,30 +56,57 @@ class InferenceDetails(msgspec.Struct, frozen=True, array_like=True):
     microtokens: int
 
 
+class Unusual(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What most runs have nothing to say about."""
+
+    outcome: str = "accepted"
+    fault: str = ""
+    retake_of: str = ""
+    part: str = ""
+
+
 class RunDetails(msgspec.Struct, frozen=True, array_like=True):
-    """What the run's own row leaves out."""
+    """What the run's own row leaves out. Most runs' `unusual` is null."""
 
     run_id: str
     account_id: int
     inferences: list[InferenceDetails]
+    unusual: Unusual | None = None
+
+    @property
+    def charged_microtokens(self) -> int:
+        """What the run costs: by the fault policy nothing, if it failed by the vendor's fault."""
+        if self.unusual is not None and self.unusual.fault == "vendor":
+            return 0
+        return sum(inference.microtokens for inference in self.inferences)
 
 
-_details_decoder: Final = msgspec.msgpack.Decoder(RunDetails)
-encode_details: Final = msgspec.msgpack.Encoder().encode
+_details_decoder: Final = msgspec.json.Decoder(RunDetails)
+encode_details: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+def details_digest(details: bytes) -> bytes:
+    """32 bytes that the run's receipt is sealed with."""
+    return hashlib.sha256(details).digest()
 
 
 def pack_run(
     account_id: int,
     run_key: bytes,
+    part: int,
     occurred_at_us: int,
     microtokens: int,
     attribution_key: bytes,
     body_digest: int,
+    details_digest: bytes,
+    engine_id: int,
+    flags: int,
 ) -> bytes:
     """One RUN row."""
     return _RUN_STRUCT.pack(
-        account_id, run_key, occurred_at_us, microtokens, attribution_key, body_digest
-    )
+        account_id, run_key, part, occurred_at_us, microtokens, attribution_key, body_digest,
+        details_digest, engine_id, flags,
+    )  # fmt: skip
 
 
 def unpack_runs(packed: bytes) -> Rows:
@@ -115,6 +155,7 @@ class CopyFormat:
         for name, kind in columns.items():
             fields += [(f"{name}_size", ">i4"), (name, kind)]
         self._row = np.dtype(fields)
+        self.row_bytes: Final = self._row.itemsize
 
     def pack(self, rows_count: int, values: Mapping[str, Any]) -> bytes:
         """`values` has an array, or one value for all rows, for each column."""

@@ -19,7 +19,7 @@ class BookPrices:
 
     revision: int
     meters: frozenset[str]
-    engines: frozenset[str]
+    engines: Mapping[str, int]  # its id by its code
     whole_of: Mapping[str, str]  # part -> the meter whose count includes it
     default_cost_centres: Mapping[str, str]  # workflow -> cost centre
     rate_cards: Mapping[int, RateCard]
@@ -49,12 +49,12 @@ def _revision(book_id: int) -> int:
 def _read(book_id: int, revision: int) -> BookPrices:
     meters = Meter.objects.filter(book_id=book_id).select_related("part_of")
     whole_of = {meter.code: meter.part_of.code for meter in meters if meter.part_of is not None}
-    engines = Engine.objects.filter(book_id=book_id).values_list("code", flat=True)
+    engines = Engine.objects.filter(book_id=book_id).values_list("code", "id")
     workflows = Workflow.objects.filter(book_id=book_id).exclude(default_cost_centre="")
     return BookPrices(
         revision=revision,
         meters=frozenset(meter.code for meter in meters),
-        engines=frozenset(engines),
+        engines=dict(engines),
         whole_of=whole_of,
         default_cost_centres=dict(workflows.values_list("code", "default_cost_centre")),
         rate_cards=_rate_cards(book_id, whole_of),

@@ -1,6 +1,5 @@
 """What the ledger can be asked. Reads only; nothing here changes or locks anything."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -249,12 +248,7 @@ class _Consumed:
 
 
 def _lot(row: LotRow) -> LotNow:
-    tiers = None
-    if row.tiers is not None:
-        tiers = tuple(
-            Tier(up_to_microtokens=up_to, micros_per_token=micros)
-            for up_to, micros in json.loads(row.tiers)
-        )
+    tiers = None if row.tiers is None else Tier.of_json(row.tiers)
     facts = vars(row) | {
         "granted_microtokens": Microtokens(row.granted_microtokens),
         "out_microtokens": Microtokens(row.out_microtokens),

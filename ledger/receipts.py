@@ -16,15 +16,16 @@ from typing import Final
 
 from ledger import sql
 from ledger.accounts import AccountFacts
-from ledger.debiting import RunName, debited_digests
+from ledger.debiting import debited_digests
 from ledger.errors import UnknownBatch, UnknownRun
 from ledger.models import Account, Batch, Conflict, Entry, Intake, ParkedRun, Submission
 from ledger.packing import InferenceDetails, RunDetails, unpack_details
 from ledger.parking import parked_run
 from ledger.queries import LotNow, lots
 from ledger.units import Micros, Microtokens, run_key, shard_of
-from ledger.value import prepaid_slice_micros, tiered_slice_micros
+from ledger.value import slice_micros
 
+RunName = tuple[int, uuid.UUID]  # the account's id and the run's key
 _CHECK_LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
@@ -92,6 +93,8 @@ class DebitedRow:
     lot_id: int
     out_before_microtokens: int
     slices_count: int
+    micros: int
+    flags: int
     body_digest: int
     submission_id: int
     submission_position: int
@@ -225,16 +228,16 @@ def _parked(shard: int, batch_id: uuid.UUID) -> list[RunResult]:
     rows = list(ParkedRun.objects.filter(shard=shard, batch_id=batch_id).order_by("position"))
     codes = _codes(shard, {row.account_id for row in rows})
     names = [(row.account_id, row.run_key) for row in rows]
-    digests = debited_digests(names=names)
+    digests = debited_digests(names=[(*name, 0) for name in names])
     found = receipts(names=names, codes=codes)
     results: list[RunResult] = []
     for row, name in zip(rows, names, strict=True):
         run_id, account = parked_run(row).id, codes[row.account_id]
-        if name not in digests:
+        if (*name, 0) not in digests:
             results.append(
                 RunResult(run_id=run_id, account=account, status="unpriced", reason=row.reason)
             )
-        elif digests[name] == row.body_digest:
+        elif digests[*name, 0] == row.body_digest:
             results.append(
                 RunResult(run_id=run_id, account=account, status="debited", receipt=found[name])
             )
@@ -255,6 +258,8 @@ def _slices(rows: Sequence[DebitedRow]) -> dict[RunName, list[tuple[int, int, in
         shard__in={shard_of(row.account_id) for row in rows},
         account_id__in={row.account_id for row in rows},
         run_key__in=[row.run_key for row in rows],
+        part=0,
+        kind=Entry.Kind.DEBIT,
     )
     for entry in entries.order_by("id"):
         assert entry.run_key is not None
@@ -295,13 +300,10 @@ def _drawn(lot: LotNow, out_before: int, microtokens: int) -> Drawn:
 
 
 def _worth(lot: LotNow, out_before: int, out_after: int) -> Micros:
-    if lot.kind == "debt":
-        return Micros(0)
-    if lot.tiers is not None:
-        return tiered_slice_micros(tiers=lot.tiers, out_before=out_before, out_after=out_after)
-    return prepaid_slice_micros(
+    return slice_micros(
         price_micros=lot.price_micros,
         granted_microtokens=lot.granted_microtokens,
+        tiers=lot.tiers,
         out_before=out_before,
         out_after=out_after,
     )

@@ -67,6 +67,14 @@ def shard_of(identifier: int) -> int:
     return identifier & (SHARDS - 1)
 
 
+def part_key(part: str) -> int:
+    """The number under which a part is unique in its run; 0 stands for the run itself."""
+    if not part:
+        return 0
+    digest = hashlib.sha256(part.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True) | 1
+
+
 def run_key(run_id: str) -> uuid.UUID:
     """The 16 bytes under which a run is unique in its account.
 

@@ -18,12 +18,18 @@ CREATE TABLE ledger_account (
     name varchar(200) NOT NULL,
     rate_card_id bigint NOT NULL,
     default_cost_centre varchar(100) NOT NULL,
+    time_zone varchar(64) NOT NULL DEFAULT 'UTC',
+    currency varchar(3) NOT NULL DEFAULT '',
     opened_at timestamptz NOT NULL,
     debt_lot_id bigint NOT NULL,
     runs_count bigint NOT NULL DEFAULT 0,
+    held_microtokens bigint NOT NULL DEFAULT 0,
+    open_holds_count integer NOT NULL DEFAULT 0,
+    limits_count integer NOT NULL DEFAULT 0,
     in_use_lot_id bigint,
     in_use_out_microtokens bigint,
     in_use_granted_microtokens bigint,
+    in_use_price_micros bigint,
     in_use_from_at timestamptz,
     in_use_until_at timestamptz,
     PRIMARY KEY (shard, id),
@@ -32,7 +38,10 @@ CREATE TABLE ledger_account (
     CONSTRAINT account_has_a_code CHECK (code <> ''),
     CONSTRAINT account_lot_in_use_whole CHECK (
         num_nonnulls(in_use_lot_id, in_use_out_microtokens, in_use_granted_microtokens,
-                     in_use_from_at, in_use_until_at) IN (0, 5)
+                     in_use_price_micros, in_use_from_at, in_use_until_at) IN (0, 6)
+    ),
+    CONSTRAINT account_holds_in_range CHECK (
+        held_microtokens >= 0 AND open_holds_count >= 0 AND limits_count >= 0
     )
 ) WITH (fillfactor = 50);
 
@@ -110,16 +119,20 @@ CREATE TABLE ledger_entry (
     out_before_microtokens bigint NOT NULL,
     microtokens bigint NOT NULL,
     run_key uuid,
+    part bigint,
     operation_key varchar(200),
     occurred_at timestamptz NOT NULL,
     PRIMARY KEY (shard, id),
     FOREIGN KEY (shard, lot_id) REFERENCES ledger_lot (shard, id),
     CONSTRAINT entry_kind CHECK (
-        kind IN ('grant', 'debit', 'expire', 'roll_over', 'repay', 'repaid')
+        kind IN ('grant', 'debit', 'expire', 'roll_over', 'repay', 'repaid', 'return', 'charge')
     ),
     CONSTRAINT entry_moves_something CHECK (microtokens > 0 AND out_before_microtokens >= 0),
-    CONSTRAINT entry_has_one_cause CHECK (
-        num_nonnulls(run_key, operation_key) = 1 AND (kind = 'debit') = (run_key IS NOT NULL)
+    -- A run's debit, a correction of a run, or an operation on the account.
+    CONSTRAINT entry_has_its_cause CHECK (
+        (run_key IS NULL) = (part IS NULL)
+        AND (run_key IS NOT NULL) = (kind IN ('debit', 'return', 'charge'))
+        AND (operation_key IS NOT NULL) = (kind <> 'debit')
     )
 );
 CREATE INDEX entry_lot ON ledger_entry (shard, lot_id, out_before_microtokens);
@@ -172,8 +185,18 @@ CREATE TABLE ledger_block (
     number bigint NOT NULL CHECK (number > 0),
     recorded_at timestamptz NOT NULL,
     runs_count integer NOT NULL CHECK (runs_count >= 0),
-    microtokens bigint NOT NULL CHECK (microtokens >= 0),
-    PRIMARY KEY (shard, number)
+    corrections_count integer NOT NULL CHECK (corrections_count >= 0),
+    microtokens bigint NOT NULL,
+    micros bigint NOT NULL,
+    leaves bytea NOT NULL,
+    totals bytea NOT NULL,
+    root bytea NOT NULL CHECK (length(root) = 32),
+    previous_hash bytea NOT NULL CHECK (length(previous_hash) = 32),
+    hash bytea NOT NULL CHECK (length(hash) = 32),
+    PRIMARY KEY (shard, number),
+    CONSTRAINT block_has_leaves CHECK (
+        length(leaves) = 32 * (runs_count + corrections_count) AND runs_count + corrections_count > 0
+    )
 );
 
 -- No foreign keys on this one: a check for each row would cost more than the row. `invariants` proves
@@ -181,9 +204,11 @@ CREATE TABLE ledger_block (
 CREATE TABLE ledger_run (
     account_id bigint NOT NULL,
     run_key uuid NOT NULL,
+    part bigint NOT NULL,
     occurred_at timestamptz NOT NULL,
     sequence bigint NOT NULL,
     microtokens bigint NOT NULL,
+    micros bigint NOT NULL,
     lot_id bigint NOT NULL,
     out_before_microtokens bigint NOT NULL,
     attribution_key uuid NOT NULL,
@@ -191,9 +216,13 @@ CREATE TABLE ledger_run (
     block_number bigint NOT NULL,
     submission_id bigint NOT NULL,
     submission_position integer NOT NULL,
+    block_position integer NOT NULL,
+    engine_id integer NOT NULL,
     slices_count smallint NOT NULL,
+    flags smallint NOT NULL,
     shard smallint NOT NULL,
-    PRIMARY KEY (shard, account_id, run_key),
+    PRIMARY KEY (shard, account_id, run_key, part),
+    CONSTRAINT run_parts_have_no_number CHECK ((part = 0) = (sequence > 0) AND sequence >= 0),
     CONSTRAINT run_cost_in_range CHECK (microtokens >= 0 AND out_before_microtokens >= 0),
     CONSTRAINT run_slices_match_cost CHECK ((microtokens = 0) = (slices_count = 0) AND slices_count >= 0)
 );
@@ -230,6 +259,14 @@ CREATE TABLE ledger_parkedrun (
 CREATE INDEX parked_run_waiting ON ledger_parkedrun (parked_at) WHERE priced_at IS NULL;
 """
 
+# Bytes that are packed already: compressing them again costs more than it saves.
+STORAGE = """
+ALTER TABLE ledger_submission ALTER COLUMN details SET STORAGE EXTERNAL;
+ALTER TABLE ledger_intake ALTER COLUMN runs SET STORAGE EXTERNAL;
+ALTER TABLE ledger_block ALTER COLUMN leaves SET STORAGE EXTERNAL;
+ALTER TABLE ledger_block ALTER COLUMN totals SET STORAGE EXTERNAL;
+"""
+
 VIEWS = """
 -- Lots as they are now: the account knows how much of the lot in use is out.
 CREATE VIEW ledger_lot_now AS
@@ -246,12 +283,13 @@ JOIN ledger_account AS account ON account.shard = lot.shard AND account.id = lot
 -- `sign` is +1 where tokens leave the lot and -1 where they come back.
 CREATE VIEW ledger_movement AS
 SELECT shard, account_id, lot_id, 'debit'::varchar(10) AS kind, 1 AS sign,
-       out_before_microtokens, microtokens, run_key, NULL::varchar(200) AS operation_key, occurred_at
+       out_before_microtokens, microtokens, run_key, part, NULL::varchar(200) AS operation_key,
+       occurred_at
 FROM ledger_run
 WHERE slices_count = 1
 UNION ALL
-SELECT shard, account_id, lot_id, kind, CASE kind WHEN 'repaid' THEN -1 ELSE 1 END AS sign,
-       out_before_microtokens, microtokens, run_key, operation_key, occurred_at
+SELECT shard, account_id, lot_id, kind, CASE WHEN kind IN ('repaid', 'return') THEN -1 ELSE 1 END,
+       out_before_microtokens, microtokens, run_key, part, operation_key, occurred_at
 FROM ledger_entry
 WHERE kind <> 'grant';
 """
@@ -345,6 +383,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(TABLES, migrations.RunSQL.noop),
+        migrations.RunSQL(STORAGE, migrations.RunSQL.noop),
         migrations.RunSQL(VIEWS, migrations.RunSQL.noop),
         migrations.RunSQL(FACTS_ARE_IMMUTABLE, migrations.RunSQL.noop),
     ]

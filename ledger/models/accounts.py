@@ -20,13 +20,20 @@ class Account(models.Model):
     name = models.CharField(max_length=200)
     rate_card_id = models.BigIntegerField()
     default_cost_centre = models.CharField(max_length=100, blank=True)
+    time_zone = models.CharField(max_length=64, default="UTC")  # in which its days and months begin
+    currency = models.CharField(max_length=3, blank=True)  # of all its lots that have a price
     opened_at = models.DateTimeField()
     debt_lot_id = models.BigIntegerField()
 
     runs_count = models.BigIntegerField(default=0)  # the last receipt's number
+    # Caches of the open holds, and of the limits in force.
+    held_microtokens = models.BigIntegerField(default=0)
+    open_holds_count = models.IntegerField(default=0)
+    limits_count = models.IntegerField(default=0)
     in_use_lot_id = models.BigIntegerField(null=True)
     in_use_out_microtokens = models.BigIntegerField(null=True)
     in_use_granted_microtokens = models.BigIntegerField(null=True)
+    in_use_price_micros = models.BigIntegerField(null=True)  # -1: by its tiers
     in_use_from_at = models.DateTimeField(null=True)
     in_use_until_at = models.DateTimeField(null=True)
 

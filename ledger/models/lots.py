@@ -78,6 +78,8 @@ class Entry(models.Model):
         ROLL_OVER = "roll_over", "available → the lot of the next term"
         REPAY = "repay", "available → debt repaid"
         REPAID = "repaid", "debt repaid → debt lot"
+        RETURN = "return", "consumed → available: a run was corrected"
+        CHARGE = "charge", "available → consumed: a run was corrected"
 
     id = models.BigIntegerField(primary_key=True)
     shard = models.SmallIntegerField()
@@ -87,7 +89,8 @@ class Entry(models.Model):
     out_before_microtokens = models.BigIntegerField()
     microtokens = models.BigIntegerField()
     run_key = models.UUIDField(null=True)
-    operation_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  one of the two
+    part = models.BigIntegerField(null=True)
+    operation_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  a debit has none
     occurred_at = models.DateTimeField()
 
     class Meta:

@@ -81,13 +81,24 @@ class Attribution(models.Model):
 
 
 class Block(models.Model):
-    """The runs of one debit transaction; numbered without gaps in its shard."""
+    """The receipts of one transaction, sealed: ledger.chain says what its hash covers.
+
+    Numbered without gaps in its shard. `leaves` are the hashes of its receipts' leaves
+    (ledger.leaves) end to end; `totals` what it adds to usage totals (ledger.totals).
+    """
 
     number = models.BigIntegerField()
     shard = models.SmallIntegerField()
     recorded_at = models.DateTimeField()
     runs_count = models.IntegerField()
+    corrections_count = models.IntegerField()
     microtokens = models.BigIntegerField()
+    micros = models.BigIntegerField()
+    leaves = models.BinaryField()
+    totals = models.BinaryField()
+    root = models.BinaryField()
+    previous_hash = models.BinaryField()
+    hash = models.BinaryField()
     pk = models.CompositePrimaryKey("shard", "number")
 
     class Meta:
@@ -101,15 +112,18 @@ class Run(models.Model):
     """A debited run, with its first (mostly only) slice of a lot.
 
     `slices_count` is 0 for a run that cost nothing, 1 for a run that one lot served, and more if
-    the slices are entries of their own.
+    the slices are entries of their own. A run that came in parts has a row for itself (part 0,
+    which costs nothing) and one for each part. `flags` are those of ledger.packing.
     """
 
     account_id = models.BigIntegerField()
     shard = models.SmallIntegerField()
     run_key = models.UUIDField()
+    part = models.BigIntegerField()  # 0: the run itself
     occurred_at = models.DateTimeField()
-    sequence = models.BigIntegerField()  # its receipt's number: gapless in the account
+    sequence = models.BigIntegerField()  # its receipt's number: gapless in the account; 0: a part
     microtokens = models.BigIntegerField()
+    micros = models.BigIntegerField()  # what those tokens cost, in the account's currency
     lot_id = models.BigIntegerField()
     out_before_microtokens = models.BigIntegerField()
     slices_count = models.SmallIntegerField()
@@ -118,7 +132,10 @@ class Run(models.Model):
     block_number = models.BigIntegerField()
     submission_id = models.BigIntegerField()
     submission_position = models.IntegerField()
-    pk = models.CompositePrimaryKey("shard", "account_id", "run_key")
+    block_position = models.IntegerField()  # of its leaf
+    engine_id = models.IntegerField()  # 0: several
+    flags = models.SmallIntegerField()
+    pk = models.CompositePrimaryKey("shard", "account_id", "run_key", "part")
 
     class Meta:
         managed = False

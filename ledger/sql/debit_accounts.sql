@@ -1,22 +1,24 @@
--- Count runs on accounts, and take what they cost from each account's lot in use.
+-- Number runs' receipts in their accounts, and take what they cost from each account's lot in use.
 --
 -- The cost is added whether or not that lot can serve it; the caller compares what comes back
 -- and lays the runs of the accounts where it can't over their lots, one by one.
 --
 -- locks       the shard (lock_shard.sql), in an earlier statement
--- parameters  shard int, account_ids bigint[], runs_counts bigint[], microtokens bigint[]
+-- parameters  shard int, account_ids bigint[], receipts_counts bigint[], microtokens bigint[]
 -- row         id, runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
---             in_use_granted_microtokens bigint, in_use_from_at, in_use_until_at timestamptz:
---             eight bytes each, none of them null, so that COPY's binary form is an array
+--             in_use_granted_microtokens, in_use_price_micros (-1: by tiers) bigint,
+--             in_use_from_at, in_use_until_at timestamptz: eight bytes each, none of them null, so
+--             that COPY's binary form is an array
 UPDATE ledger_account AS account
-SET runs_count = account.runs_count + batch.runs_count,
+SET runs_count = account.runs_count + batch.receipts_count,
     in_use_out_microtokens = account.in_use_out_microtokens + batch.microtokens
-FROM unnest(%(account_ids)s::bigint[], %(runs_counts)s::bigint[], %(microtokens)s::bigint[])
-    AS batch (id, runs_count, microtokens)
+FROM unnest(%(account_ids)s::bigint[], %(receipts_counts)s::bigint[], %(microtokens)s::bigint[])
+    AS batch (id, receipts_count, microtokens)
 WHERE account.shard = %(shard)s AND account.id = batch.id
 RETURNING account.id, account.runs_count,
     coalesce(account.in_use_lot_id, 0),
     coalesce(account.in_use_out_microtokens, 0),
-    coalesce(account.in_use_granted_microtokens, 0),
+    coalesce(account.in_use_granted_microtokens, 1),
+    coalesce(account.in_use_price_micros, 0),
     coalesce(account.in_use_from_at, '2000-01-01Z'),
     coalesce(account.in_use_until_at, '2000-01-01Z')

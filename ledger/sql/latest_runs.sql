@@ -10,6 +10,6 @@ FROM ledger_run AS run
 JOIN ledger_attribution AS attribution
     ON attribution.shard = run.shard AND attribution.account_id = run.account_id
    AND attribution.key = run.attribution_key
-WHERE run.shard = %(shard)s AND run.account_id = %(account_id)s
+WHERE run.shard = %(shard)s AND run.account_id = %(account_id)s AND run.part = 0
 ORDER BY run.sequence DESC
 LIMIT %(runs_max)s

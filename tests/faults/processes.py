@@ -112,15 +112,15 @@ class Installation:
 
         A service's leash has the service's words too: it is not meant.
         """
-        found: list[int] = []
-        wait_until(lambda: found or found.extend(self.numbers(words)), f"{words} runs")
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := self.numbers(words)):
+            assert time.monotonic() < deadline, f"waited in vain until {words} runs"
+            time.sleep(0.05)
         return found[0]
 
     def numbers(self, words: str) -> list[int]:
         return sorted(
-            int(line.split()[0])
-            for line in self.processes()
-            if words in line and LEASH not in line
+            int(line.split()[0]) for line in self.processes() if words in line and LEASH not in line
         )
 
     def postmaster(self) -> int:

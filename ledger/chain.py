@@ -1,0 +1,100 @@
+"""The chain of a shard's blocks: each names the root of its receipts and the block before it.
+
+    block 1 ◀── block 2 ◀── block 3 … ◀── head
+      root        root        root
+       |           |           |
+    receipts    receipts    receipts
+
+Who keeps a head keeps, in 32 bytes, everything up to it: nothing before it can be changed, taken
+out, moved or left off without another head coming out. A block's hash is
+
+    SHA-256("runledger block" || shard || number || recorded_at || leaves_count || previous hash
+            || root)
+
+with the shard in two bytes, the other numbers in eight, big-endian, and the instant in whole
+microseconds since 1970. What a leaf says is in ledger.leaves.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import psycopg
+from django.db import connection
+
+from ledger import merkle, sql
+from ledger.instants import to_us
+
+NO_BLOCK: Final = bytes(merkle.HASH_BYTES)
+_HEADER: Final = struct.Struct(">hqqq32s32s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The last block of a shard."""
+
+    number: int
+    hash: bytes
+
+
+def head(shard: int) -> Head:
+    """Number 0 while the shard has no block."""
+    found = sql.rows("head", shard=shard)
+    if not found:
+        return Head(number=0, hash=NO_BLOCK)
+    [(number, block_hash)] = found
+    return Head(number=number, hash=bytes(block_hash))
+
+
+def block_hash(
+    *, shard: int, number: int, recorded_at: datetime, leaves_count: int, previous: bytes,
+    root: bytes,
+) -> bytes:  # fmt: skip
+    header = _HEADER.pack(shard, number, to_us(recorded_at), leaves_count, previous, root)
+    return hashlib.sha256(b"runledger block" + header).digest()
+
+
+def append(
+    shard: int,
+    after: Head,
+    *,
+    leaves: Sequence[bytes],
+    corrections_count: int = 0,
+    microtokens: int,
+    micros: int,
+    totals: bytes,
+    at: datetime,
+) -> None:
+    """Write the block that follows `after`. The caller holds the shard's lock.
+
+    `leaves` are hashes, `totals` is packed as ledger.totals says.
+    """
+    root = merkle.root(leaves)
+    number = after.number + 1
+    parameters = {
+        "shard": shard,
+        "number": number,
+        "recorded_at": at,
+        "runs_count": len(leaves) - corrections_count,
+        "corrections_count": corrections_count,
+        "microtokens": microtokens,
+        "micros": micros,
+        "leaves": b"".join(leaves),
+        "totals": totals,
+        "root": root,
+        "previous_hash": after.hash,
+        "hash": block_hash(
+            shard=shard,
+            number=number,
+            recorded_at=at,
+            leaves_count=len(leaves),
+            previous=after.hash,
+            root=root,
+        ),
+    }
+    # Django's own cursor would spell bytes out as text.
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(sql.text("append_block"), parameters)

@@ -1,0 +1,71 @@
+"""Merkle trees over receipts, as RFC 9162 (Certificate Transparency) defines them in section 2.1.
+
+A leaf's hash is SHA-256(0x00 || leaf), a node's SHA-256(0x01 || left || right); a tree of n
+leaves has its largest full subtree on the left. So a node that is alone at its level moves up as
+it is. Everything here works on hashes of 32 bytes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+HASH_BYTES = 32
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """The root over hashes of leaves, at least one."""
+    assert leaves
+    level = leaves
+    while len(level) > 1:
+        level = _level_above(level)
+    return level[0]
+
+
+def inclusion_proof(leaves: Sequence[bytes], position: int) -> list[bytes]:
+    """The hashes beside the way from a leaf up to the root, from the bottom."""
+    assert 0 <= position < len(leaves)
+    proof: list[bytes] = []
+    level = leaves
+    while len(level) > 1:
+        beside = position ^ 1
+        if beside < len(level):
+            proof.append(level[beside])
+        level = _level_above(level)
+        position //= 2
+    return proof
+
+
+def root_from_proof(
+    leaf: bytes, *, position: int, leaves_count: int, proof: Sequence[bytes]
+) -> bytes:
+    """The root that a leaf's hash and its proof lead to. Raises ValueError for a proof too long
+    or too short."""
+    if not 0 <= position < leaves_count:
+        raise ValueError(f"there is no leaf {position} in a tree of {leaves_count}")
+    found, rest = leaf, list(proof)
+    last = leaves_count - 1
+    while last:
+        if position % 2 or position < last:
+            if not rest:
+                raise ValueError("the proof is too short")
+            beside = rest.pop(0)
+            pair = beside + found if position % 2 else found + beside
+            found = hashlib.sha256(b"\x01" + pair).digest()
+        position //= 2
+        last //= 2
+    if rest:
+        raise ValueError("the proof is too long")
+    return found
+
+
+def _level_above(level: Sequence[bytes]) -> list[bytes]:
+    sha256 = hashlib.sha256
+    nodes = iter(level)
+    pairs = zip(nodes, nodes, strict=False)
+    above = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+    if len(level) % 2:
+        above.append(level[-1])
+    return above

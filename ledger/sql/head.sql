@@ -1,0 +1,6 @@
+-- The last block of a shard.
+--
+-- locks       the shard (lock_shard.sql), in an earlier statement
+-- parameters  shard int
+-- row         number bigint, hash bytea; none while the shard has no block
+SELECT number, hash FROM ledger_block WHERE shard = %(shard)s ORDER BY number DESC LIMIT 1
