@@ -30,6 +30,7 @@ from ledger.drawdown import LotState, Slice, draw, lot_in_use
 from ledger.instants import from_us, to_us
 from ledger.models import Entry
 from ledger.packing import POSTGRESQL_EPOCH_US, CopyFormat, Integers, Rows, unpack_runs
+from ledger.settling import settle
 from ledger.units import NEVER
 from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
 
@@ -119,6 +120,7 @@ class _Accounts:
     out: Integers
     granted: Integers
     price_micros: Integers
+    watched: npt.NDArray[np.bool_]  # by a hold or a limit
     from_at_us: Integers
     until_at_us: Integers
 
@@ -156,6 +158,9 @@ def write_block(waiting: Waiting, *, at: datetime) -> None:
         totals=totals.of_runs(waiting.runs, laid.micros),
         at=at,
     )
+    watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
+    if len(watched):
+        settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
 
 
 def _debit_accounts(waiting: Waiting) -> _Accounts:
@@ -167,7 +172,7 @@ def _debit_accounts(waiting: Waiting) -> _Accounts:
     totals = np.add.reduceat(runs["microtokens"], begins)
     rows = sql.integers(
         "debit_accounts",
-        8,
+        9,
         shard=waiting.shard,
         account_ids=sql.array(ids.tolist()),
         receipts_counts=sql.array(receipts_counts.tolist()),
@@ -185,8 +190,9 @@ def _debit_accounts(waiting: Waiting) -> _Accounts:
         out=rows[:, 3],
         granted=rows[:, 4],
         price_micros=rows[:, 5],
-        from_at_us=rows[:, 6] + POSTGRESQL_EPOCH_US,
-        until_at_us=rows[:, 7] + POSTGRESQL_EPOCH_US,
+        watched=rows[:, 6] > 0,
+        from_at_us=rows[:, 7] + POSTGRESQL_EPOCH_US,
+        until_at_us=rows[:, 8] + POSTGRESQL_EPOCH_US,
     )
 
 

@@ -101,7 +101,7 @@ MUTANTS = [  # file, text, fault
     (QUERIES, 'lot.kind == "overage" and lot.serves(at)', 'lot.kind == "overage"'),
     (UNITS, "            if str(taken) == run_id:\n                return taken", "            return taken"),
     ("ledger/prices.py", "        revision = _revision(book_id)\n        if len", "        if len"),
-    ("ledger/invariants.py", "OR lot.out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens", "OR lot.out_microtokens < 0"),
+    ("ledger/invariants/lots.py", "OR lot.out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens", "OR lot.out_microtokens < 0"),
 ]  # fmt: skip
 
 # Quick tests first: most faults are caught before the slow ones begin.

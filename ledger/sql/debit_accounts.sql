@@ -6,8 +6,8 @@
 -- locks       the shard (lock_shard.sql), in an earlier statement
 -- parameters  shard int, account_ids bigint[], receipts_counts bigint[], microtokens bigint[]
 -- row         id, runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
---             in_use_granted_microtokens, in_use_price_micros (-1: by tiers) bigint,
---             in_use_from_at, in_use_until_at timestamptz: eight bytes each, none of them null, so
+--             in_use_granted_microtokens, in_use_price_micros (-1: by tiers),
+--             how many open holds and limits it has bigint, in_use_from_at, in_use_until_at timestamptz: eight bytes each, none of them null, so
 --             that COPY's binary form is an array
 UPDATE ledger_account AS account
 SET runs_count = account.runs_count + batch.receipts_count,
@@ -20,5 +20,6 @@ RETURNING account.id, account.runs_count,
     coalesce(account.in_use_out_microtokens, 0),
     coalesce(account.in_use_granted_microtokens, 1),
     coalesce(account.in_use_price_micros, 0),
+    account.open_holds_count::bigint + account.limits_count,
     coalesce(account.in_use_from_at, '2000-01-01Z'),
     coalesce(account.in_use_until_at, '2000-01-01Z')

@@ -19,4 +19,4 @@ def test_the_examples_are_true(db: None) -> None:
 def test_every_invariant_is_said_in_words() -> None:
     _, _, listed = PAGE.read_text("utf-8").partition("## What must always hold")
     said = [line.removeprefix("- ") for line in listed.splitlines() if line.startswith("- ")]
-    assert said == list(NAMES)
+    assert sorted(said) == sorted(NAMES)

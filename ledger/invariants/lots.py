@@ -1,0 +1,115 @@
+"""Of lots and the entries on them."""
+
+from typing import Final
+
+INVARIANTS: Final[dict[str, str]] = {
+    "what is out of a lot is the sum of its movements": """
+        SELECT lot.id
+        FROM ledger_lot_now AS lot
+        LEFT JOIN (
+            SELECT shard, lot_id, sum(sign * microtokens) AS out_microtokens
+            FROM ledger_movement GROUP BY shard, lot_id
+        ) AS moved ON moved.shard = lot.shard AND moved.lot_id = lot.id
+        WHERE lot.out_microtokens <> coalesce(moved.out_microtokens, 0)
+           OR lot.out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens
+    """,
+    "movements of a lot follow one another without gap or overlap": """
+        SELECT lot_id, microtokens
+        FROM (
+            SELECT shard, lot_id, at AS microtokens,
+                   sum(sum(step)) OVER (PARTITION BY shard, lot_id ORDER BY at) AS covered
+            FROM ledger_movement
+            CROSS JOIN LATERAL (VALUES
+                (out_before_microtokens, 1), (out_before_microtokens + sign * microtokens, -1)
+            ) AS edge (at, step)
+            GROUP BY shard, lot_id, at
+        ) AS position
+        JOIN ledger_lot_now AS lot ON lot.shard = position.shard AND lot.id = position.lot_id
+        WHERE covered <> CASE WHEN position.microtokens < lot.out_microtokens THEN 1 ELSE 0 END
+    """,
+    "an entry belongs to the account of its lot": """
+        SELECT movement.lot_id, movement.account_id
+        FROM ledger_movement AS movement
+        LEFT JOIN ledger_lot AS lot ON lot.shard = movement.shard AND lot.id = movement.lot_id
+        WHERE lot.account_id IS DISTINCT FROM movement.account_id
+    """,
+    "a lot serves only runs of its own time": """
+        SELECT movement.run_key, movement.lot_id
+        FROM ledger_movement AS movement
+        JOIN ledger_lot AS lot ON lot.shard = movement.shard AND lot.id = movement.lot_id
+        WHERE movement.kind = 'debit'
+          AND (movement.occurred_at < lot.effective_at OR movement.occurred_at >= lot.expires_at)
+    """,
+    "a lot was put in by one grant, whole": """
+        SELECT lot.id
+        FROM ledger_lot AS lot
+        LEFT JOIN ledger_entry AS entry
+            ON entry.shard = lot.shard AND entry.lot_id = lot.id AND entry.kind = 'grant'
+        WHERE lot.kind = 'prepaid'
+        GROUP BY lot.shard, lot.id
+        HAVING count(entry.id) <> 1 OR min(entry.microtokens) <> lot.granted_microtokens
+    """,
+    "rolled tokens arrive whole, and keep what was paid for them": """
+        SELECT next_lot.id
+        FROM ledger_lot AS next_lot
+        JOIN ledger_lot AS lot
+            ON lot.shard = next_lot.shard AND lot.id = next_lot.rolled_from_lot_id
+        LEFT JOIN ledger_entry AS entry
+            ON entry.shard = lot.shard AND entry.lot_id = lot.id AND entry.kind = 'roll_over'
+        WHERE entry.microtokens IS DISTINCT FROM next_lot.granted_microtokens
+           OR entry.microtokens > lot.rollover_microtokens_max
+           OR next_lot.account_id <> lot.account_id
+           OR next_lot.currency <> lot.currency
+           OR next_lot.price_micros <> (
+                floor(lot.price_micros::numeric * (entry.out_before_microtokens + entry.microtokens)
+                      / lot.granted_microtokens)
+                - floor(lot.price_micros::numeric * entry.out_before_microtokens
+                        / lot.granted_microtokens))
+    """,
+    "what rolled over arrived in a lot": """
+        SELECT entry.id
+        FROM ledger_entry AS entry
+        LEFT JOIN ledger_lot AS next_lot
+            ON next_lot.shard = entry.shard AND next_lot.account_id = entry.account_id
+           AND next_lot.rolled_from_lot_id = entry.lot_id
+        WHERE entry.kind = 'roll_over' AND next_lot.id IS NULL
+    """,
+    "a repayment takes from a lot what it gives to the debt": """
+        SELECT shard, account_id, operation_key
+        FROM ledger_entry
+        WHERE kind IN ('repay', 'repaid')
+        GROUP BY shard, account_id, operation_key
+        HAVING sum(CASE kind WHEN 'repay' THEN microtokens ELSE -microtokens END) <> 0
+    """,
+    "tokens leave a lot no sooner than it closes, but by use": """
+        SELECT entry.id
+        FROM ledger_entry AS entry
+        JOIN ledger_lot AS lot ON lot.shard = entry.shard AND lot.id = entry.lot_id
+        WHERE entry.kind IN ('expire', 'roll_over')
+          AND (lot.closes_at IS NULL OR entry.occurred_at < lot.closes_at)
+    """,
+    "an account's lot in use is one of its open lots": """
+        SELECT account.id
+        FROM ledger_account AS account
+        LEFT JOIN ledger_lot AS lot
+            ON lot.shard = account.shard AND lot.id = account.in_use_lot_id
+        WHERE account.in_use_lot_id IS NOT NULL
+          AND (lot.account_id IS DISTINCT FROM account.id OR NOT lot.open
+               OR lot.granted_microtokens <> account.in_use_granted_microtokens
+               OR account.in_use_out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens
+               OR account.in_use_from_at < lot.effective_at
+               OR account.in_use_until_at > lot.expires_at)
+    """,
+    "a lot is open while something is left": """
+        SELECT id FROM ledger_lot_now
+        WHERE NOT open AND out_microtokens < granted_microtokens
+    """,
+    "an account has one debt lot, and names it": """
+        SELECT account.id
+        FROM ledger_account AS account
+        LEFT JOIN ledger_lot AS lot
+            ON lot.shard = account.shard AND lot.account_id = account.id AND lot.kind = 'debt'
+        GROUP BY account.shard, account.id
+        HAVING count(lot.id) <> 1 OR min(lot.id) <> account.debt_lot_id
+    """,
+}
