@@ -8,7 +8,7 @@ from collections.abc import Sequence
 ROWS = ("debit", "accept", "check")
 DESCRIPTION = """
 Measure the ledger beside the limits of this machine, in a database of the bench's own
-(runledger_bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
+(its name ends in _bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
 Exits with 1 if a figure is under its bar.
 """
 EXAMPLE = "example: python -m bench debit --batches 10 --repetitions 1"

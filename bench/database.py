@@ -6,25 +6,24 @@ from contextlib import contextmanager, suppress
 from django.core.management import call_command
 from django.db import ProgrammingError, connection
 
-NAME = "runledger_bench"
-
 
 @contextmanager
 def own_database() -> Iterator[None]:
     """Make it, migrate it, connect to it; drop it in the end, whatever happens."""
-    _drop()
-    with connection._nodb_cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {NAME}")
     name = connection.settings_dict["NAME"]
+    own = f"{name}_bench"
+    _drop(own)
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {own}")
     connection.close()
-    connection.settings_dict["NAME"] = NAME
+    connection.settings_dict["NAME"] = own
     try:
         call_command("migrate", verbosity=0)
         yield
     finally:
         connection.close()
         connection.settings_dict["NAME"] = name
-        _drop()
+        _drop(own)
 
 
 def is_durable() -> bool:
@@ -51,6 +50,6 @@ def checkpoint() -> None:
         cursor.execute("CHECKPOINT")
 
 
-def _drop() -> None:
+def _drop(name: str) -> None:
     with connection._nodb_cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
+        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
