@@ -26,6 +26,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "debit what a lost message left": _every(5, "ledger.tasks.sweep_intake"),
     "close lots whose time is over": _every(300, "ledger.tasks.close_lots"),
     "price parked runs": _every(60, "ledger.tasks.price_parked_runs"),
+    "publish heads of receipts": _every(3600, "ledger.tasks.publish_heads"),
     "open periods": _every(15, "billing.tasks.renew_due"),
     "close periods": _every(15, "billing.tasks.close_due"),
     "bill what came in late": _every(3600, "billing.tasks.bill_late"),

@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from ledger import debiting, grants, parking
+from ledger import debiting, grants, heads, parking
 
 SHARDS_PER_MESSAGE: Final = 64
 
@@ -53,3 +53,9 @@ def close_lots() -> None:
 def price_parked_runs() -> None:
     """Debit parked runs for which a rate has been published since."""
     wake(parking.price_parked(at=timezone.now()))
+
+
+@shared_task
+def publish_heads() -> None:
+    """Write down the last block of every shard, for all to see."""
+    heads.publish(at=timezone.now())

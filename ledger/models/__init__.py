@@ -2,6 +2,7 @@
 
 from ledger.models.accounts import Account
 from ledger.models.books import ApiKey, Book, BookMember
+from ledger.models.heads import Head
 from ledger.models.lots import Entry, Lot, Operation
 from ledger.models.rates import Engine, Meter, Rate, RateCard, RateCardVersion, Unit, Workflow
 from ledger.models.runs import (
@@ -26,6 +27,7 @@ __all__ = [
     "Conflict",
     "Engine",
     "Entry",
+    "Head",
     "Intake",
     "Lot",
     "Meter",
