@@ -2,7 +2,8 @@
 
 A rate card is a list of effective-dated versions. A published version never changes (the
 database refuses it): a new price is a new version with its own date. Each inference takes the
-version in force at its own time, and from it the most specific rate.
+version in force at its own time, and from it the most specific rate. A version that was wrong is
+corrected by another from the same instant on: of two such versions the one published last rules.
 """
 
 from typing import ClassVar
@@ -125,11 +126,6 @@ class RateCardVersion(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(name="rate_card_number_once", fields=["rate_card", "number"]),
-            models.UniqueConstraint(
-                name="rate_card_one_version_an_instant",
-                fields=["rate_card", "effective_at"],
-                condition=Q(published_at__isnull=False),
-            ),
         ]
 
     def __str__(self) -> str:
