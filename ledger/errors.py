@@ -121,6 +121,53 @@ class UnknownRun(LedgerError):
         self.run = run
 
 
+class MoreThanIsLeft(LedgerError):
+    """More of a run is to be given back, or to stay, than it costs by now."""
+
+    code = "more_than_is_left"
+
+    def __init__(self, *, run: str, microtokens: int, left_microtokens: int) -> None:
+        super().__init__(
+            f"run {run!r} costs {left_microtokens:,} microtokens by now, asked for {microtokens:,}"
+        )
+        self.run = run
+        self.microtokens = microtokens
+        self.left_microtokens = left_microtokens
+
+
+class OutcomeKnown(LedgerError):
+    """The run is known to have failed already, by a fault that stands."""
+
+    code = "outcome_known"
+
+    def __init__(self, *, run: str, fault: str) -> None:
+        super().__init__(f"run {run!r} failed by the {fault}'s fault: that is known already")
+        self.run = run
+        self.fault = fault
+
+
+class UnknownInference(LedgerError):
+    """The run's receipt has no inference at this position."""
+
+    code = "unknown_inference"
+
+    def __init__(self, *, run: str, position: int, count: int) -> None:
+        super().__init__(f"run {run!r} has inferences 0 to {count - 1}, not {position}")
+        self.run = run
+        self.position = position
+
+
+class UnknownRateCardVersion(LedgerError):
+    """The card has no such published version."""
+
+    code = "unknown_rate_card_version"
+
+    def __init__(self, *, rate_card: str, number: int) -> None:
+        super().__init__(f"rate card {rate_card!r} has no published version {number}")
+        self.rate_card = rate_card
+        self.number = number
+
+
 class UnknownBatch(LedgerError):
     """There is no such batch in this book."""
 

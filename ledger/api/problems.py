@@ -21,12 +21,16 @@ from ledger.errors import (
     InvalidApiKey,
     InvalidRuns,
     LedgerError,
+    MoreThanIsLeft,
+    OutcomeKnown,
     RateCardVersionEmpty,
     RateCardVersionPublished,
     RunConflict,
     UnknownAccount,
     UnknownBatch,
+    UnknownInference,
     UnknownRateCard,
+    UnknownRateCardVersion,
     UnknownRun,
 )
 
@@ -36,12 +40,16 @@ STATUS: dict[type[LedgerError], int] = {
     IdempotencyKeyReused: 409,
     InvalidApiKey: 401,
     InvalidRuns: 422,
+    MoreThanIsLeft: 409,
+    OutcomeKnown: 409,
     RateCardVersionEmpty: 422,
     RateCardVersionPublished: 409,
     RunConflict: 409,
     UnknownAccount: 404,
     UnknownBatch: 404,
+    UnknownInference: 422,
     UnknownRateCard: 404,
+    UnknownRateCardVersion: 404,
     UnknownRun: 404,
 }
 
