@@ -2,7 +2,10 @@
 
 from ledger.models.accounts import Account
 from ledger.models.books import ApiKey, Book, BookMember
+from ledger.models.corrections import Correction, PartedRun, Retake
 from ledger.models.heads import Head
+from ledger.models.holds import Hold
+from ledger.models.limits import Limit, LimitExcess, LimitReview, LimitUse
 from ledger.models.lots import Entry, Lot, Operation
 from ledger.models.rates import Engine, Meter, Rate, RateCard, RateCardVersion, Unit, Workflow
 from ledger.models.runs import (
@@ -15,6 +18,7 @@ from ledger.models.runs import (
     Run,
     Submission,
 )
+from ledger.models.usage import Usage, UsageFold
 
 __all__ = [
     "Account",
@@ -25,19 +29,29 @@ __all__ = [
     "Book",
     "BookMember",
     "Conflict",
+    "Correction",
     "Engine",
     "Entry",
     "Head",
+    "Hold",
     "Intake",
+    "Limit",
+    "LimitExcess",
+    "LimitReview",
+    "LimitUse",
     "Lot",
     "Meter",
     "Operation",
     "ParkedRun",
+    "PartedRun",
     "Rate",
     "RateCard",
     "RateCardVersion",
+    "Retake",
     "Run",
     "Submission",
     "Unit",
+    "Usage",
+    "UsageFold",
     "Workflow",
 ]

@@ -1,0 +1,189 @@
+"""Fold what blocks add to usage into rows by hour, day and month (ledger.models.usage).
+
+A debit only writes what its block adds (ledger.totals), packed. Many blocks are folded at once,
+in a transaction of its own that holds the shard's *fold*, a row of its own that debits never
+touch, so nobody waits for anybody:
+
+    blocks   1  2  3  4  5  6 | 7  8  9
+             folded           | not yet: added by whoever reads (ledger.usage)
+                              folded_number = 6
+
+The same transaction moves `folded_number` on: a block is folded once, or, after a crash, not yet.
+Hours, days and months begin in the account's own time zone. An account that moves to another has
+its shard folded anew (`refold_shard`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from django.db import transaction
+
+from ledger import days, sql
+from ledger.instants import to_us
+from ledger.models import Account, Usage, UsageFold
+from ledger.packing import Integers, Rows
+from ledger.several import BlockTotals, told_apart
+from ledger.totals import AMOUNTS, QUARTER_US
+from ledger.units import SHARDS
+
+BLOCKS_PER_FOLD_MAX: Final = 500
+# About a hundred thousand rows: a fold's memory is a small multiple of it.
+BYTES_PER_FOLD_MAX: Final = 8_000_000
+
+# Totals by when the account's own hour, day and month began, in quarters of an hour since 1970.
+PLACED: Final = np.dtype(
+    [
+        ("account_id", "<i8"),
+        ("hour", "<i8"),
+        ("day", "<i8"),
+        ("month", "<i8"),
+        ("key_begin", ">u8"),
+        ("key_end", ">u8"),
+        ("engine_id", "<i8"),
+        *[(name, "<i8") for name in AMOUNTS],
+    ]
+)
+WHO: Final = ("key_begin", "key_end", "engine_id")
+
+
+def shards_to_fold() -> list[int]:
+    """Shards with blocks that are not folded yet."""
+    return [shard for (shard,) in sql.rows("shards_to_fold", shards=SHARDS)]
+
+
+def fold_all() -> int:
+    """Fold everything; how many blocks."""
+    return sum(fold_shard(shard=shard) for shard in shards_to_fold())
+
+
+def fold_shard(*, shard: int) -> int:
+    """Fold a shard's blocks, one transaction after another; how many.
+
+    0 if there are none, and while another process folds them.
+    """
+    sql.execute("begin_folds", shards=[shard])
+    total = 0
+    while blocks_count := _fold_next(shard):
+        total += blocks_count
+    return total
+
+
+def refold_shard(*, shard: int) -> int:
+    """Forget what is folded of a shard and fold all of it anew; how many blocks."""
+    sql.execute("begin_folds", shards=[shard])
+    with transaction.atomic():
+        UsageFold.objects.select_for_update().get(shard=shard)
+        Usage.objects.filter(shard=shard).delete()
+        UsageFold.objects.filter(shard=shard).update(folded_number=0)
+    return fold_shard(shard=shard)
+
+
+def _fold_next(shard: int) -> int:
+    with transaction.atomic():
+        locked = sql.rows("lock_fold", shard=shard)
+        if not locked:
+            return 0
+        [(folded_number,)] = locked
+        rows = sql.binary(
+            "blocks_to_fold",
+            shard=shard,
+            after_number=folded_number,
+            blocks_max=BLOCKS_PER_FOLD_MAX,
+            bytes_max=BYTES_PER_FOLD_MAX,
+        )
+        if not rows:
+            return 0
+        blocks = [BlockTotals.of(row) for row in rows]
+        for rung, added in by_rung(told_apart(blocks), shard=shard):
+            _add(shard, rung, added)
+        UsageFold.objects.filter(shard=shard).update(folded_number=blocks[-1].number)
+        return len(blocks)
+
+
+def by_rung(totals: Rows, *, shard: int) -> Iterator[tuple[int, Rows]]:
+    """What TOTAL rows add to each rung: PLACED rows, each rung the sum of the one below it."""
+    hours = sum_by(placed(totals, time_zones=time_zones(shard, totals)), ("hour", *WHO))
+    yield Usage.Rung.HOUR, hours
+    for name, rung, rung_of_account in (
+        ("day", Usage.Rung.DAY, Usage.Rung.ACCOUNT_DAY),
+        ("month", Usage.Rung.MONTH, Usage.Rung.ACCOUNT_MONTH),
+    ):
+        added = sum_by(hours, (name, *WHO))
+        added["hour"] = added[name]
+        yield rung, added
+        of_account = sum_by(added, (name,))
+        for column in WHO:
+            of_account[column] = 0
+        yield rung_of_account, of_account
+
+
+def time_zones(shard: int, totals: Rows) -> dict[int, str]:
+    """Of the accounts that TOTAL rows name."""
+    account_ids = np.unique(totals["account_id"]).tolist()
+    found = Account.objects.filter(shard=shard, id__in=account_ids).values_list("id", "time_zone")
+    return dict(found)
+
+
+def placed(totals: Rows, *, time_zones: Mapping[int, str]) -> Rows:
+    """TOTAL rows as PLACED rows."""
+    rows = np.empty(len(totals), PLACED)
+    for name in ("account_id", "engine_id", *AMOUNTS):
+        rows[name] = totals[name]
+    halves = np.ascontiguousarray(totals["attribution_key"]).view(">u8").reshape(-1, 2)
+    rows["key_begin"], rows["key_end"] = halves[:, 0], halves[:, 1]
+    begins = _begins(totals, time_zones)
+    rows["hour"], rows["day"], rows["month"] = begins[:, 0], begins[:, 1], begins[:, 2]
+    return rows
+
+
+def _begins(totals: Rows, time_zones: Mapping[int, str]) -> Integers:
+    """For each row, when the hour, the day and the month began, in quarters of an hour."""
+    account_ids, of_row = np.unique(totals["account_id"], return_inverse=True)
+    names = sorted(set(time_zones.values()))
+    zones = np.array([names.index(time_zones[one]) for one in account_ids.tolist()], np.int64)
+    pairs, of_pair = np.unique(
+        np.stack([zones[of_row], totals["quarter"].astype(np.int64)]), axis=1, return_inverse=True
+    )
+    table = [
+        [to_us(begin) // QUARTER_US for begin in days.of_quarter(quarter, names[zone])]
+        for zone, quarter in pairs.T.tolist()
+    ]
+    return np.array(table, np.int64).reshape(-1, 3)[of_pair.ravel()]
+
+
+def sum_by(rows: Rows, columns: Sequence[str]) -> Rows:
+    """PLACED rows added up where account and these columns are alike; of the others, the first."""
+    columns = ("account_id", *columns)
+    rows = rows[np.lexsort([rows[name] for name in reversed(columns)])]
+    differs = np.ones(len(rows), np.bool_)
+    differs[1:] = False
+    for name in columns:
+        differs[1:] |= rows[name][1:] != rows[name][:-1]
+    begins = np.flatnonzero(differs)
+    summed = rows[begins].copy()
+    for name in AMOUNTS:
+        if len(begins):
+            summed[name] = np.add.reduceat(rows[name], begins)
+    return summed
+
+
+def keys_of(rows: Rows) -> list[str]:
+    """The attribution keys of PLACED rows, in hexadecimal."""
+    packed = np.empty((len(rows), 2), ">u8")
+    packed[:, 0], packed[:, 1] = rows["key_begin"], rows["key_end"]
+    digits = packed.tobytes().hex()
+    return [digits[begin : begin + 32] for begin in range(0, len(digits), 32)]
+
+
+def _add(shard: int, rung: int, rows: Rows) -> None:
+    sql.execute(
+        "add_usage",
+        shard=shard,
+        rung=rung,
+        account_ids=sql.array(rows["account_id"].tolist()),
+        begin_quarters=sql.array(rows["hour"].tolist()),
+        attribution_keys=sql.array(keys_of(rows)),
+        engine_ids=sql.array(rows["engine_id"].tolist()),
+        **{name: sql.array(rows[name].tolist()) for name in AMOUNTS},
+    )
