@@ -35,7 +35,7 @@ def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
 
 def _seconds() -> float:
     begin = perf_counter()
-    broken = violations()
+    broken = violations(two_at_once=True)
     seconds = perf_counter() - begin
     assert broken == {}, f"the bench's own ledger is not sound: {broken}"
     return seconds

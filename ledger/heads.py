@@ -48,8 +48,15 @@ def published(*, at: datetime) -> list[PublishedHead]:
 
 def of_shard(*, shard: int) -> list[PublishedHead]:
     """All heads of a shard that ever were published, from the first."""
-    rows = Head.objects.filter(shard=shard).order_by("number").values()
-    return [PublishedHead(**{**row, "hash": bytes(row["hash"])}) for row in rows]
+    return [
+        PublishedHead(
+            shard=one.shard,
+            number=one.number,
+            hash=bytes(one.hash),
+            published_at=one.published_at,
+        )
+        for one in Head.objects.filter(shard=shard).order_by("number")
+    ]
 
 
 def as_document(heads: list[PublishedHead]) -> dict[str, Any]:

@@ -5,44 +5,89 @@ and is asserted after every test that touched the ledger, by `manage.py check_le
 whenever an operator wants to know.
 
 A module for each subject: INVARIANTS are queries, CHECKS are functions, for what SQL can't read.
+The rules that look at every run and every movement are looked after in one walk over them.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from django.db import connection
 
-from ledger.invariants import details, lots, receipts, runs
-from ledger.invariants.details import BROKEN_ROWS_MAX, DETAILS, NOTHING_LOST, Row
+from ledger.invariants import details, lots, receipts, runs, usage, walk
+from ledger.invariants.details import NOTHING_LOST
+from ledger.invariants.rows import BrokenRows, Row
 
 __all__ = [
     "BROKEN_ROWS_MAX",
     "CHECKS",
-    "DETAILS",
     "INVARIANTS",
     "NAMES",
     "NOTHING_LOST",
+    "STEPS",
     "violations",
 ]
 
-INVARIANTS: Final[dict[str, str]] = lots.INVARIANTS | runs.INVARIANTS | receipts.INVARIANTS
-CHECKS: Final[dict[str, Callable[[], list[Row]]]] = details.CHECKS
-NAMES: Final = (*INVARIANTS, *CHECKS)
+INVARIANTS: Final[dict[str, str]] = (
+    lots.INVARIANTS | runs.INVARIANTS | receipts.INVARIANTS | usage.INVARIANTS
+)
+CHECKS: Final[dict[str, Callable[[], list[Row]]]] = (
+    details.CHECKS | receipts.CHECKS | usage.CHECKS
+)
+NAMES: Final = (*walk.NAMES, *INVARIANTS, *CHECKS)
+BROKEN_ROWS_MAX: Final = BrokenRows.ROWS_MAX
 
-Progress = Callable[[str], None]
+# What is looked at now, and how many of the STEPS are done with it.
+Progress = Callable[[str, int], None]
+_WALK_STEPS: Final = 100
+STEPS: Final = _WALK_STEPS + len(INVARIANTS) + len(CHECKS)
 
 
-def violations(*, progress: Progress = lambda name: None) -> dict[str, list[Row]]:
-    """Every invariant that does not hold, with at most BROKEN_ROWS_MAX rows that break it."""
+def violations(
+    *, progress: Progress = lambda name, steps: None, two_at_once: bool = False
+) -> dict[str, list[Row]]:
+    """Every invariant that does not hold, with at most BROKEN_ROWS_MAX rows that break it.
+
+    With `two_at_once` the walk and the queries do not wait for each other. The queries then go
+    over a connection of their own, so they see only what is committed.
+    """
+    if not two_at_once:
+        return _of_walk(progress) | _of_queries(progress)
+    with ThreadPoolExecutor(1) as other:
+        queried = other.submit(_on_own_connection, progress)
+        return _of_walk(progress) | queried.result()
+
+
+def _of_walk(progress: Progress) -> dict[str, list[Row]]:
+    told = 0
+
+    def tell(share: float) -> None:
+        nonlocal told
+        steps = int(share * _WALK_STEPS)
+        progress("every run and movement", steps - told)
+        told = steps
+
+    return walk.broken(progress=tell)
+
+
+def _of_queries(progress: Progress) -> dict[str, list[Row]]:
     broken: dict[str, list[Row]] = {}
     for name, statement in INVARIANTS.items():
-        progress(name)
         with connection.cursor() as cursor:
             cursor.execute(f"{statement} LIMIT {BROKEN_ROWS_MAX}")
             if rows := cursor.fetchall():
                 broken[name] = rows
+        progress(name, 1)
     for name, check in CHECKS.items():
-        progress(name)
         if rows := check():
             broken[name] = rows
+        progress(name, 1)
     return broken
+
+
+def _on_own_connection(progress: Progress) -> dict[str, list[Row]]:
+    # Django gives each thread its own; nobody else would close this one.
+    try:
+        return _of_queries(progress)
+    finally:
+        connection.close()

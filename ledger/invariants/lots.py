@@ -3,43 +3,6 @@
 from typing import Final
 
 INVARIANTS: Final[dict[str, str]] = {
-    "what is out of a lot is the sum of its movements": """
-        SELECT lot.id
-        FROM ledger_lot_now AS lot
-        LEFT JOIN (
-            SELECT shard, lot_id, sum(sign * microtokens) AS out_microtokens
-            FROM ledger_movement GROUP BY shard, lot_id
-        ) AS moved ON moved.shard = lot.shard AND moved.lot_id = lot.id
-        WHERE lot.out_microtokens <> coalesce(moved.out_microtokens, 0)
-           OR lot.out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens
-    """,
-    "movements of a lot follow one another without gap or overlap": """
-        SELECT lot_id, microtokens
-        FROM (
-            SELECT shard, lot_id, at AS microtokens,
-                   sum(sum(step)) OVER (PARTITION BY shard, lot_id ORDER BY at) AS covered
-            FROM ledger_movement
-            CROSS JOIN LATERAL (VALUES
-                (out_before_microtokens, 1), (out_before_microtokens + sign * microtokens, -1)
-            ) AS edge (at, step)
-            GROUP BY shard, lot_id, at
-        ) AS position
-        JOIN ledger_lot_now AS lot ON lot.shard = position.shard AND lot.id = position.lot_id
-        WHERE covered <> CASE WHEN position.microtokens < lot.out_microtokens THEN 1 ELSE 0 END
-    """,
-    "an entry belongs to the account of its lot": """
-        SELECT movement.lot_id, movement.account_id
-        FROM ledger_movement AS movement
-        LEFT JOIN ledger_lot AS lot ON lot.shard = movement.shard AND lot.id = movement.lot_id
-        WHERE lot.account_id IS DISTINCT FROM movement.account_id
-    """,
-    "a lot serves only runs of its own time": """
-        SELECT movement.run_key, movement.lot_id
-        FROM ledger_movement AS movement
-        JOIN ledger_lot AS lot ON lot.shard = movement.shard AND lot.id = movement.lot_id
-        WHERE movement.kind = 'debit'
-          AND (movement.occurred_at < lot.effective_at OR movement.occurred_at >= lot.expires_at)
-    """,
     "a lot was put in by one grant, whole": """
         SELECT lot.id
         FROM ledger_lot AS lot

@@ -1,6 +1,19 @@
-"""Of receipts: their numbers, and the blocks that seal them."""
+"""Of receipts: their numbers, whom they name, and the chain of blocks that seals them."""
 
+import hashlib
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
+import psycopg
+from django.db import connection, transaction
+
+from ledger import chain, merkle
+from ledger.chain import NO_BLOCK
+from ledger.invariants.rows import BrokenRows, Row
+
+CHAINED: Final = "a block names the root of its receipts and the block before it"
+ATTRIBUTED: Final = "an attribution's key is the digest of its names"
 
 INVARIANTS: Final[dict[str, str]] = {
     "receipts of an account are numbered without gaps": """
@@ -44,4 +57,71 @@ INVARIANTS: Final[dict[str, str]] = {
             ON block.shard = run.shard AND block.number = run.block_number
         WHERE block.number IS NULL
     """,
+    "a published head is a block of its chain, and heads only grow": """
+        SELECT head.shard, head.number
+        FROM (
+            SELECT *, lag(published_at) OVER (PARTITION BY shard ORDER BY number) AS before
+            FROM ledger_head
+        ) AS head
+        LEFT JOIN ledger_block AS block
+            ON block.shard = head.shard AND block.number = head.number
+        WHERE block.hash IS DISTINCT FROM head.hash OR head.published_at < head.before
+    """,
+}
+
+_BLOCKS_PER_FETCH: Final = 20
+_BLOCKS: Final = """
+    SELECT shard, number, recorded_at, runs_count + corrections_count, leaves, root, previous_hash,
+           hash
+    FROM ledger_block
+    ORDER BY shard, number
+"""
+_ATTRIBUTIONS: Final = """
+    SELECT account_id, key, workflow, project, job, cost_centre, department, actor
+    FROM ledger_attribution
+"""
+
+
+def _blocks_out_of_chain() -> list[Row]:
+    """Blocks in order, each against its own leaves and the one before it."""
+    broken = BrokenRows()
+    before = (-1, NO_BLOCK)
+    with (
+        transaction.atomic(),
+        connection.wrap_database_errors,
+        psycopg.ServerCursor(connection.connection, "chain") as cursor,
+    ):
+        cursor.itersize = _BLOCKS_PER_FETCH
+        cursor.execute(_BLOCKS, binary=True)
+        for shard, number, recorded_at, count, packed, root, previous, found in cursor:
+            expected = before[1] if before[0] == shard else NO_BLOCK
+            before = (shard, found)
+            leaves = [packed[begin : begin + 32] for begin in range(0, len(packed), 32)]
+            is_sealed = previous == expected and merkle.root(leaves) == root
+            if not is_sealed or found != chain.block_hash(
+                shard=shard,
+                number=number,
+                recorded_at=recorded_at,
+                leaves_count=count,
+                previous=previous,
+                root=root,
+            ):
+                broken.add(CHAINED, (shard, number))
+    return broken.of([CHAINED]).get(CHAINED, [])
+
+
+def _attributions_of_other_names() -> list[Row]:
+    broken = BrokenRows()
+    encode = msgspec.json.encode
+    with transaction.atomic(), connection.chunked_cursor() as cursor:
+        cursor.execute(_ATTRIBUTIONS)
+        for account_id, key, *names in cursor:
+            if hashlib.sha256(encode(names)).digest()[:16] != key.bytes:
+                broken.add(ATTRIBUTED, (account_id, key))
+    return broken.of([ATTRIBUTED]).get(ATTRIBUTED, [])
+
+
+CHECKS: Final[dict[str, Callable[[], list[Row]]]] = {
+    CHAINED: _blocks_out_of_chain,
+    ATTRIBUTED: _attributions_of_other_names,
 }

@@ -9,8 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from ledger import grants
-from ledger.invariants import DETAILS, INVARIANTS, NAMES, NOTHING_LOST, violations
+from ledger import grants, heads
+from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, violations
+from ledger.invariants.receipts import ATTRIBUTED, CHAINED
+from ledger.invariants.sealed import COSTS, LEAVES
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -31,6 +33,7 @@ def history(db: None) -> None:
     account_id = make_account(shop)
     make_account(shop, "other")
     debit(shop, [make_run(2)])
+    heads.publish(at=NOON)
     make_lot(account_id, 5, price_micros=10, hours=2, rollover_max=2, rollover_hours=9)
     make_lot(account_id, 9, price_micros=10)
     debit(shop, [make_run(1, run_id="a"), make_run(4, run_id="b")])
@@ -39,7 +42,9 @@ def history(db: None) -> None:
     grants.expire_due(at=NOON + 5 * HOUR)
     make_overage(account_id, cap_microtokens=5)
     debit(shop, [make_run(30, at=NOON + 5 * HOUR)])
+    heads.publish(at=NOON + 6 * HOUR)
     accept(shop, [make_run(1)])
+    folding.fold_all()
 
 
 @contextmanager
@@ -144,7 +149,7 @@ FAULTS: dict[str, list[str]] = {
         "UPDATE ledger_account SET debt_lot_id = debt_lot_id + 256",
         f"DELETE FROM ledger_lot WHERE kind = 'debt' AND account_id = {OTHER_ACCOUNT}",
     ],
-    DETAILS: [
+    COSTS: [
         f"UPDATE ledger_run SET microtokens = microtokens + 1 WHERE run_key = {ONE_LOT_RUN}",
         "DELETE FROM ledger_submission",
         "UPDATE ledger_submission SET details = 'broken'",
@@ -156,6 +161,50 @@ FAULTS: dict[str, list[str]] = {
         " parked_at, reason, body, body_digest, priced_at) SELECT shard, gen_random_uuid(), 0, id,"
         " gen_random_uuid(), now(), now(), '', '', 0, now() FROM ledger_account"
         f" WHERE id = {OTHER_ACCOUNT}",
+    ],
+    LEAVES: [
+        f"UPDATE ledger_run SET micros = micros + 1 WHERE run_key = {ONE_LOT_RUN}",
+        f"UPDATE ledger_run SET block_number = 1 WHERE run_key = {CROSSING_RUN}",
+        f"UPDATE ledger_entry SET lot_id = lot_id + 256 WHERE run_key = {CROSSING_RUN}",
+        f"DELETE FROM ledger_run WHERE run_key = {CROSSING_RUN}",
+        "DELETE FROM ledger_block WHERE number = 2",
+        "UPDATE ledger_block SET leaves = overlay(leaves PLACING '\\x00' FROM 1 FOR 1)",
+        # The same sum, for another engine.
+        "UPDATE ledger_submission SET details = overlay(details PLACING 'E'::bytea"
+        " FROM position('engine'::bytea IN details) FOR 1)",
+    ],
+    CHAINED: [
+        "UPDATE ledger_block SET recorded_at = recorded_at + interval '1 microsecond'",
+        "UPDATE ledger_block SET root = previous_hash WHERE number = 2",
+        "UPDATE ledger_block SET previous_hash = hash WHERE number = 2",
+        "UPDATE ledger_block SET hash = root WHERE number = 1",
+        "UPDATE ledger_block SET leaves = overlay(leaves PLACING '\\x00' FROM 1 FOR 1)",
+        "DELETE FROM ledger_block WHERE number = 2",
+    ],
+    ATTRIBUTED: ["UPDATE ledger_attribution SET department = 'theirs'"],
+    "a published head is a block of its chain, and heads only grow": [
+        "DELETE FROM ledger_block WHERE number = (SELECT max(number) FROM ledger_head)",
+        "UPDATE ledger_head SET hash = sha256(hash)",
+        "UPDATE ledger_head SET published_at = '2020-01-01' WHERE number > 1",
+    ],
+    "usage by day, by month and of a whole account is the sum of the rung below": [
+        f"UPDATE ledger_usage SET rework_micros = rework_micros + 1 WHERE rung = {rung}"
+        for rung in (1, 2, 3, 4, 5)
+    ]
+    + ["DELETE FROM ledger_usage WHERE rung = 2"],
+    "usage is what the blocks that are folded add": [
+        "UPDATE ledger_usage SET runs_count = runs_count + 1",
+        "DELETE FROM ledger_usage WHERE rung = 1",
+        "UPDATE ledger_usagefold SET folded_number = folded_number - 1",
+        "UPDATE ledger_account SET time_zone = 'Asia/Kolkata' WHERE code = 'acme'",
+    ],
+    "blocks add to usage what their runs and corrections cost": [
+        "UPDATE ledger_block SET micros = micros + 1",
+        # Another quarter of an hour; another account.
+        "UPDATE ledger_block SET totals = set_byte(totals, 24, get_byte(totals, 24) # 1)",
+        "UPDATE ledger_block SET totals = set_byte(totals, 1, get_byte(totals, 1) # 1)",
+        "UPDATE ledger_run SET engine_id = engine_id + 1",
+        f"UPDATE ledger_run SET flags = 1 WHERE run_key = {ONE_LOT_RUN}",
     ],
     NOTHING_LOST: [
         "DELETE FROM ledger_intake",

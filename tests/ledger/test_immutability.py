@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
-from ledger import catalog
+from ledger import catalog, heads
 from ledger.catalog import NewRate
 from ledger.errors import RateCardVersionEmpty, RateCardVersionPublished
 from ledger.models import Meter, Rate, RateCardVersion
@@ -29,6 +29,7 @@ FACTS = {
     "ledger_submission": ["details", "batch_id"],
     "ledger_attribution": ["cost_centre", "workflow"],
     "ledger_conflict": ["run_key"],
+    "ledger_head": ["hash", "published_at"],
     "ledger_batch": ["book_id", "received_at"],
 }
 TERMS_OF_A_LOT = [
@@ -51,6 +52,7 @@ def history(db: None):
     account_id = make_account(shop)
     make_lot(account_id, 5)
     debit(shop, [make_run(7, run_id="a"), make_run(1, run_id="b"), make_run(2, run_id="b")])
+    heads.publish(at=NOON)
     return shop
 
 

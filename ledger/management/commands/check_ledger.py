@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from ledger.invariants import BROKEN_ROWS_MAX, NAMES, violations
+from ledger.invariants import BROKEN_ROWS_MAX, NAMES, STEPS, violations
 
 EXAMPLE = f"""
 examples:
@@ -64,14 +64,15 @@ def _checked_before_their_eyes() -> dict[str, list[tuple[object, ...]]]:
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
     with progress:
-        task = progress.add_task("", total=len(NAMES), completed=-1)
+        task = progress.add_task("", total=STEPS)
         return violations(
-            progress=lambda name: progress.update(task, description=name, advance=1, refresh=True)
+            progress=lambda name, steps: progress.update(task, description=name, advance=steps),
+            two_at_once=not connection.in_atomic_block,
         )

@@ -16,7 +16,7 @@ examples:
   manage.py publish_heads -o heads.json    and write them to a file, to be kept elsewhere
 
 Heads are published every hour anyway. Give them away (customers, an auditor, a public page): each
-fixes all receipts before it, and says nothing of whose they are. docs/ledger/receipts.md tells more.
+fixes all receipts before it, and says nothing of whose they are (docs/ledger/receipts.md).
 """
 
 

@@ -1,0 +1,266 @@
+"""Of runs, the details they came with, and the blocks that seal both: read from end to end.
+
+Each run's leaf is built again from its row and its details (ledger.leaves), and must be the one
+that its block has at its position. Runs are put together to whole blocks as they come; as rows
+lie in the order in which blocks were written, few blocks are incomplete at a time.
+"""
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ledger import leaves, units
+from ledger.drawdown import Slice
+from ledger.invariants.rows import BrokenRows
+from ledger.invariants.scanning import bytes_of
+from ledger.merkle import HASH_BYTES
+from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, RunDetails
+
+COSTS: Final = "a run costs the sum of its inferences, and its details name it"
+LEAVES: Final = "each run's receipt is the leaf that its block has at its position"
+NAMES: Final = (COSTS, LEAVES)
+
+RUN_COLUMNS: Final = {
+    "shard": "smallint",
+    "account_id": "bigint",
+    "run_key": "uuid",
+    "part": "bigint",
+    "sequence": "bigint",
+    "occurred_at": "bigint",
+    "microtokens": "bigint",
+    "micros": "bigint",
+    "lot_id": "bigint",
+    "out_before_microtokens": "bigint",
+    "slices_count": "smallint",
+    "flags": "smallint",
+    "engine_id": "integer",
+    "attribution_key": "uuid",
+    "block_number": "bigint",
+    "block_position": "integer",
+    "submission_id": "bigint",
+    "submission_position": "integer",
+}
+# Columns of a leaf that stand in the run's row as they are.
+_OF_THE_ROW: Final = [name for name in leaves.LEAF.names or () if name in RUN_COLUMNS]
+
+_BLOCKS: Final = """
+    SELECT block.shard, block.number, block.runs_count, block.leaves
+    FROM unnest(%(shards)s::int[], %(numbers)s::bigint[]) AS asked (shard, number)
+    JOIN ledger_block AS block ON block.shard = asked.shard AND block.number = asked.number
+"""
+_DETAILS: Final = """
+    SELECT submission.shard, submission.id, submission.runs_count, submission.details
+    FROM unnest(%(shards)s::int[], %(numbers)s::bigint[]) AS asked (shard, id)
+    JOIN ledger_submission AS submission
+        ON submission.shard = asked.shard AND submission.id = asked.id
+"""
+_SLICES: Final = """
+    SELECT entry.account_id, entry.run_key, entry.part, entry.lot_id, entry.out_before_microtokens,
+           entry.microtokens
+    FROM unnest(%(account_ids)s::bigint[], %(keys)s::uuid[], %(parts)s::bigint[])
+        AS asked (account_id, run_key, part)
+    JOIN ledger_entry AS entry
+        ON entry.shard = (asked.account_id & 255)::smallint AND entry.kind = 'debit'
+       AND entry.account_id = asked.account_id AND entry.run_key = asked.run_key
+       AND entry.part = asked.part
+    ORDER BY entry.id
+"""
+_NO_DETAILS: Final = bytes(HASH_BYTES)
+
+Place = tuple[int, int]  # a shard, and a block or submission of it
+
+
+@dataclass(kw_only=True)
+class _Block:
+    runs_count: int
+    leaves: bytes
+    parts: list[Rows] = field(default_factory=list)
+
+    @property
+    def missing_count(self) -> int:
+        return self.runs_count - sum(len(part) for part in self.parts)
+
+
+class Receipts:
+    """Blocks of which some runs were seen, and not yet all."""
+
+    def __init__(self, broken: BrokenRows) -> None:
+        self._broken = broken
+        self._blocks: dict[Place, _Block] = {}
+        self._decode = msgspec.json.Decoder(RunDetails).decode
+
+    def take(self, rows: Rows) -> None:
+        whole: list[tuple[Rows, bytes]] = []
+        groups = _by_place(rows, "block_number")
+        self._know([place for place, _ in groups])
+        for place, indices in groups:
+            block = self._blocks.get(place)
+            if block is None:
+                self._without_block(place, rows[indices])
+                continue
+            block.parts.append(rows[indices])
+            if block.missing_count <= 0:
+                del self._blocks[place]
+                whole.append((np.concatenate(block.parts), block.leaves))
+        if whole:
+            self._check(whole)
+
+    def judge(self) -> None:
+        """When all runs were seen."""
+        for (shard, number), block in self._blocks.items():
+            self._broken.add(LEAVES, (shard, number, f"{block.missing_count} runs are missing"))
+
+    def _know(self, places: list[Place]) -> None:
+        new = [place for place in places if place not in self._blocks]
+        for shard, number, runs_count, packed in _found(_BLOCKS, new):
+            self._blocks[shard, number] = _Block(runs_count=runs_count, leaves=packed)
+
+    def _without_block(self, place: Place, rows: Rows) -> None:
+        for row in rows:
+            key = uuid.UUID(bytes=row["run_key"].tobytes())
+            self._broken.add(LEAVES, (*place, int(row["block_position"]), key))
+
+    def _check(self, whole: list[tuple[Rows, bytes]]) -> None:
+        runs = np.concatenate([rows for rows, _ in whole])
+        sealed = np.frombuffer(b"".join(packed for _, packed in whole), f"V{HASH_BYTES}")
+        counts = [len(packed) // HASH_BYTES for _, packed in whole]
+        begins = np.cumsum(counts) - counts
+        of_block = np.repeat(np.arange(len(whole)), [len(rows) for rows, _ in whole])
+        positions = runs["block_position"]
+        is_inside = (positions >= 0) & (positions < np.array(counts)[of_block])
+        digests = self._digests(runs)
+        built = np.frombuffer(b"".join(_hashes(runs, digests)), f"V{HASH_BYTES}")
+        at = np.where(is_inside, begins[of_block] + positions, 0)
+        stands = is_inside & (_words(built) == _words(sealed[at])).all(axis=1)
+        # Details that are not there are told as such.
+        for row in np.flatnonzero(~stands).tolist():
+            if digests[row] is not _NO_DETAILS:
+                place = (int(runs[name][row]) for name in ("shard", "block_number"))
+                key = uuid.UUID(bytes=runs["run_key"][row].tobytes())
+                self._broken.add(LEAVES, (*place, int(positions[row]), key))
+
+    def _digests(self, runs: Rows) -> list[bytes]:
+        """Of each run's details; on the way, whether they say what the run's row says."""
+        groups = _by_place(runs, "submission_id")
+        found = {
+            (shard, number): (runs_count, packed)
+            for shard, number, runs_count, packed in _found(_DETAILS, [one for one, _ in groups])
+        }
+        texts: list[bytes | None] = [None] * len(runs)
+        for place, indices in groups:
+            if place not in found:
+                self._broken.add(COSTS, (*place, "has no details"))
+                continue
+            positions = runs["submission_position"][indices]
+            try:
+                of_submission = _texts(*found[place], positions)
+            except (ValueError, IndexError) as error:
+                self._broken.add(COSTS, (*place, str(error)))
+                continue
+            for index, text in zip(indices.tolist(), of_submission, strict=True):
+                texts[index] = text
+        self._compare(runs, texts)
+        sha256 = hashlib.sha256
+        return [_NO_DETAILS if text is None else sha256(text).digest() for text in texts]
+
+    def _compare(self, runs: Rows, texts: list[bytes | None]) -> None:
+        digits = runs["run_key"].tobytes().hex()
+        keys = [digits[begin : begin + 32] for begin in range(0, len(digits), 32)]
+        account_ids, costs = runs["account_id"].tolist(), runs["microtokens"].tolist()
+        decode = self._decode
+        for text, account_id, cost, key in zip(texts, account_ids, costs, keys, strict=True):
+            if text is None:
+                continue
+            try:
+                details = decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._broken.add(COSTS, (account_id, str(error)))
+                continue
+            if not (
+                details.account_id == account_id
+                and _costs(details) == cost
+                and _has_key(details.run_id, key)
+            ):
+                self._broken.add(COSTS, (account_id, uuid.UUID(key), details.run_id))
+
+
+def _costs(details: RunDetails) -> int:
+    inferences = details.inferences
+    # So it is with nearly every run.
+    if details.unusual is None and len(inferences) == 1:
+        return inferences[0].microtokens
+    return details.charged_microtokens
+
+
+def _has_key(run_id: str, key: str) -> bool:
+    # Nearly every id is a UUID in its canonical spelling, which is its own key.
+    is_own_key = run_id[8:24:5] == "----" and run_id.replace("-", "") == key
+    return is_own_key or units.run_key(run_id).hex == key
+
+
+def _by_place(rows: Rows, column: str) -> list[tuple[Place, Integers]]:
+    """The rows of each block or submission, as indices."""
+    shards, numbers = rows["shard"], rows[column]
+    order = np.lexsort((numbers, shards))
+    shards, numbers = shards[order], numbers[order]
+    is_next = (np.diff(shards) != 0) | (np.diff(numbers) != 0)
+    begins = np.concatenate([[0], np.flatnonzero(is_next) + 1])
+    places = zip(shards[begins].tolist(), numbers[begins].tolist(), strict=True)
+    return list(zip(places, np.split(order, begins[1:]), strict=True))
+
+
+def _found(statement: str, places: list[Place]) -> list[tuple[Any, ...]]:
+    if not places:
+        return []
+    shards, numbers = (list(column) for column in zip(*places, strict=True))
+    return bytes_of(statement, shards=shards, numbers=numbers)
+
+
+def _texts(runs_count: int, packed: bytes, positions: Integers) -> list[bytes]:
+    """The details at these positions of a submission. Raises ValueError and IndexError."""
+    offsets = np.frombuffer(packed, "<u4", runs_count + 1).astype(np.int64) + 4 * (runs_count + 1)
+    begins, ends = offsets[positions].tolist(), offsets[positions + 1].tolist()
+    return [packed[begin:end] for begin, end in zip(begins, ends, strict=True)]
+
+
+def _hashes(runs: Rows, digests: list[bytes]) -> list[bytes]:
+    columns: dict[str, Any] = {name: runs[name] for name in _OF_THE_ROW}
+    columns["occurred_at_us"] = runs["occurred_at"] + POSTGRESQL_EPOCH_US
+    columns["details_digest"] = np.frombuffer(b"".join(digests), f"V{HASH_BYTES}")
+    unhashed = leaves.pack(len(runs), columns)
+    hashes = leaves.hashes(unhashed)
+    for row, slices in _slices_of_crossing(runs).items():
+        hashes[row] = leaves.hash_of_crossing(unhashed[row], slices)
+    return hashes
+
+
+def _slices_of_crossing(runs: Rows) -> dict[int, list[Slice]]:
+    rows = np.flatnonzero(runs["slices_count"] > 1).tolist()
+    if not rows:
+        return {}
+    names = [
+        (
+            int(runs["account_id"][row]),
+            uuid.UUID(bytes=runs["run_key"][row].tobytes()),
+            int(runs["part"][row]),
+        )
+        for row in rows
+    ]
+    account_ids, keys, parts = (list(column) for column in zip(*names, strict=True))
+    slices: dict[int, list[Slice]] = {row: [] for row in rows}
+    of_name = dict(zip(names, rows, strict=True))
+    for account_id, key, part, *of_one in bytes_of(
+        _SLICES, account_ids=account_ids, keys=keys, parts=parts
+    ):
+        lot_id, out_before, microtokens = of_one
+        slices[of_name[account_id, key, part]].append(Slice(lot_id, out_before, microtokens, 0))
+    return slices
+
+
+def _words(hashes: Rows) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(hashes).view(np.uint64).reshape(-1, HASH_BYTES // 8)

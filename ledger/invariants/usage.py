@@ -1,0 +1,220 @@
+"""Of usage totals: blocks add what their runs cost, rows are what blocks add, rungs add up."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+
+from ledger import sql
+from ledger.folding import PLACED, WHO, by_rung, keys_of, sum_by
+from ledger.invariants import scanning
+from ledger.invariants.rows import BrokenRows, Row
+from ledger.models import UsageFold
+from ledger.packing import FAILED, POSTGRESQL_EPOCH_US, RETAKE, Rows
+from ledger.several import BlockTotals, told_apart
+from ledger.totals import AMOUNTS, QUARTER_US, unpack
+
+_BLOCKS_AT_ONCE: Final = 200
+_BYTES_AT_ONCE: Final = 8_000_000
+
+
+def _differ(coarser: int, finer: int) -> str:
+    """Whether the rows of a rung, of those grouped, are not the sum of the rung below."""
+    sums = (
+        ", ".join(f"coalesce(sum({name}) FILTER (WHERE rung = {rung}), 0)" for name in AMOUNTS)
+        for rung in (coarser, finer)
+    )
+    return "({}) <> ({})".format(*sums)
+
+
+def _is_sum_of_parts(coarser: int, finer: int) -> str:
+    """A row takes in those of the rung below that begin with it or later, up to the next one."""
+    return f"""
+        SELECT shard, account_id, min(begins_at), attribution_key, engine_id, {coarser}
+        FROM (
+            SELECT *, count(*) FILTER (WHERE rung = {coarser}) OVER (
+                PARTITION BY shard, account_id, attribution_key, engine_id
+                ORDER BY begins_at, rung DESC
+            ) AS period
+            FROM ledger_usage WHERE rung IN ({coarser}, {finer})
+        ) AS numbered
+        GROUP BY shard, account_id, attribution_key, engine_id, period
+        HAVING {_differ(coarser, finer)}
+    """
+
+
+def _is_sum_of_all(of_account: int, of_each: int) -> str:
+    return f"""
+        SELECT shard, account_id, begins_at, NULL, NULL, {of_account}
+        FROM ledger_usage WHERE rung IN ({of_account}, {of_each})
+        GROUP BY shard, account_id, begins_at
+        HAVING {_differ(of_account, of_each)}
+    """
+
+
+INVARIANTS: Final[dict[str, str]] = {
+    "usage by day, by month and of a whole account is the sum of the rung below": (
+        " UNION ALL ".join(
+            [
+                _is_sum_of_parts(2, 1),
+                _is_sum_of_parts(3, 2),
+                _is_sum_of_all(4, 2),
+                _is_sum_of_all(5, 3),
+            ]
+        )
+    ),
+}
+
+_OF_RUNS: Final = f"""(
+    SELECT account_id, date_bin('15 minutes', occurred_at, '1970-01-01Z') AS quarter,
+           attribution_key, engine_id,
+           count(*) FILTER (WHERE part = 0) AS runs_count,
+           count(*) FILTER (WHERE part = 0 AND flags & {FAILED | RETAKE} = 0) AS accepted_first_count,
+           count(*) FILTER (WHERE part = 0 AND flags & {FAILED} <> 0) AS failed_count,
+           count(*) FILTER (WHERE part = 0 AND flags & {RETAKE} <> 0) AS retakes_count,
+           sum(microtokens)::bigint AS microtokens,
+           sum(micros)::bigint AS micros,
+           coalesce(sum(microtokens) FILTER (WHERE flags & {FAILED} <> 0), 0)::bigint
+               AS rework_microtokens,
+           coalesce(sum(micros) FILTER (WHERE flags & {FAILED} <> 0), 0)::bigint AS rework_micros
+    FROM ledger_run GROUP BY 1, 2, 3, 4
+) AS used"""
+_BLOCKS: Final = """
+    SELECT shard, number, corrections_count, microtokens, micros, totals FROM ledger_block
+    WHERE (shard, number) > (%(shard)s, %(number)s) ORDER BY shard, number LIMIT %(blocks_max)s
+"""
+
+
+def _blocks_against_runs() -> list[Row]:
+    """All runs, added up, beside what blocks say they add; a correction's block is its own sum."""
+    broken = BrokenRows()
+    added = np.empty(0, PLACED)
+    for rows in _all_blocks():
+        of_runs = [added]
+        for shard, number, corrections_count, microtokens, micros, totals in rows:
+            placed = _by_quarter(unpack(totals))
+            if (placed["microtokens"].sum(), placed["micros"].sum()) != (microtokens, micros):
+                broken.add(BLOCKS, (shard, number))
+            elif not corrections_count:
+                of_runs.append(placed)
+        added = sum_by(np.concatenate(of_runs), ("hour", *WHO))
+    _compare(broken, BLOCKS, added, _runs_by_quarter())
+    return broken.of([BLOCKS]).get(BLOCKS, [])
+
+
+def _all_blocks() -> Iterator[list[tuple[int, int, int, int, int, bytes]]]:
+    shard, number = -1, 0
+    while rows := scanning.bytes_of(
+        _BLOCKS, shard=shard, number=number, blocks_max=_BLOCKS_AT_ONCE
+    ):
+        yield rows
+        shard, number = rows[-1][:2]
+
+
+def _by_quarter(totals: Rows) -> Rows:
+    """TOTAL rows as PLACED rows whose `hour` is the quarter itself."""
+    rows = np.zeros(len(totals), PLACED)
+    for name in ("account_id", "engine_id", *AMOUNTS):
+        rows[name] = totals[name]
+    rows["hour"] = totals["quarter"]
+    _put_keys(rows, totals["attribution_key"])
+    return rows
+
+
+def _runs_by_quarter() -> Rows:
+    columns = {
+        "account_id": "bigint",
+        "quarter": "bigint",
+        "attribution_key": "uuid",
+        "engine_id": "integer",
+        **dict.fromkeys(AMOUNTS, "bigint"),
+    }
+    read = scanning.read(_OF_RUNS, columns)
+    rows = np.zeros(len(read), PLACED)
+    for name in ("account_id", "engine_id", *AMOUNTS):
+        rows[name] = read[name]
+    rows["hour"] = (read["quarter"] + POSTGRESQL_EPOCH_US) // QUARTER_US
+    _put_keys(rows, read["attribution_key"])
+    return sum_by(rows, ("hour", *WHO))
+
+
+def _usage_against_blocks() -> list[Row]:
+    """What the folded blocks of each shard add, told apart and folded again, beside the rows."""
+    broken = BrokenRows()
+    folded = dict(UsageFold.objects.values_list("shard", "folded_number"))
+    for shard, folded_number in sorted(folded.items()):
+        known = _usage_rows(shard)
+        for rung, expected in _expected(shard, folded_number):
+            _compare(broken, USAGE, expected, known[known["day"] == rung])
+    return broken.of([USAGE]).get(USAGE, [])
+
+
+def _expected(shard: int, folded_number: int) -> Iterator[tuple[int, Rows]]:
+    by_rungs: dict[int, Rows] = {rung: np.empty(0, PLACED) for rung in range(1, 6)}
+    after = 0
+    while after < folded_number:
+        rows = sql.binary(
+            "blocks_to_fold",
+            shard=shard,
+            after_number=after,
+            blocks_max=min(_BLOCKS_AT_ONCE, folded_number - after),
+            bytes_max=_BYTES_AT_ONCE,
+        )
+        if not rows:
+            break
+        blocks = [BlockTotals.of(row) for row in rows]
+        after = blocks[-1].number
+        for rung, added in by_rung(told_apart(blocks), shard=shard):
+            both = np.concatenate([by_rungs[rung], added])
+            by_rungs[rung] = sum_by(both, ("hour", *WHO))
+    yield from by_rungs.items()
+
+
+def _usage_rows(shard: int) -> Rows:
+    """As PLACED rows, with the rung in the place of the day."""
+    columns = {
+        "account_id": "bigint",
+        "begins_at": "bigint",
+        "rung": "smallint",
+        "attribution_key": "uuid",
+        "engine_id": "integer",
+        **dict.fromkeys(AMOUNTS, "bigint"),
+    }
+    read = scanning.read(f"ledger_usage WHERE shard = {shard}", columns)
+    rows = np.zeros(len(read), PLACED)
+    for name in ("account_id", "engine_id", *AMOUNTS):
+        rows[name] = read[name]
+    rows["hour"] = (read["begins_at"] + POSTGRESQL_EPOCH_US) // QUARTER_US
+    rows["day"] = read["rung"]
+    _put_keys(rows, read["attribution_key"])
+    return rows
+
+
+def _put_keys(rows: Rows, keys: Rows) -> None:
+    halves = np.ascontiguousarray(keys).view(">u8").reshape(-1, 2)
+    rows["key_begin"], rows["key_end"] = halves[:, 0], halves[:, 1]
+
+
+def _compare(broken: BrokenRows, rule: str, expected: Rows, known: Rows) -> None:
+    """Rows of the two that are not alike: what is expected less what is known leaves nothing."""
+    less = known.copy()
+    for name in AMOUNTS:
+        less[name] = -known[name]
+    left = sum_by(np.concatenate([expected, less]), ("hour", *WHO))
+    differs = np.zeros(len(left), np.bool_)
+    for name in AMOUNTS:
+        differs |= left[name] != 0
+    wrong = left[differs][: BrokenRows.ROWS_MAX]
+    keys = keys_of(wrong)
+    for key, account_id, quarter in zip(
+        keys, wrong["account_id"].tolist(), wrong["hour"].tolist(), strict=True
+    ):
+        broken.add(rule, (account_id, quarter, key))
+
+
+BLOCKS: Final = "blocks add to usage what their runs and corrections cost"
+USAGE: Final = "usage is what the blocks that are folded add"
+CHECKS: Final[dict[str, Callable[[], list[Row]]]] = {
+    BLOCKS: _blocks_against_runs,
+    USAGE: _usage_against_blocks,
+}

@@ -1,0 +1,56 @@
+"""One walk over all runs and entries, for every rule that must see each of them.
+
+Reading is most of the work of such a rule, so they read together.
+"""
+
+from typing import Final
+
+import numpy as np
+from django.db import connection, transaction
+
+from ledger.invariants import movements, sealed
+from ledger.invariants.movements import Movements
+from ledger.invariants.rows import BrokenRows, Row
+from ledger.invariants.scanning import Progress, stretches
+from ledger.invariants.sealed import Receipts
+
+NAMES: Final = (*movements.NAMES, *sealed.NAMES)
+
+# What entries take of the whole walk: they are few, and cheap.
+_SHARE_OF_ENTRIES: Final = 0.05
+
+
+def broken(*, progress: Progress = lambda share: None) -> dict[str, list[Row]]:
+    """The rules of the walk that do not hold, with the first rows that break each."""
+    found = BrokenRows()
+    with transaction.atomic():
+        _see_one_state()
+        moved, receipts = Movements(found), Receipts(found)
+        for rows in stretches(
+            "ledger_entry",
+            movements.ENTRY_COLUMNS,
+            where="kind <> 'grant'",
+            progress=lambda share: progress(share * _SHARE_OF_ENTRIES),
+        ):
+            moved.take(rows, rows["is_debit"] == 1)
+        for rows in stretches(
+            "ledger_run",
+            movements.RUN_COLUMNS | sealed.RUN_COLUMNS,
+            progress=lambda share: progress(_SHARE_OF_ENTRIES + share * (1 - _SHARE_OF_ENTRIES)),
+        ):
+            of_one_lot = rows[rows["slices_count"] == 1]
+            moved.take(of_one_lot, np.ones(len(of_one_lot), np.bool_))
+            receipts.take(rows)
+        moved.judge()
+        receipts.judge()
+    return found.of(NAMES)
+
+
+def _see_one_state() -> None:
+    """What is debited meanwhile is seen whole or not at all.
+
+    Inside a transaction that had begun before, its own state is all there is.
+    """
+    if len(connection.savepoint_ids) == 0:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
