@@ -4,6 +4,10 @@ A receipt's number is `RUN-2026-04-118-A7`: year and month in which the run occu
 account's gapless sequence number, and two characters that catch a mistyped number. Its money is
 the value of the slices it took (ledger.value): of paid lots what was paid for those tokens, of
 overage what the tiers ask, of debt nothing.
+
+The first version says what was debited. Each correction is a further version, linked to those
+before it: amounts are net, what each version changed stands beside them. The receipt of a run that
+comes in parts shows all of them, in order of their own time, however they came.
 """
 
 import hashlib
@@ -14,18 +18,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ledger import sql
 from ledger.accounts import AccountFacts
+from ledger.debited import DebitedRun, Stretch, debited, details_of, slices_of, stretches
 from ledger.debiting import debited_digests
 from ledger.errors import UnknownBatch, UnknownRun
-from ledger.models import Account, Batch, Conflict, Entry, Intake, ParkedRun, Submission
-from ledger.packing import InferenceDetails, RunDetails, unpack_details
+from ledger.history import RunName
+from ledger.models import Account, Batch, Conflict, Intake, ParkedRun, Submission
+from ledger.packing import (
+    IN_PARTS,
+    InferenceDetails,
+    RunDetails,
+    Unusual,
+    unpack_details,
+)
 from ledger.parking import parked_run
 from ledger.queries import LotNow, lots
-from ledger.units import Micros, Microtokens, run_key, shard_of
+from ledger.units import Micros, Microtokens, part_key, run_key
 from ledger.value import slice_micros
 
-RunName = tuple[int, uuid.UUID]  # the account's id and the run's key
 _CHECK_LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
@@ -42,23 +52,46 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What a later version of a receipt changed."""
+
+    version: int
+    kind: str  # void, outcome, retaken, part or rerate
+    recorded_at: datetime
+    reason: str
+    microtokens: Microtokens
+    micros: Micros
+
+
+@dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """One debited run, in full."""
+    """One debited run, in full, as of its latest version: all amounts are net.
+
+    `issued_at` is None while a run that comes in parts goes on. `outcome` is accepted, retaken or
+    failed, and then `fault` says whose it was.
+    """
 
     number: str
+    version: int
     run_id: str
     account: str
     occurred_at: datetime
     recorded_at: datetime
+    issued_at: datetime | None
     workflow: str
     project: str
     job: str
     cost_centre: str
     department: str
     actor: str
+    outcome: str
+    fault: str
+    retake_of: str
+    retaken_by: str
     microtokens: Microtokens
     inferences: list[InferenceDetails]
     drawn: list[Drawn]
+    corrections: list[Correction]
 
     @property
     def micros_by_currency(self) -> dict[str, Micros]:
@@ -81,32 +114,6 @@ class RunResult:
     reason: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DebitedRow:
-    """A row of runs_by_key.sql."""
-
-    account_id: int
-    run_key: uuid.UUID
-    occurred_at: datetime
-    sequence: int
-    microtokens: int
-    lot_id: int
-    out_before_microtokens: int
-    slices_count: int
-    micros: int
-    flags: int
-    body_digest: int
-    submission_id: int
-    submission_position: int
-    recorded_at: datetime
-    workflow: str
-    project: str
-    job: str
-    cost_centre: str
-    department: str
-    actor: str
-
-
 def number(*, account: str, occurred_at: datetime, sequence: int) -> str:
     """The receipt's number, with its check characters."""
     stem = f"RUN-{occurred_at:%Y-%m}-{sequence}"
@@ -125,42 +132,118 @@ def receipt(*, account: AccountFacts, run_id: str) -> Receipt:
 
 def receipts(*, names: Sequence[RunName], codes: Mapping[int, str]) -> dict[RunName, Receipt]:
     """The receipts of these runs, as far as they are debited; `codes` names their accounts."""
-    rows = sql.query(
-        DebitedRow,
-        "runs_by_key",
-        account_ids=[account_id for account_id, _ in names],
-        run_keys=[key for _, key in names],
-    )
+    runs = debited(names, codes)
+    rows = [row for one in runs.values() for row in (one.own, *one.parts)]
     known_lots = {lot.id: lot for lot in lots(account_ids=list({row.account_id for row in rows}))}
-    slices = _slices([row for row in rows if row.slices_count > 1])
-    details = _details((row.account_id, row.submission_id, row.submission_position) for row in rows)
-    found: dict[RunName, Receipt] = {}
-    for row in rows:
-        taken = [(row.lot_id, row.out_before_microtokens, row.microtokens)]
-        if row.slices_count != 1:
-            taken = slices.get((row.account_id, row.run_key), [])
-        place = (shard_of(row.account_id), row.submission_id, row.submission_position)
-        code = codes[row.account_id]
-        found[row.account_id, row.run_key] = Receipt(
-            number=number(account=code, occurred_at=row.occurred_at, sequence=row.sequence),
-            run_id=details[place].run_id,
-            account=code,
-            occurred_at=row.occurred_at,
-            recorded_at=row.recorded_at,
-            workflow=row.workflow,
-            project=row.project,
-            job=row.job,
-            cost_centre=row.cost_centre,
-            department=row.department,
-            actor=row.actor,
-            microtokens=Microtokens(row.microtokens),
-            inferences=details[place].inferences,
-            drawn=[
-                _drawn(known_lots[lot_id], out_before, microtokens)
-                for lot_id, out_before, microtokens in taken
-            ],
+    slices = slices_of([row for row in rows if row.slices_count > 1])
+    details = details_of(row.place for row in rows)
+    return {
+        name: _receipt(
+            one,
+            details=details,
+            drawn=_all_drawn(known_lots, stretches(one, slices)),
         )
-    return found
+        for name, one in runs.items()
+    }
+
+
+def _receipt(
+    of: DebitedRun, *, details: Mapping[tuple[int, int, int], RunDetails], drawn: list[Drawn]
+) -> Receipt:
+    own = details[of.own.place]
+    # Parts come in any order: what the receipt says of the run is what its earliest part says.
+    first = min(of.rows, key=lambda row: (row.occurred_at, row.part))
+    net = sum(row.microtokens for row in of.rows) + sum(one.microtokens for one in of.corrections)
+    outcome = _Outcome.of(of, own.unusual or Unusual())
+    return Receipt(
+        number=number(account=of.code, occurred_at=of.own.occurred_at, sequence=of.own.sequence),
+        version=1 + len(of.corrections),
+        run_id=own.run_id,
+        account=of.code,
+        occurred_at=first.occurred_at,
+        recorded_at=of.own.recorded_at,
+        issued_at=of.issued_at,
+        workflow=first.workflow,
+        project=first.project,
+        job=first.job,
+        cost_centre=first.cost_centre,
+        department=first.department,
+        actor=first.actor,
+        outcome=outcome.outcome,
+        fault=outcome.fault,
+        retake_of="" if own.unusual is None else own.unusual.retake_of,
+        retaken_by=outcome.retaken_by,
+        microtokens=Microtokens(net),
+        inferences=_inferences(of, details),
+        drawn=drawn,
+        corrections=[
+            Correction(
+                version=one.version,
+                kind=one.kind,
+                recorded_at=one.recorded_at,
+                reason=one.amends.reason,
+                microtokens=Microtokens(one.microtokens),
+                micros=Micros(one.micros),
+            )
+            for one in of.corrections
+        ],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """How a run came out, by what it said itself and what was said of it since."""
+
+    outcome: str
+    fault: str
+    retaken_by: str
+
+    @staticmethod
+    def of(debited: DebitedRun, said: Unusual) -> "_Outcome":
+        outcome, fault, retaken_by = said.outcome, said.fault, ""
+        for one in debited.corrections:
+            amends = one.amends
+            outcome, fault = amends.outcome or outcome, amends.fault or fault
+            retaken_by = retaken_by or amends.retaken_by
+        if outcome == "accepted" and retaken_by:
+            outcome = "retaken"
+        return _Outcome(outcome=outcome, fault=fault, retaken_by=retaken_by)
+
+
+def _inferences(
+    of: DebitedRun, details: Mapping[tuple[int, int, int], RunDetails]
+) -> list[InferenceDetails]:
+    """All inferences in order of their time, at the price that holds by now."""
+    rated = {part: costs for one in of.corrections for part, costs in one.amends.rated}
+    inferences: list[InferenceDetails] = []
+    for row in sorted(of.rows, key=lambda row: (row.occurred_at, row.part)):
+        priced = details[row.place].inferences
+        if row.part in rated:
+            priced = [
+                InferenceDetails(
+                    one.engine, one.occurred_at_us, one.quantities, version_id, microtokens
+                )
+                for one, (version_id, microtokens) in zip(priced, rated[row.part], strict=True)
+            ]
+        inferences += priced
+    if of.own.flags & IN_PARTS:
+        inferences.sort(key=lambda one: one.occurred_at_us)
+    return inferences
+
+
+def _all_drawn(known_lots: Mapping[int, LotNow], taken: Sequence[Stretch]) -> list[Drawn]:
+    """What each lot served, in the order in which they did; a lot that had all back is left out."""
+    totals: dict[int, list[int]] = {}
+    for lot_id, out_before, microtokens, sign in taken:
+        worth = _worth(known_lots[lot_id], out_before, out_before + microtokens)
+        total = totals.setdefault(lot_id, [0, 0])
+        total[0] += sign * microtokens
+        total[1] += sign * worth
+    return [
+        _drawn(known_lots[lot_id], microtokens, micros)
+        for lot_id, (microtokens, micros) in totals.items()
+        if microtokens or micros
+    ]
 
 
 def of_batch(*, book_id: int, batch_id: uuid.UUID) -> list[RunResult]:
@@ -227,22 +310,26 @@ def _parked(shard: int, batch_id: uuid.UUID) -> list[RunResult]:
     """A parked run holds no id: one with another body may have been debited under its own."""
     rows = list(ParkedRun.objects.filter(shard=shard, batch_id=batch_id).order_by("position"))
     codes = _codes(shard, {row.account_id for row in rows})
-    names = [(row.account_id, row.run_key) for row in rows]
-    digests = debited_digests(names=[(*name, 0) for name in names])
-    found = receipts(names=names, codes=codes)
+    runs = [parked_run(row) for row in rows]
+    names = [
+        (row.account_id, row.run_key, 0 if run.part is None else part_key(run.part.id))
+        for row, run in zip(rows, runs, strict=True)
+    ]
+    digests = debited_digests(names=names)
+    found = receipts(names=[(account_id, key) for account_id, key, _ in names], codes=codes)
     results: list[RunResult] = []
-    for row, name in zip(rows, names, strict=True):
-        run_id, account = parked_run(row).id, codes[row.account_id]
-        if (*name, 0) not in digests:
+    for row, run, name in zip(rows, runs, names, strict=True):
+        account = codes[row.account_id]
+        if name not in digests:
             results.append(
-                RunResult(run_id=run_id, account=account, status="unpriced", reason=row.reason)
+                RunResult(run_id=run.id, account=account, status="unpriced", reason=row.reason)
             )
-        elif digests[*name, 0] == row.body_digest:
+        elif digests[name] == row.body_digest:
             results.append(
-                RunResult(run_id=run_id, account=account, status="debited", receipt=found[name])
+                RunResult(run_id=run.id, account=account, status="debited", receipt=found[name[:2]])
             )
         else:
-            results.append(_conflict(run_id, account))
+            results.append(_conflict(run.id, account))
     return results
 
 
@@ -251,50 +338,13 @@ def _codes(shard: int, account_ids: Iterable[int]) -> dict[int, str]:
     return dict(accounts.values_list("id", "code"))
 
 
-def _slices(rows: Sequence[DebitedRow]) -> dict[RunName, list[tuple[int, int, int]]]:
-    """(lot id, out before, microtokens) of each slice of the runs that crossed lots."""
-    slices: dict[RunName, list[tuple[int, int, int]]] = defaultdict(list)
-    entries = Entry.objects.filter(
-        shard__in={shard_of(row.account_id) for row in rows},
-        account_id__in={row.account_id for row in rows},
-        run_key__in=[row.run_key for row in rows],
-        part=0,
-        kind=Entry.Kind.DEBIT,
-    )
-    for entry in entries.order_by("id"):
-        assert entry.run_key is not None
-        slices[entry.account_id, entry.run_key].append(
-            (entry.lot_id, entry.out_before_microtokens, entry.microtokens)
-        )
-    return slices
-
-
-def _details(
-    places: Iterable[tuple[int, int, int]],
-) -> dict[tuple[int, int, int], RunDetails]:
-    """Details by (account id's shard, submission id, position)."""
-    positions: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for account_id, submission_id, position in places:
-        positions[shard_of(account_id), submission_id].append(position)
-    found: dict[tuple[int, int, int], RunDetails] = {}
-    submissions = Submission.objects.filter(
-        shard__in={shard for shard, _ in positions}, id__in={one for _, one in positions}
-    )
-    for submission in submissions.iterator():
-        wanted = positions[submission.shard, submission.id]
-        details = unpack_details(bytes(submission.details), submission.runs_count, wanted)
-        for position, one in zip(wanted, details, strict=True):
-            found[submission.shard, submission.id, position] = one
-    return found
-
-
-def _drawn(lot: LotNow, out_before: int, microtokens: int) -> Drawn:
+def _drawn(lot: LotNow, microtokens: int, micros: int) -> Drawn:
     return Drawn(
         lot_id=lot.id,
         lot_kind=lot.kind,
         source=lot.source,
         microtokens=Microtokens(microtokens),
-        micros=_worth(lot, out_before, out_before + microtokens),
+        micros=Micros(micros),
         currency=lot.currency,
     )
 

@@ -1,0 +1,12 @@
+-- All rows of debited runs, by the runs' keys: of each its own row, then its parts as they came.
+--
+-- locks       none
+-- parameters  shard int, account_ids bigint[], run_keys uuid[]
+-- row         the columns of ledger.history.RunRow
+SELECT run.account_id, run.run_key, run.part, run.occurred_at, run.microtokens, run.micros,
+       run.lot_id, run.out_before_microtokens, run.slices_count, run.attribution_key,
+       run.engine_id, run.flags, run.submission_id, run.submission_position
+FROM unnest(%(account_ids)s::bigint[], %(run_keys)s::uuid[]) AS asked (account_id, run_key)
+JOIN ledger_run AS run
+    ON run.shard = %(shard)s AND run.account_id = asked.account_id AND run.run_key = asked.run_key
+ORDER BY run.part <> 0, run.block_number, run.block_position
