@@ -8,8 +8,8 @@ from django.db import connection, transaction
 from ledger import sql, units
 from ledger.debiting import KnownRun
 from ledger.invariants.rows import BrokenRows, Row
-from ledger.models import Submission
-from ledger.packing import unpack_details
+from ledger.models import Conflict, Submission
+from ledger.packing import RunDetails, unpack_details
 
 NOTHING_LOST: Final = "an accepted run is debited, in conflict, or still waits"
 
@@ -21,7 +21,7 @@ _SUBMISSIONS_NOT_WHOLE: Final = """
     LEFT JOIN (
         SELECT shard, submission_id, count(*) AS runs
         FROM (
-            SELECT shard, submission_id FROM ledger_run
+            SELECT shard, submission_id FROM ledger_run WHERE flags & 8 = 0  -- IN_PARTS
             UNION ALL
             SELECT shard, submission_id FROM ledger_conflict
         ) AS answered
@@ -48,23 +48,36 @@ def _lost_of_submission(shard: int, submission_id: int) -> list[Row]:
     details = unpack_details(
         bytes(submission.details), submission.runs_count, range(submission.runs_count)
     )
-    names = {(one.account_id, units.run_key(one.run_id)): one.run_id for one in details}
+    in_conflict = set(
+        Conflict.objects.filter(shard=shard, submission_id=submission_id).values_list(
+            "submission_position", flat=True
+        )
+    )
+    names = {
+        (one.account_id, units.run_key(one.run_id), _part(one)): one.run_id
+        for position, one in enumerate(details)
+        if position not in in_conflict
+    }
     debited = {
-        (known.account_id, known.run_key)
+        (known.account_id, known.run_key, known.part)
         for known in sql.query(
             KnownRun,
             "known_runs",
             shard=shard,
-            account_ids=[account_id for account_id, _ in names],
-            run_keys=[key for _, key in names],
-            parts=[0] * len(names),
+            account_ids=[account_id for account_id, _, _ in names],
+            run_keys=[key for _, key, _ in names],
+            parts=[part for _, _, part in names],
         )
     }
     return [
         (account_id, run_key, run_id)
-        for (account_id, run_key), run_id in names.items()
-        if (account_id, run_key) not in debited
+        for (account_id, run_key, part), run_id in names.items()
+        if (account_id, run_key, part) not in debited
     ]
+
+
+def _part(details: RunDetails) -> int:
+    return 0 if details.unusual is None else units.part_key(details.unusual.part)
 
 
 CHECKS: Final[dict[str, Callable[[], list[Row]]]] = {

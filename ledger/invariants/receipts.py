@@ -43,11 +43,20 @@ INVARIANTS: Final[dict[str, str]] = {
             FROM ledger_block
         ) AS block
         LEFT JOIN (
-            SELECT shard, block_number, count(*) AS runs, sum(microtokens) AS microtokens,
-                   sum(micros) AS micros
-            FROM ledger_run GROUP BY shard, block_number
+            SELECT shard, block_number, sum(runs) AS runs, sum(corrections) AS corrections,
+                   sum(microtokens) AS microtokens, sum(micros) AS micros
+            FROM (
+                SELECT shard, block_number, count(*) AS runs, 0 AS corrections,
+                       sum(microtokens) AS microtokens, sum(micros) AS micros
+                FROM ledger_run GROUP BY shard, block_number
+                UNION ALL
+                SELECT shard, block_number, 0, count(*), sum(microtokens), sum(micros)
+                FROM ledger_correction GROUP BY shard, block_number
+            ) AS of_kind
+            GROUP BY shard, block_number
         ) AS written ON written.shard = block.shard AND written.block_number = block.number
         WHERE block.number <> block.expected OR block.runs_count IS DISTINCT FROM written.runs
+           OR block.corrections_count IS DISTINCT FROM written.corrections
            OR block.microtokens IS DISTINCT FROM written.microtokens
            OR block.micros IS DISTINCT FROM written.micros
         UNION ALL

@@ -19,7 +19,7 @@ from ledger.drawdown import Slice
 from ledger.invariants.rows import BrokenRows
 from ledger.invariants.scanning import bytes_of
 from ledger.merkle import HASH_BYTES
-from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, RunDetails
+from ledger.packing import IN_PARTS, POSTGRESQL_EPOCH_US, Integers, Rows, RunDetails
 
 COSTS: Final = "a run costs the sum of its inferences, and its details name it"
 LEAVES: Final = "each run's receipt is the leaf that its block has at its position"
@@ -173,7 +173,12 @@ class Receipts:
         keys = [digits[begin : begin + 32] for begin in range(0, len(digits), 32)]
         account_ids, costs = runs["account_id"].tolist(), runs["microtokens"].tolist()
         decode = self._decode
-        for text, account_id, cost, key in zip(texts, account_ids, costs, keys, strict=True):
+        # Of a run that came in parts it is they that cost something: its own row has their first's
+        # details, and says nothing of its own.
+        free = (runs["flags"] & IN_PARTS != 0).tolist()
+        for text, account_id, cost, key, is_free in zip(
+            texts, account_ids, costs, keys, free, strict=True
+        ):
             if text is None:
                 continue
             try:
@@ -183,7 +188,7 @@ class Receipts:
                 continue
             if not (
                 details.account_id == account_id
-                and _costs(details) == cost
+                and (0 if is_free else _costs(details)) == cost
                 and _has_key(details.run_id, key)
             ):
                 self._broken.add(COSTS, (account_id, uuid.UUID(key), details.run_id))
