@@ -185,3 +185,171 @@ class InvalidApiKey(LedgerError):
 
     def __init__(self) -> None:
         super().__init__("the API key is missing, unknown or revoked")
+
+
+class InvalidHold(LedgerError):
+    """What was asked to be held breaks rules; nothing is held."""
+
+    code = "invalid_hold"
+
+    def __init__(self, *, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{faults[0].field}: {faults[0].message}")
+        self.faults = list(faults)
+
+
+class InsufficientTokens(LedgerError):
+    """What is available, less what is held already, does not cover the hold."""
+
+    code = "insufficient_tokens"
+
+    def __init__(self, *, account: str, asked: int, available: int, held: int) -> None:
+        super().__init__(
+            f"account {account!r} has {available} microtokens, of which {held} are held:"
+            f" {asked} more can't be"
+        )
+        self.account = account
+        self.asked_microtokens = asked
+        self.available_microtokens = available
+        self.held_microtokens = held
+
+
+class LimitReached(LedgerError):
+    """A limit on the way from the run up to its account does not allow the hold."""
+
+    code = "limit_reached"
+
+    def __init__(
+        self,
+        *,
+        limit_id: int,
+        scope: str,
+        scope_value: str,
+        period: str,
+        unit: str,
+        cap: int,
+        used: int,
+        held: int,
+        asked: int,
+        reason: str = "",
+    ) -> None:
+        named = f" {scope_value!r}" if scope_value else ""
+        super().__init__(
+            f"the limit of {scope}{named} is {cap} per {period}: {used} are used and {held} held,"
+            f" {asked} more are too many" + (f" ({reason})" if reason else "")
+        )
+        self.limit_id = limit_id
+        self.scope = scope
+        self.scope_value = scope_value
+        self.period = period
+        self.unit = unit
+        self.cap = cap
+        self.used = used
+        self.held = held
+        self.asked = asked
+        self.reason = reason
+
+
+class HoldConflict(LedgerError):
+    """The run has a hold already, that was asked for with another body."""
+
+    code = "hold_conflict"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"account {account!r} has another hold for run {run!r}")
+        self.account = account
+        self.run = run
+
+
+class RunDebited(LedgerError):
+    """The run is debited already: there is nothing left to hold for it."""
+
+    code = "run_debited"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"run {run!r} of account {account!r} is debited already")
+        self.account = account
+        self.run = run
+
+
+class UnknownHold(LedgerError):
+    """The account has no hold for this run."""
+
+    code = "unknown_hold"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"account {account!r} has no hold for run {run!r}")
+        self.account = account
+        self.run = run
+
+
+class NothingHeld(LedgerError):
+    """A hold that was refused, or never asked for, can be neither captured nor released."""
+
+    code = "nothing_held"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"account {account!r} holds nothing for run {run!r}")
+        self.account = account
+        self.run = run
+
+
+class HoldReleased(LedgerError):
+    """A released hold can't be captured."""
+
+    code = "hold_released"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"the hold of account {account!r} for run {run!r} was released")
+        self.account = account
+        self.run = run
+
+
+class HoldWaiting(LedgerError):
+    """A hold that waits for a review can't be captured yet."""
+
+    code = "hold_waiting"
+
+    def __init__(self, *, account: str, run: str) -> None:
+        super().__init__(f"the hold of account {account!r} for run {run!r} waits for a review")
+        self.account = account
+        self.run = run
+
+
+class InvalidLimit(LedgerError):
+    """A limit, or the answer to a review, breaks rules."""
+
+    code = "invalid_limit"
+
+    def __init__(self, *, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{faults[0].field}: {faults[0].message}")
+        self.faults = list(faults)
+
+
+class UnknownLimit(LedgerError):
+    """The account has no such limit."""
+
+    code = "unknown_limit"
+
+    def __init__(self, *, limit: str) -> None:
+        super().__init__(f"there is no limit {limit!r}")
+        self.limit = limit
+
+
+class UnknownReview(LedgerError):
+    """The account has no such review of a soft limit."""
+
+    code = "unknown_review"
+
+    def __init__(self, *, review: str) -> None:
+        super().__init__(f"there is no review {review!r}")
+        self.review = review
+
+
+class ReviewAnswered(LedgerError):
+    """The review has another answer already."""
+
+    code = "review_answered"
+
+    def __init__(self, *, review: str) -> None:
+        super().__init__(f"review {review!r} has another answer already")
+        self.review = review

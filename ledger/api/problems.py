@@ -17,45 +17,72 @@ from rest_framework.views import set_rollback
 from ledger.errors import (
     AccountCodeTaken,
     Fault,
+    HoldConflict,
+    HoldReleased,
+    HoldWaiting,
     IdempotencyKeyReused,
+    InsufficientTokens,
     InvalidApiKey,
+    InvalidHold,
+    InvalidLimit,
     InvalidRuns,
     LedgerError,
+    LimitReached,
     MoreThanIsLeft,
+    NothingHeld,
     OutcomeKnown,
     RateCardVersionEmpty,
     RateCardVersionPublished,
+    ReviewAnswered,
     RunConflict,
+    RunDebited,
     UnknownAccount,
     UnknownBatch,
+    UnknownHold,
     UnknownInference,
+    UnknownLimit,
     UnknownRateCard,
     UnknownRateCardVersion,
+    UnknownReview,
     UnknownRun,
 )
 
 # Every subclass of LedgerError has a row: tests/api/test_problems.py.
 STATUS: dict[type[LedgerError], int] = {
     AccountCodeTaken: 409,
+    HoldConflict: 409,
+    HoldReleased: 409,
+    HoldWaiting: 409,
     IdempotencyKeyReused: 409,
+    InsufficientTokens: 402,
     InvalidApiKey: 401,
+    InvalidHold: 422,
+    InvalidLimit: 422,
     InvalidRuns: 422,
+    LimitReached: 403,
     MoreThanIsLeft: 409,
+    NothingHeld: 409,
     OutcomeKnown: 409,
     RateCardVersionEmpty: 422,
     RateCardVersionPublished: 409,
+    ReviewAnswered: 409,
     RunConflict: 409,
+    RunDebited: 409,
     UnknownAccount: 404,
     UnknownBatch: 404,
+    UnknownHold: 404,
     UnknownInference: 422,
+    UnknownLimit: 404,
     UnknownRateCard: 404,
     UnknownRateCardVersion: 404,
+    UnknownReview: 404,
     UnknownRun: 404,
 }
 
 TITLES = {
     400: "The request can't be read",
     401: "A valid API key is needed",
+    402: "There are not enough tokens",
     403: "Not allowed",
     404: "There is no such thing",
     405: "This method is not offered here",
@@ -104,10 +131,10 @@ def not_found(request: HttpRequest, path: str) -> JsonResponse:
 def _document(error: Exception) -> dict[str, Any] | None:
     if isinstance(error, Unreadable):
         return _problem(error.status, error.code, str(error), [error.fault])
-    if isinstance(error, InvalidRuns):
-        return _problem(STATUS[InvalidRuns], error.code, str(error), error.faults)
+    if isinstance(error, InvalidHold | InvalidLimit | InvalidRuns):
+        return _problem(STATUS[type(error)], error.code, str(error), error.faults)
     if isinstance(error, LedgerError):
-        return _problem(STATUS[type(error)], error.code, str(error))
+        return _problem(STATUS[type(error)], error.code, str(error)) | _members(error)
     if isinstance(error, RequestDataTooBig):
         return _problem(413, "body_too_large", "send fewer runs at a time: 32 MB at most")
     if isinstance(error, UnreadablePostError):
@@ -118,6 +145,11 @@ def _document(error: Exception) -> dict[str, Any] | None:
             error.status_code, code if isinstance(code, str) else "invalid", str(error.detail)
         )
     return None
+
+
+def _members(error: LedgerError) -> dict[str, Any]:
+    """What a machine wants to know of a refusal besides its code (RFC 9457, 3.2)."""
+    return vars(error) if isinstance(error, InsufficientTokens | LimitReached) else {}
 
 
 def _problem(

@@ -32,7 +32,8 @@ def test_the_hot_tables_are_sharded(db: None) -> None:
     assert sharded_tables() == {
         f"ledger_{name}"
         for name in (
-            "account", "attribution", "block", "conflict", "entry", "head", "intake", "lot", "operation",
+            "account", "attribution", "block", "conflict", "entry", "head", "hold",
+            "intake", "limit", "limitexcess", "limitreview", "limituse", "lot", "operation",
             "parkedrun", "run", "submission",
         )
     }  # fmt: skip

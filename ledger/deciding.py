@@ -1,0 +1,507 @@
+"""Deciding holds: as many as wait, in one transaction, in a few statements.
+
+The accounts' rows are locked; then, account by account in the order of asking, a hold succeeds if
+
+    what is available (prepaid lots that serve now, and overage up to its cap) - what is held
+
+covers it, and every limit on the way from the run up to the account allows it. A hard limit
+refuses. A soft one has somebody asked: the hold is written but holds nothing, and waits for the
+answer (ledger.reviews).
+
+What is held is counted on the account, without holds whose deadline has passed: their time is let
+pass first. The debit settles a hold in the transaction that takes its tokens, so at no moment are
+tokens neither held nor spent.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from ledger import queries, sql
+from ledger.caps import Cap
+from ledger.counting import Counter, Counts, EndedHold, caps_of, give_back
+from ledger.drawdown import LotState, draw
+from ledger.errors import (
+    HoldConflict,
+    InsufficientTokens,
+    LedgerError,
+    LimitReached,
+    RunDebited,
+)
+from ledger.instants import to_us
+from ledger.models import LimitReview
+from ledger.units import NEVER, shard_of
+
+# How long a run is awaited that comes after its hold has lapsed or was released.
+WATCHED: Final = timedelta(days=1)
+
+HoldKey = tuple[int, uuid.UUID]  # the account's id, and the run's key
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """A hold that is asked for, checked and priced."""
+
+    account_id: int
+    account: str
+    run_id: str
+    run_key: uuid.UUID
+    body_digest: int
+    microtokens: int
+    life_seconds: int
+    names: Mapping[str, str]  # who the run is for: workflow, project, job …
+
+    @property
+    def key(self) -> HoldKey:
+        return (self.account_id, self.run_key)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HoldNow:
+    """A hold as it stands. What became of it is a list of dates."""
+
+    account_id: int
+    run_key: uuid.UUID
+    run_id: str
+    body_digest: int
+    microtokens: int
+    micros: int
+    workflow: str
+    project: str
+    job: str
+    cost_centre: str
+    department: str
+    actor: str
+    life_seconds: int
+    asked_at: datetime
+    held_at: datetime | None
+    expires_at: datetime | None
+    claimed_at: datetime | None
+    captured_at: datetime | None
+    released_at: datetime | None
+    refused_at: datetime | None
+    refusal: str
+    review_id: int | None
+    limit_ids: list[int]
+    counted_microtokens: int
+    counted_micros: int
+    due_at: datetime | None
+
+    def status(self, at: datetime) -> str:
+        """In a word, at an instant: time decides, never whether a job has run."""
+        if self.captured_at is not None:
+            return "captured"
+        if self.released_at is not None:
+            return "released"
+        if self.refused_at is not None:
+            return "refused"
+        if self.expires_at is None:
+            return "waiting"
+        if self.claimed_at is not None:
+            return "capturing"
+        return "held" if at < self.expires_at else "expired"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its run came only after the hold's deadline."""
+        came_at = self.claimed_at or self.captured_at
+        return came_at is not None and self.expires_at is not None and came_at >= self.expires_at
+
+    @property
+    def is_after_release(self) -> bool:
+        """Whether its run came although the hold had been released: work is never lost."""
+        return self.captured_at is not None and self.released_at is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """The decision on one ask: tokens are held, or the hold waits for the review `review_id`."""
+
+    ask: Ask
+    micros: int
+    limit_ids: list[int]
+    review_id: int | None
+
+
+Decision = Held | LedgerError
+
+
+@dataclass(kw_only=True, slots=True)
+class _Account:
+    """An account as it stands while asks are decided one after the other."""
+
+    id: int
+    spendable: int
+    held: int
+    caps: list[Cap]
+    lots: list[queries.LotNow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Locked:
+    """A row of hold_accounts.sql and hold_account.sql."""
+
+    id: int
+    held_microtokens: int
+    limits_count: int
+
+
+def lock(account_id: int) -> None:
+    """Wait for an account, and be the only one who decides on it."""
+    sql.rows("hold_account", shard=shard_of(account_id), account_id=account_id)
+
+
+class Round:
+    """What one transaction decides. Made with the accounts locked that it decides on."""
+
+    def __init__(self, locked: Iterable[_Locked], *, at: datetime) -> None:
+        self.at = at
+        self.counts = Counts()
+        rows = list(locked)
+        ids = [row.id for row in rows]
+        caps = caps_of(row.id for row in rows if row.limits_count)
+        spendable = self._spendable(ids)
+        self.accounts = {
+            row.id: _Account(
+                id=row.id,
+                spendable=int(spendable[row.id].spendable_microtokens),
+                held=row.held_microtokens,
+                caps=[cap for cap in caps.get(row.id, ()) if cap.in_force(at)],
+            )
+            for row in rows
+        }
+        for ended in let_time_pass([one for one in ids if spendable[one].has_due], at=at):
+            self.accounts[ended.account_id].held -= ended.microtokens
+            give_back([ended], counts=self.counts, caps=caps)
+        self._read_lots()
+
+    @classmethod
+    def of_one(cls, account_id: int, *, at: datetime) -> "Round":
+        """Waits for the account."""
+        shard = shard_of(account_id)
+        rows = sql.query(_Locked, "hold_account", shard=shard, account_id=account_id)
+        return cls(rows, at=at)
+
+    @classmethod
+    def of_free(cls, account_ids: Iterable[int], *, at: datetime) -> "Round":
+        """Of those accounts that nobody has locked."""
+        ids = sorted(account_ids)
+        shards = sorted({shard_of(account_id) for account_id in ids})
+        rows = sql.query(_Locked, "hold_accounts", shards=shards, account_ids=ids)
+        return cls(rows, at=at)
+
+    def read_counts(self, asks: Iterable[Ask]) -> None:
+        """Of every limit that one of these asks may count on."""
+        self.counts.read(
+            counter
+            for ask in asks
+            for cap in self.accounts[ask.account_id].caps
+            if (counter := self._counter(cap, ask)) is not None
+        )
+
+    def decide(self, ask: Ask) -> Decision:
+        """In the order of asking: what is held for one is not there for the next."""
+        account = self.accounts[ask.account_id]
+        micros = self._micros(account, ask)
+        if (refusal := self._refusal_of_limits(account, ask, micros, is_hard=True)) is not None:
+            return refusal
+        if account.spendable - account.held < ask.microtokens:
+            return InsufficientTokens(
+                account=ask.account,
+                asked=ask.microtokens,
+                available=account.spendable,
+                held=account.held,
+            )
+        review = self._soft(account, ask, micros)
+        if isinstance(review, LedgerError):
+            return review
+        if review is not None:
+            return Held(ask=ask, micros=micros, limit_ids=[], review_id=review)
+        return self._hold(account, ask, micros)
+
+    def _hold(self, account: _Account, ask: Ask, micros: int) -> Held:
+        account.held += ask.microtokens
+        limit_ids = []
+        for cap in account.caps:
+            if (counter := self._counter(cap, ask)) is not None:
+                limit_ids.append(cap.id)
+                if cap.period != "run":
+                    self.counts.hold(counter, cap.amount(ask.microtokens, micros))
+        return Held(ask=ask, micros=micros, limit_ids=limit_ids, review_id=None)
+
+    def _refusal_of_limits(
+        self, account: _Account, ask: Ask, micros: int, *, is_hard: bool
+    ) -> LimitReached | None:
+        for cap in account.caps:
+            if cap.is_hard == is_hard and (taken := self._over(cap, ask, micros)) is not None:
+                return _reached(cap, ask, micros, self.counts, taken)
+        return None
+
+    def _over(self, cap: Cap, ask: Ask, micros: int) -> Counter | None:
+        """The counter on which this ask would exceed a limit; None if it would not."""
+        counter = self._counter(cap, ask)
+        if counter is None:
+            return None
+        taken = 0 if cap.period == "run" else self.counts.taken(counter)
+        return counter if taken + cap.amount(ask.microtokens, micros) > cap.cap else None
+
+    def _counter(self, cap: Cap, ask: Ask) -> Counter | None:
+        value = cap.value_of(ask.names)
+        return None if value is None else (cap.id, value, cap.period_start(self.at))
+
+    def _soft(self, account: _Account, ask: Ask, micros: int) -> int | LimitReached | None:
+        """The review that an ask waits for, if a soft limit is reached that nobody has extended."""
+        for cap in account.caps:
+            if cap.is_hard or (counter := self._over(cap, ask, micros)) is None:
+                continue
+            review = self._standing_review(cap, ask, counter)
+            if review is None:
+                return self._open_review(cap, ask, counter, micros)
+            if review.answered_at is None:
+                return review.id
+            if not review.is_allowed:
+                return _reached(cap, ask, micros, self.counts, counter, review.reason)
+        return None
+
+    def _standing_review(self, cap: Cap, ask: Ask, counter: Counter) -> LimitReview | None:
+        """The one that waits, or the latest whose answer stands."""
+        reviews = LimitReview.objects.filter(
+            shard=shard_of(cap.id),
+            limit_id=cap.id,
+            scope_value=_reviewed(cap, ask, counter),
+            period_start=counter[2],
+        ).order_by("-opened_at", "-id")
+        for review in reviews:
+            if review.until_at is None or self.at < review.until_at:
+                return review
+        return None
+
+    def _open_review(self, cap: Cap, ask: Ask, counter: Counter, micros: int) -> int:
+        [(number,)] = sql.rows("next_limit_number")
+        standing = self.counts.standing[counter]
+        added = self.counts.added[counter]
+        review = LimitReview.objects.create(
+            id=number * 256 + shard_of(cap.account_id),
+            shard=shard_of(cap.account_id),
+            account_id=cap.account_id,
+            limit_id=cap.id,
+            scope_value=_reviewed(cap, ask, counter),
+            period_start=counter[2],
+            opened_at=self.at,
+            run_key=ask.run_key,
+            used=standing.used + added.used,
+            held=standing.held + added.held,
+            asked=cap.amount(ask.microtokens, micros),
+            reason="",
+        )
+        return review.id
+
+    def _spendable(self, account_ids: list[int]) -> dict[int, "_Spendable"]:
+        return {row.account_id: row for row in spendable(account_ids, at=self.at)}
+
+    def _read_lots(self) -> None:
+        """Only limits in money ask what tokens would cost."""
+        asked = [
+            account.id
+            for account in self.accounts.values()
+            if any(cap.unit == "money" for cap in account.caps)
+        ]
+        for lot in queries.lots(account_ids=asked) if asked else ():
+            self.accounts[lot.account_id].lots.append(lot)
+
+    def _micros(self, account: _Account, ask: Ask) -> int:
+        """What the tokens would cost, drawn now, after those that are held already."""
+        if not account.lots:
+            return 0
+        at_us = to_us(self.at)
+        lots = [_state(lot) for lot in account.lots]
+        _, slices = draw(lots, [(at_us, account.held), (at_us, ask.microtokens)])
+        return sum(one.micros for one in slices)
+
+
+def known(keys: Sequence[HoldKey]) -> dict[HoldKey, HoldNow]:
+    """The holds under these keys."""
+    rows = sql.query(
+        HoldNow,
+        "holds_by_key",
+        account_ids=[account_id for account_id, _ in keys],
+        run_keys=[run_key for _, run_key in keys],
+    )
+    return {(row.account_id, row.run_key): row for row in rows}
+
+
+def decide(asks: Sequence[Ask], *, decided: Round) -> list[HoldNow | LedgerError]:
+    """Decide new asks, in their order, and write what is held or waits.
+
+    An ask that was made before gets what became of it; with another body, HoldConflict. One for
+    a run that is debited gets RunDebited.
+    """
+    found = sql.query(
+        _Known,
+        "known_of_asked",
+        account_ids=[ask.account_id for ask in asks],
+        run_keys=[ask.run_key for ask in asks],
+    )
+    holds = known([row.key for row in found if row.is_held]) if found else {}
+    debited = {row.key for row in found if not row.is_held}
+    decided.read_counts(ask for ask in asks if ask.key not in holds)
+    outcomes: list[HoldNow | LedgerError] = []
+    new: list[HoldNow] = []
+    for ask in asks:
+        if ask.key in holds:
+            outcomes.append(_again(ask, holds[ask.key]))
+        elif ask.key in debited:
+            outcomes.append(RunDebited(account=ask.account, run=ask.run_id))
+        else:
+            decision = decided.decide(ask)
+            if isinstance(decision, Held):
+                holds[ask.key] = _new(decision, at=decided.at)
+                new.append(holds[ask.key])
+                outcomes.append(holds[ask.key])
+            else:
+                outcomes.append(decision)
+    _write(new, at=decided.at)
+    decided.counts.write()
+    return outcomes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """A row of known_of_asked.sql."""
+
+    account_id: int
+    run_key: uuid.UUID
+    is_held: bool
+
+    @property
+    def key(self) -> HoldKey:
+        return (self.account_id, self.run_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spendable:
+    """A row of spendable.sql."""
+
+    account_id: int
+    spendable_microtokens: int
+    has_due: bool
+
+
+def spendable(account_ids: Sequence[int], *, at: datetime) -> list[_Spendable]:
+    """What accounts could spend on a run that occurs at `at`, with the overage they may use."""
+    shards = sorted({shard_of(account_id) for account_id in account_ids})
+    ids = list(account_ids)
+    return sql.query(_Spendable, "spendable", shards=shards, account_ids=ids, at=at)
+
+
+def let_time_pass(account_ids: Sequence[int], *, at: datetime) -> list[EndedHold]:
+    """Take holds of locked accounts whose time has come out of what counts; those that lapsed."""
+    if not account_ids:
+        return []
+    shards = sorted({shard_of(account_id) for account_id in account_ids})
+    ids = list(account_ids)
+    return sql.query(
+        EndedHold, "let_time_pass", shards=shards, account_ids=ids, at=at, watched=WATCHED
+    )
+
+
+def _again(ask: Ask, hold: HoldNow) -> HoldNow | LedgerError:
+    if hold.body_digest != ask.body_digest:
+        return HoldConflict(account=ask.account, run=ask.run_id)
+    return hold
+
+
+def _new(held: Held, *, at: datetime) -> HoldNow:
+    ask = held.ask
+    is_held = held.review_id is None
+    expires_at = at + timedelta(seconds=ask.life_seconds) if is_held else None
+    return HoldNow(
+        account_id=ask.account_id,
+        run_key=ask.run_key,
+        run_id=ask.run_id,
+        body_digest=ask.body_digest,
+        microtokens=ask.microtokens,
+        micros=held.micros,
+        **ask.names,
+        life_seconds=ask.life_seconds,
+        asked_at=at,
+        held_at=at if is_held else None,
+        expires_at=expires_at,
+        claimed_at=None,
+        captured_at=None,
+        released_at=None,
+        refused_at=None,
+        refusal="",
+        review_id=held.review_id,
+        limit_ids=held.limit_ids,
+        counted_microtokens=ask.microtokens if is_held else 0,
+        counted_micros=held.micros if is_held else 0,
+        due_at=NEVER if expires_at is None else expires_at,
+    )
+
+
+def _write(new: Sequence[HoldNow], *, at: datetime) -> None:
+    if not new:
+        return
+    sql.execute(
+        "hold",
+        at=at,
+        account_ids=[one.account_id for one in new],
+        run_keys=[one.run_key for one in new],
+        run_ids=[one.run_id for one in new],
+        body_digests=[one.body_digest for one in new],
+        microtokens=[one.microtokens for one in new],
+        micros=[one.micros for one in new],
+        workflows=[one.workflow for one in new],
+        projects=[one.project for one in new],
+        jobs=[one.job for one in new],
+        cost_centres=[one.cost_centre for one in new],
+        departments=[one.department for one in new],
+        actors=[one.actor for one in new],
+        life_seconds=[one.life_seconds for one in new],
+        expires_at=[one.expires_at for one in new],
+        due_at=[one.due_at for one in new],
+        review_ids=[one.review_id for one in new],
+        limit_ids=[sql.array(one.limit_ids) for one in new],
+    )
+
+
+def _reached(
+    cap: Cap, ask: Ask, micros: int, counts: Counts, counter: Counter, reason: str = ""
+) -> LimitReached:
+    is_counted = cap.period != "run"
+    standing, added = counts.standing[counter], counts.added[counter]
+    return LimitReached(
+        limit_id=cap.id,
+        scope=cap.scope,
+        scope_value=counter[1],
+        period=cap.period,
+        unit=cap.unit,
+        cap=cap.cap,
+        used=standing.used + added.used if is_counted else 0,
+        held=standing.held + added.held if is_counted else 0,
+        asked=cap.amount(ask.microtokens, micros),
+        reason=reason,
+    )
+
+
+def _reviewed(cap: Cap, ask: Ask, counter: Counter) -> str:
+    """What a review is about: a limit per run is reviewed run by run."""
+    return ask.run_id if cap.period == "run" else counter[1]
+
+
+def _state(lot: queries.LotNow) -> LotState:
+    return LotState(
+        id=lot.id,
+        kind=lot.kind,
+        priority=lot.priority,
+        effective_at_us=to_us(lot.effective_at),
+        expires_at_us=to_us(NEVER if lot.expires_at is None else lot.expires_at),
+        price_micros=lot.price_micros,
+        tiers=lot.tiers,
+        issued_at_us=to_us(lot.issued_at),
+        granted_microtokens=lot.granted_microtokens,
+        out_microtokens=lot.out_microtokens,
+    )

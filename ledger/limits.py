@@ -1,0 +1,310 @@
+"""Set limits, end them, and see how they stand.
+
+A limit caps what an account, or each or one of its actors, workflows, projects, jobs or cost
+centres, may use in a period, in tokens or in money; or what each run may. Holds are decided by it
+(ledger.deciding), and every debit counts on it, also one that exceeds it: that is written down as
+an excess, as work that has happened is never refused.
+
+Hard means that a hold beyond it is refused. Soft means that somebody is asked (ledger.reviews). A
+limit is never changed: it is ended, and another takes its place. It counts whole periods: set in
+the middle of a month, a monthly limit knows what was used in that month before. It binds holds that
+are asked for after it was set; what was held before counts on it when it is debited.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+from django.db import transaction
+from django.db.models import F
+
+from ledger import sql
+from ledger.caps import Cap
+from ledger.counting import Counts, caps_of
+from ledger.deciding import lock
+from ledger.errors import Fault, IdempotencyKeyReused, InvalidLimit, UnknownLimit
+from ledger.models import Account, Limit, LimitExcess, LimitUse
+from ledger.units import SHARDS, shard_of
+
+LIMITS_PER_ACCOUNT_MAX: Final = 1_000
+CAP_MAX: Final = 1_000_000_000_000_000_000
+EXCESSES_LISTED_MAX: Final = 100
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class NewLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A limit to be set. Without a `value` it caps each value of its scope by itself.
+
+    `cap` is in microtokens, or in micros of the account's currency. Without dates it is in force
+    from now on; a limit of the period `term` has an end, and counts from its own beginning to it.
+    """
+
+    scope: Literal["run", "actor", "workflow", "project", "job", "cost_centre", "account"]
+    period: Literal["run", "day", "month", "term"]
+    cap: Annotated[int, msgspec.Meta(ge=0, le=CAP_MAX)]
+    hard: bool
+    value: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    unit: Literal["tokens", "money"] = "tokens"
+    effective_at: Instant | None = None
+    until_at: Instant | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """What stands on a limit for one value of its scope in one period."""
+
+    scope_value: str
+    period_start: datetime
+    used: int
+    held: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitNow:
+    """A limit, and how it stands in its present period."""
+
+    id: int
+    account_id: int
+    scope: str
+    scope_value: str
+    period: str
+    unit: str
+    cap: int
+    is_hard: bool
+    effective_at: datetime
+    until_at: datetime | None
+    set_at: datetime
+    ended_at: datetime | None
+    uses: list[Use]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excess:
+    """A run that was debited beyond a limit."""
+
+    limit_id: int
+    run_key: str
+    scope_value: str
+    period_start: datetime
+    used_before: int
+    used_after: int
+    recorded_at: datetime
+
+
+def set_limit(*, account_id: int, limit: NewLimit, idempotency_key: str, at: datetime) -> LimitNow:
+    """Set a limit; the same request again gives the same limit.
+
+    Raises InvalidLimit, and IdempotencyKeyReused.
+    """
+    shard = shard_of(account_id)
+    with transaction.atomic():
+        # No debit between reading what was used and being told of what is used.
+        sql.lock_shard(shard)
+        lock(account_id)
+        known = Limit.objects.filter(
+            shard=shard, account_id=account_id, idempotency_key=idempotency_key
+        ).first()
+        if known is not None:
+            if not _is_same(known, limit):
+                raise IdempotencyKeyReused(account_id=account_id, idempotency_key=idempotency_key)
+            return limit_now(account_id=account_id, limit_id=known.id, at=at)
+        _check(account_id, limit, at=at)
+        limit_id = _create(account_id, limit, idempotency_key=idempotency_key, at=at)
+        return limit_now(account_id=account_id, limit_id=limit_id, at=at)
+
+
+def end_limit(*, account_id: int, limit_id: int, at: datetime) -> LimitNow:
+    """From now on it refuses nothing and counts nothing. Again, it changes nothing.
+
+    Raises UnknownLimit.
+    """
+    shard = shard_of(account_id)
+    with transaction.atomic():
+        lock(account_id)
+        ended = Limit.objects.filter(
+            shard=shard, id=limit_id, account_id=account_id, ended_at__isnull=True
+        ).update(ended_at=at)
+        Account.objects.filter(shard=shard, id=account_id).update(
+            limits_count=F("limits_count") - ended
+        )
+        return limit_now(account_id=account_id, limit_id=limit_id, at=at)
+
+
+def limit_now(*, account_id: int, limit_id: int, at: datetime) -> LimitNow:
+    """Raises UnknownLimit."""
+    rows = Limit.objects.filter(shard=shard_of(account_id), id=limit_id, account_id=account_id)
+    for limit in _now(account_id, list(rows), at=at):
+        return limit
+    raise UnknownLimit(limit=str(limit_id))
+
+
+def limits(*, account_id: int, at: datetime) -> list[LimitNow]:
+    """The account's limits that are not ended, with what is used and held of each."""
+    rows = Limit.objects.filter(
+        shard=shard_of(account_id), account_id=account_id, ended_at__isnull=True
+    )
+    return _now(account_id, list(rows.order_by("id")), at=at)
+
+
+def excesses(*, account_id: int) -> list[Excess]:
+    """Runs of the account that were debited beyond a limit, the latest first."""
+    rows = LimitExcess.objects.filter(shard=shard_of(account_id), account_id=account_id)
+    return [
+        Excess(
+            limit_id=row.limit_id,
+            run_key=str(row.run_key),
+            scope_value=row.scope_value,
+            period_start=row.period_start,
+            used_before=row.used_before,
+            used_after=row.used_after,
+            recorded_at=row.recorded_at,
+        )
+        for row in rows.order_by("-recorded_at")[:EXCESSES_LISTED_MAX]
+    ]
+
+
+def _check(account_id: int, limit: NewLimit, *, at: datetime) -> None:
+    effective_at = limit.effective_at or at
+    shard = shard_of(account_id)
+    count = Account.objects.get(shard=shard, id=account_id).limits_count
+    rules = (
+        (limit.scope == "run" and limit.period != "run", "period", "period_of_run",
+         "is 'run' for a limit on each run"),
+        (limit.scope in ("run", "account") and limit.value != "", "value", "value_of_all",
+         "names nothing: a limit on each run, or on the account, has no value"),
+        (limit.period == "term" and limit.until_at is None, "until_at", "term_has_an_end",
+         "is missing: a term has an end"),
+        (limit.until_at is not None and limit.until_at <= effective_at, "until_at", "order",
+         "is not after the beginning"),
+        ("\x00" in limit.value, "value", "text", "has a NUL character"),
+        (count >= LIMITS_PER_ACCOUNT_MAX, "account", "limits_count",
+         f"has {LIMITS_PER_ACCOUNT_MAX:,} limits already"),
+    )  # fmt: skip
+    faults = [
+        Fault(field=field, rule=rule, message=message)
+        for is_broken, field, rule, message in rules
+        if is_broken
+    ]
+    if faults:
+        raise InvalidLimit(faults=faults)
+
+
+def _create(account_id: int, limit: NewLimit, *, idempotency_key: str, at: datetime) -> int:
+    shard = shard_of(account_id)
+    [(number,)] = sql.rows("next_limit_number")
+    row = Limit.objects.create(
+        id=number * SHARDS + shard,
+        shard=shard,
+        account_id=account_id,
+        scope=limit.scope,
+        scope_value=limit.value,
+        period=limit.period,
+        unit=limit.unit,
+        cap=limit.cap,
+        is_hard=limit.hard,
+        effective_at=limit.effective_at or at,
+        until_at=limit.until_at,
+        idempotency_key=idempotency_key,
+        set_at=at,
+    )
+    Account.objects.filter(shard=shard, id=account_id).update(limits_count=F("limits_count") + 1)
+    if limit.period != "run":
+        [cap] = [cap for cap in caps_of([account_id])[account_id] if cap.id == row.id]
+        _count_what_was_used(cap)
+    return row.id
+
+
+def _count_what_was_used(cap: Cap) -> None:
+    counts = Counts()
+    for used in sql.query(
+        _UsedBefore,
+        "used_before",
+        shard=shard_of(cap.account_id),
+        account_id=cap.account_id,
+        from_at=cap.counts_from,
+        until_at=cap.until_at,
+    ):
+        if (value := cap.value_of(vars(used))) is not None:
+            counter = (cap.id, value, cap.period_start(used.occurred_at))
+            counts.use(counter, cap.amount(used.microtokens, used.micros))
+    counts.write()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UsedBefore:
+    """A row of used_before.sql."""
+
+    workflow: str
+    project: str
+    job: str
+    cost_centre: str
+    actor: str
+    occurred_at: datetime
+    microtokens: int
+    micros: int
+
+
+def _is_same(known: Limit, limit: NewLimit) -> bool:
+    return (
+        known.scope, known.scope_value, known.period, known.unit, known.cap, known.is_hard,
+        known.effective_at, known.until_at,
+    ) == (
+        limit.scope, limit.value, limit.period, limit.unit, limit.cap, limit.hard,
+        limit.effective_at or known.set_at, limit.until_at,
+    )  # fmt: skip
+
+
+def _now(account_id: int, rows: Sequence[Limit], *, at: datetime) -> list[LimitNow]:
+    shard = shard_of(account_id)
+    time_zone = Account.objects.values_list("time_zone", flat=True).get(shard=shard, id=account_id)
+    found = []
+    for row in rows:
+        start = _cap(row, time_zone).period_start(at)
+        uses = LimitUse.objects.filter(shard=shard, limit_id=row.id, period_start=start)
+        found.append(_limit_now(row, list(uses.order_by("scope_value"))))
+    return found
+
+
+def _cap(row: Limit, time_zone: str) -> Cap:
+    return Cap(
+        id=row.id,
+        account_id=row.account_id,
+        scope=row.scope,
+        scope_value=row.scope_value,
+        period=row.period,
+        unit=row.unit,
+        cap=row.cap,
+        is_hard=row.is_hard,
+        effective_at=row.effective_at,
+        until_at=row.until_at,
+        time_zone=time_zone,
+    )
+
+
+def _limit_now(row: Limit, uses: Sequence[LimitUse]) -> LimitNow:
+    return LimitNow(
+        id=row.id,
+        account_id=row.account_id,
+        scope=row.scope,
+        scope_value=row.scope_value,
+        period=row.period,
+        unit=row.unit,
+        cap=row.cap,
+        is_hard=row.is_hard,
+        effective_at=row.effective_at,
+        until_at=row.until_at,
+        set_at=row.set_at,
+        ended_at=row.ended_at,
+        uses=[
+            Use(
+                scope_value=use.scope_value,
+                period_start=use.period_start,
+                used=use.used,
+                held=use.held,
+            )
+            for use in uses
+        ],
+    )

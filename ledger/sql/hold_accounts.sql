@@ -1,0 +1,10 @@
+-- Lock accounts before holds on them are decided. Those that somebody else has locked are passed by:
+-- whoever waits for one must hold no other, as debits take them in an order of their own.
+--
+-- locks       takes the accounts' rows, as the debit does; keys may still be referred to
+-- parameters  shards int[], account_ids bigint[]
+-- row         id bigint, held_microtokens bigint, limits_count int
+SELECT id, held_microtokens, limits_count
+FROM ledger_account
+WHERE shard = ANY (%(shards)s) AND id = ANY (%(account_ids)s)
+FOR NO KEY UPDATE SKIP LOCKED

@@ -1,0 +1,20 @@
+-- What accounts could spend on a run that occurs now: prepaid lots, and overage up to its cap; and
+-- whether the time of one of their holds has come.
+--
+-- locks       the accounts (hold_accounts.sql), in an earlier statement; none to read only
+-- parameters  shards int[], account_ids bigint[], at timestamptz
+-- row         account_id bigint, spendable_microtokens numeric, has_due boolean
+SELECT account.id AS account_id,
+       (SELECT coalesce(sum(lot.granted_microtokens::numeric
+                            - CASE WHEN lot.id = account.in_use_lot_id
+                                   THEN account.in_use_out_microtokens
+                                   ELSE lot.out_microtokens END), 0)
+        FROM ledger_lot AS lot
+        WHERE lot.shard = account.shard AND lot.account_id = account.id AND lot.open
+          AND lot.kind <> 'debt' AND lot.effective_at <= %(at)s
+          AND (lot.expires_at IS NULL OR lot.expires_at > %(at)s)) AS spendable_microtokens,
+       EXISTS (SELECT FROM ledger_hold AS hold
+               WHERE hold.shard = account.shard AND hold.account_id = account.id
+                 AND hold.due_at <= %(at)s) AS has_due
+FROM ledger_account AS account
+WHERE account.shard = ANY (%(shards)s) AND account.id = ANY (%(account_ids)s)
