@@ -22,9 +22,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import psycopg
-from django.db import connection
-
 from ledger import merkle, sql
 from ledger.instants import to_us
 
@@ -62,6 +59,7 @@ def append(
     after: Head,
     *,
     leaves: Sequence[bytes],
+    root: bytes | None = None,
     corrections_count: int = 0,
     microtokens: int,
     micros: int,
@@ -70,23 +68,24 @@ def append(
 ) -> None:
     """Write the block that follows `after`. The caller holds the shard's lock.
 
-    `leaves` are hashes, `totals` is packed as ledger.totals says.
+    `leaves` are hashes, `root` their tree's if it is known; `totals` as ledger.totals packs them.
     """
-    root = merkle.root(leaves)
+    root = merkle.root(leaves) if root is None else root
     number = after.number + 1
-    parameters = {
-        "shard": shard,
-        "number": number,
-        "recorded_at": at,
-        "runs_count": len(leaves) - corrections_count,
-        "corrections_count": corrections_count,
-        "microtokens": microtokens,
-        "micros": micros,
-        "leaves": b"".join(leaves),
-        "totals": totals,
-        "root": root,
-        "previous_hash": after.hash,
-        "hash": block_hash(
+    sql.binary(
+        "append_block",
+        shard=shard,
+        number=number,
+        recorded_at=at,
+        runs_count=len(leaves) - corrections_count,
+        corrections_count=corrections_count,
+        microtokens=microtokens,
+        micros=micros,
+        leaves=b"".join(leaves),
+        totals=totals,
+        root=root,
+        previous_hash=after.hash,
+        hash=block_hash(
             shard=shard,
             number=number,
             recorded_at=at,
@@ -94,7 +93,4 @@ def append(
             previous=after.hash,
             root=root,
         ),
-    }
-    # Django's own cursor would spell bytes out as text.
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(sql.text("append_block"), parameters)
+    )

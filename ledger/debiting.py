@@ -64,9 +64,8 @@ def drain_shard(*, shard: int, at: datetime) -> int:
 def drain_block(*, shard: int, at: datetime) -> Drained:
     """Debit the oldest waiting runs of a shard, in one transaction."""
     with transaction.atomic():
-        sql.lock_shard(shard)
-        intakes = sql.query(
-            _Taken,
+        sql.execute("begin_debit", shard=shard)
+        intakes = sql.binary(
             "oldest_intakes",
             shard=shard,
             runs_max=RUNS_PER_BLOCK_MAX,
@@ -74,19 +73,10 @@ def drain_block(*, shard: int, at: datetime) -> Drained:
         )
         if not intakes:
             return Drained(runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True)
-        waiting = Waiting.of(shard, [(one.id, one.runs_count, one.runs) for one in intakes])
+        waiting = Waiting.of(shard, intakes)
         drained = _debit_each_once(waiting, at=at)
-        Intake.objects.filter(shard=shard, id__in=[intake.id for intake in intakes]).delete()
+        sql.binary("delete_intakes", shard=shard, ids=[intake_id for intake_id, _, _ in intakes])
         return drained
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Taken:
-    """A row of oldest_intakes.sql."""
-
-    id: int
-    runs_count: int
-    runs: bytes
 
 
 def _debit_each_once(waiting: Waiting, *, at: datetime) -> Drained:

@@ -15,10 +15,10 @@ Instants are whole microseconds since 1970, so that the fast path can compare th
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from ledger.value import Tier, slice_micros
+from ledger.value import Tier, tiered_micros
 
 # Overage comes after every prepaid lot, debt after overage.
 KIND_RANK: Final = {"prepaid": 0, "overage": 1, "debt": 2}
@@ -38,6 +38,23 @@ class LotState:
     issued_at_us: int
     granted_microtokens: int
     out_microtokens: int
+    worth_micros: int = field(init=False)  # of what has left it so far
+
+    def __post_init__(self) -> None:
+        self.worth_micros = self._worth(self.out_microtokens)
+
+    def move_to(self, out_microtokens: int) -> int:
+        """Let tokens leave it up to this position; what they are worth, in micros."""
+        before = self.worth_micros
+        self.out_microtokens = out_microtokens
+        self.worth_micros = self._worth(out_microtokens)
+        return self.worth_micros - before
+
+    def _worth(self, out_microtokens: int) -> int:
+        if self.tiers is not None:
+            return tiered_micros(tiers=self.tiers, out_microtokens=out_microtokens)
+        # Debt has no price.
+        return self.price_micros * out_microtokens // self.granted_microtokens
 
     @property
     def is_paid(self) -> bool:
@@ -104,25 +121,13 @@ def _draw_one(ordered: list[LotState], occurred_at_us: int, wanted: int) -> list
             continue
         left = lot.granted_microtokens - lot.out_microtokens
         taken = wanted if wanted < left else left
-        out_after = lot.out_microtokens + taken
-        slices.append(
-            Slice(lot.id, lot.out_microtokens, taken, _worth(lot, lot.out_microtokens, out_after))
-        )
-        lot.out_microtokens = out_after
+        out_before = lot.out_microtokens
+        micros = lot.move_to(out_before + taken)
+        slices.append(Slice(lot.id, out_before, taken, micros))
         wanted -= taken
         if taken == left:
             del ordered[position]
     return slices
-
-
-def _worth(lot: LotState, out_before: int, out_after: int) -> int:
-    return slice_micros(
-        price_micros=lot.price_micros,
-        granted_microtokens=lot.granted_microtokens,
-        tiers=lot.tiers,
-        out_before=out_before,
-        out_after=out_after,
-    )
 
 
 def lot_in_use(lots: Iterable[LotState], at_us: int) -> LotInUse:

@@ -9,11 +9,16 @@ runs n + 1 offsets of four bytes, then each run's RunDetails.
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import psycopg
+from psycopg.abc import DumperKey, PyFormat
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from ledger.instants import EPOCH, to_us
 
@@ -114,9 +119,8 @@ def unpack_runs(packed: bytes) -> Rows:
 
 
 def pack_details(details: Sequence[bytes]) -> bytes:
-    offsets = np.zeros(len(details) + 1, "<u4")
-    np.cumsum([len(one) for one in details], out=offsets[1:])
-    return offsets.tobytes() + b"".join(details)
+    offsets = accumulate(map(len, details), initial=0)
+    return struct.pack(f"<{len(details) + 1}I", *offsets) + b"".join(details)
 
 
 def unpack_details(packed: bytes, runs_count: int, positions: Iterable[int]) -> list[RunDetails]:
@@ -131,37 +135,86 @@ def unpack_details(packed: bytes, runs_count: int, positions: Iterable[int]) -> 
 
 # PostgreSQL's binary COPY: https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_TRAILER: Final = struct.pack(">h", -1)
+COPY_TRAILER: Final = struct.pack(">h", -1)
 # PostgreSQL counts instants from the year 2000.
 POSTGRESQL_EPOCH_US: Final = to_us(EPOCH.replace(year=2000))
 
 
-def unpack_integers(copied: bytes, columns_count: int) -> Integers:
-    """Rows of columns of eight bytes each (bigint, timestamptz) out of COPY's binary form."""
-    column = np.dtype([("size", ">i4"), ("value", ">i8")])
-    row = np.dtype([("columns_count", ">i2"), ("columns", column, (columns_count,))])
-    rows = np.frombuffer(copied[len(_COPY_HEADER) : -len(_COPY_TRAILER)], row)
-    return rows["columns"]["value"].astype(np.int64)
+# PostgreSQL's binary arrays: dimensions, whether there are nulls, type; then length and lower bound
+# of the one dimension; then each element after its size.
+_ARRAY_HEADER: Final = struct.Struct(">iiIii")
+_ELEMENT: Final = np.dtype([("size", ">i4"), ("value", ">i8")])
+
+
+def unpack_array(packed: bytes) -> Integers:
+    """An array of bigint or timestamptz without nulls, in PostgreSQL's binary form."""
+    elements = np.frombuffer(packed[_ARRAY_HEADER.size :], _ELEMENT)
+    return elements["value"].astype(np.int64)
+
+
+class PackedArray:
+    """A numpy array as a parameter of a statement, in PostgreSQL's binary form."""
+
+    def __init__(self, values: npt.NDArray[Any], *, element_oid: int, array_oid: int) -> None:
+        elements = np.empty(len(values), _ELEMENT)
+        elements["size"] = 8
+        elements["value"] = values
+        header = _ARRAY_HEADER.pack(1, 0, element_oid, len(values), 1)
+        self.packed: Final = header + elements.tobytes()
+        self.array_oid: Final = array_oid
+
+
+def bigints(values: npt.NDArray[Any]) -> PackedArray:
+    """A bigint[]."""
+    return PackedArray(values, element_oid=20, array_oid=1016)
+
+
+def instants(values_us: npt.NDArray[Any]) -> PackedArray:
+    """A timestamptz[], from microseconds since 1970."""
+    return PackedArray(values_us - POSTGRESQL_EPOCH_US, element_oid=1184, array_oid=1185)
+
+
+class _PackedArrayDumper(Dumper):
+    format = Format.BINARY
+
+    def get_key(self, obj: Any, format: PyFormat) -> DumperKey:  # noqa: A002
+        return (self.cls, obj.array_oid)
+
+    def upgrade(self, obj: Any, format: PyFormat) -> Dumper:  # noqa: A002
+        upgraded = _PackedArrayDumper(self.cls)
+        upgraded.oid = obj.array_oid
+        return upgraded
+
+    def dump(self, obj: Any) -> bytes:
+        packed: bytes = obj.packed
+        return packed
+
+
+psycopg.adapters.register_dumper(PackedArray, _PackedArrayDumper)
 
 
 class CopyFormat:
-    """Packs columns of fixed size into COPY's binary form, all rows at once."""
+    """Packs columns of fixed size into COPY's binary form, many rows at once."""
 
     def __init__(self, table: str, columns: Mapping[str, str]) -> None:
         """`columns` gives each column's numpy type, in big-endian order (`>i8`, `V16`)."""
         self.statement: Final = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
-        self._sizes = {name: np.dtype(kind).itemsize for name, kind in columns.items()}
+        self._columns: Final = tuple(columns)
+        sizes = {name: np.dtype(kind).itemsize for name, kind in columns.items()}
         fields: list[tuple[str, str]] = [("columns_count", ">i2")]
         for name, kind in columns.items():
             fields += [(f"{name}_size", ">i4"), (name, kind)]
-        self._row = np.dtype(fields)
-        self.row_bytes: Final = self._row.itemsize
+        self._template = np.zeros(1, np.dtype(fields))
+        self._template["columns_count"] = len(sizes)
+        for name, size in sizes.items():
+            self._template[f"{name}_size"] = size
 
-    def pack(self, rows_count: int, values: Mapping[str, Any]) -> bytes:
-        """`values` has an array, or one value for all rows, for each column."""
-        rows = np.empty(rows_count, self._row)
-        rows["columns_count"] = len(self._sizes)
-        for name, size in self._sizes.items():
-            rows[f"{name}_size"] = size
+    def pack(self, rows_count: int, values: Mapping[str, Any], *, is_first: bool) -> bytes:
+        """Rows with an array, or one value for all of them, for each column.
+
+        The first rows of a COPY bring its header; COPY_TRAILER comes after the last.
+        """
+        rows = np.repeat(self._template, rows_count)
+        for name in self._columns:
             rows[name] = values[name]
-        return _COPY_HEADER + rows.tobytes() + _COPY_TRAILER
+        return (_COPY_HEADER if is_first else b"") + rows.tobytes()

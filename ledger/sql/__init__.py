@@ -10,9 +10,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
+import psycopg
 from django.db import connection
 
-from ledger.packing import Integers, unpack_integers
+from ledger.packing import Integers, unpack_array
 
 Row = TypeVar("Row")
 
@@ -45,15 +46,33 @@ def rows(name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-def integers(name: str, columns_count: int, **parameters: Any) -> Integers:
-    """Run sql/<name>.sql, whose columns take eight bytes each; its rows as a matrix."""
-    statement = f"COPY (\n{text(name)}\n) TO STDOUT (FORMAT binary)"
+def binary(name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """As `rows`, in binary form: for long bytes, which Django's own cursor would spell out as text.
+
+    A statement that returns no rows gives none.
+    """
     with (
-        connection.cursor() as cursor,
         connection.wrap_database_errors,
-        cursor.copy(statement, parameters) as copy,
+        psycopg.Cursor(connection.connection) as cursor,
     ):
-        return unpack_integers(b"".join(copy), columns_count)
+        cursor.execute(text(name), parameters, binary=True)
+        return [] if cursor.description is None else list(cursor.fetchall())
+
+
+def columns(name: str, **parameters: Any) -> list[Integers]:
+    """Run sql/<name>.sql, which returns one row of arrays of numbers or instants, as numpy arrays.
+
+    No object is made for an element, in either direction: parameters may be `packed`.
+    """
+    with (
+        connection.wrap_database_errors,
+        psycopg.Cursor(connection.connection) as cursor,
+    ):
+        cursor.execute(text(name), parameters, binary=True)
+        result = cursor.pgresult
+        assert result is not None
+        found = [result.get_value(0, place) for place in range(result.nfields)]
+    return [unpack_array(b"" if one is None else one) for one in found]
 
 
 def array(values: Iterable[object]) -> str:

@@ -5,21 +5,25 @@
 --
 -- locks       the shard (lock_shard.sql), in an earlier statement
 -- parameters  shard int, account_ids bigint[], receipts_counts bigint[], microtokens bigint[]
--- row         id, runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
---             in_use_granted_microtokens, in_use_price_micros (-1: by tiers),
---             how many open holds and limits it has bigint, in_use_from_at, in_use_until_at timestamptz: eight bytes each, none of them null, so
---             that COPY's binary form is an array
-UPDATE ledger_account AS account
-SET runs_count = account.runs_count + batch.receipts_count,
-    in_use_out_microtokens = account.in_use_out_microtokens + batch.microtokens
-FROM unnest(%(account_ids)s::bigint[], %(receipts_counts)s::bigint[], %(microtokens)s::bigint[])
-    AS batch (id, receipts_count, microtokens)
-WHERE account.shard = %(shard)s AND account.id = batch.id
-RETURNING account.id, account.runs_count,
-    coalesce(account.in_use_lot_id, 0),
-    coalesce(account.in_use_out_microtokens, 0),
-    coalesce(account.in_use_granted_microtokens, 1),
-    coalesce(account.in_use_price_micros, 0),
-    account.open_holds_count::bigint + account.limits_count,
-    coalesce(account.in_use_from_at, '2000-01-01Z'),
-    coalesce(account.in_use_until_at, '2000-01-01Z')
+-- row         one, of arrays with an element an account: id, runs_count, in_use_lot_id (0: none),
+--             in_use_out_microtokens, in_use_granted_microtokens, in_use_price_micros (-1: by
+--             tiers), how many open holds and limits it has bigint[], in_use_from_at,
+--             in_use_until_at timestamptz[]
+WITH debited AS (
+    UPDATE ledger_account AS account
+    SET runs_count = account.runs_count + batch.receipts_count,
+        in_use_out_microtokens = account.in_use_out_microtokens + batch.microtokens
+    FROM unnest(%(account_ids)s::bigint[], %(receipts_counts)s::bigint[], %(microtokens)s::bigint[])
+        AS batch (id, receipts_count, microtokens)
+    WHERE account.shard = %(shard)s AND account.id = batch.id
+    RETURNING account.*
+)
+SELECT array_agg(id), array_agg(runs_count),
+       array_agg(coalesce(in_use_lot_id, 0)),
+       array_agg(coalesce(in_use_out_microtokens, 0)),
+       array_agg(coalesce(in_use_granted_microtokens, 1)),
+       array_agg(coalesce(in_use_price_micros, 0)),
+       array_agg(open_holds_count::bigint + limits_count),
+       array_agg(coalesce(in_use_from_at, '2000-01-01Z')),
+       array_agg(coalesce(in_use_until_at, '2000-01-01Z'))
+FROM debited

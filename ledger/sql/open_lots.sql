@@ -9,6 +9,6 @@ SELECT account_id, id, kind, priority,
        (extract(epoch FROM effective_at) * 1000000)::bigint,
        (extract(epoch FROM expires_at) * 1000000)::bigint,
        (extract(epoch FROM issued_at) * 1000000)::bigint,
-       granted_microtokens, out_microtokens, price_micros, tiers
+       granted_microtokens, out_microtokens, price_micros, tiers::text
 FROM ledger_lot
 WHERE shard = %(shard)s AND account_id = ANY (%(account_ids)s::bigint[]) AND open
