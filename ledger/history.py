@@ -86,6 +86,8 @@ class History:
     fault: str = ""
     retaken_by: str = ""
     rated: dict[int, list[amends.Rated]] = field(default_factory=dict)  # by part, if priced anew
+    # Parts that came after it had failed or was done again: usage does not know that of them yet.
+    uncounted: set[int] = field(default_factory=set)
 
     @property
     def own(self) -> RunRow:
@@ -120,7 +122,8 @@ class History:
 
     def is_rework(self, row: RunRow) -> bool:
         """Whether what this part cost was spent on a run that failed or was done again."""
-        return bool(self.has_failed or self.retaken_by or row.flags & FAILED)
+        is_of_run = (self.has_failed or self.retaken_by) and row.part not in self.uncounted
+        return bool(is_of_run or row.flags & FAILED)
 
     def add_piece(self, *, lot_id: int, microtokens: int) -> None:
         """What a correction charged lies behind all else."""
@@ -139,6 +142,7 @@ class History:
         self.fault = correction.fault or self.fault
         self.retaken_by = correction.retaken_by or self.retaken_by
         self.rated |= dict(correction.rated)
+        self.uncounted.discard(correction.part)
 
 
 def histories(*, shard: int, names: Sequence[RunName]) -> dict[RunName, History]:

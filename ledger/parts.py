@@ -14,7 +14,7 @@ before it are given back, and those after it are free.
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -83,10 +83,9 @@ def note(debited: Waiting, *, at: datetime) -> None:
     ):
         come.setdefault(name, _Come()).add(part, flags)
     known = {
-        (account_id, key): (has_ended, is_waived)
-        for account_id, key, has_ended, is_waived in sql.rows(
-            "parted_runs", shard=debited.shard, **_keys(come)
-        )
+        (account_id, key)
+        for account_id, key, is_known in sql.rows("parted_runs", shard=debited.shard, **_keys(come))
+        if is_known
     }
     sql.execute(
         "note_parts",
@@ -96,7 +95,7 @@ def note(debited: Waiting, *, at: datetime) -> None:
         have_ended=[one.has_ended for one in come.values()],
         are_waived=[one.is_waived for one in come.values()],
     )
-    late = {name: one for name, one in come.items() if any(known.get(name, ()))}
+    late = {name: one for name, one in come.items() if name in known}
     failed = {name: one for name, one in come.items() if one.failing_part}
     if late or failed:
         _correct(debited.shard, late=late, failed=failed, at=at)
@@ -116,13 +115,10 @@ def end_quiet(*, quiet_for: timedelta = QUIET_FOR, at: datetime) -> int:
 class _Come:
     """What came of one run in a block."""
 
-    parts: list[int]
+    parts: list[int] = field(default_factory=list)
     has_ended: bool = False
     is_waived: bool = False
     failing_part: int = 0  # the first that says so
-
-    def __init__(self) -> None:
-        self.parts = []
 
     def add(self, part: int, flags: int) -> None:
         self.parts.append(part)
@@ -138,6 +134,7 @@ def _correct(
     amending = Amending(shard=shard, names=[*{**late, **failed}], at=at)
     for name, one in late.items():
         history = amending.histories[name]
+        history.uncounted.update(one.parts)
         for part in one.parts:
             # All of them are among the run's pieces: the first gives back what all of them cost.
             amending.correct(

@@ -60,13 +60,16 @@ def out(lot_id: int) -> int:
 def account_of(lot_id: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT account_id FROM ledger_lot WHERE id = %s", [lot_id])
-        return cursor.fetchone()[0]
+        [account_id] = cursor.fetchone()
+        return int(account_id)
 
 
 def moved(lot_id: int) -> list[tuple[str, int, int]]:
     """Of a lot, what corrections and operations moved: kind, out before, microtokens."""
     entries = Entry.objects.filter(lot_id=lot_id, operation_key__isnull=False).exclude(kind="grant")
-    return [(one.kind, one.out_before_microtokens, one.microtokens) for one in entries.order_by("id")]
+    return [
+        (one.kind, one.out_before_microtokens, one.microtokens) for one in entries.order_by("id")
+    ]
 
 
 def test_a_void_gives_back_all_that_a_run_took(shop, account_id) -> None:
@@ -99,7 +102,7 @@ def test_the_receipt_has_a_version_that_is_linked_to_the_first(shop, account_id)
 
 
 def test_parts_of_a_run_go_back_in_the_order_in_which_it_drew(shop, account_id) -> None:
-    """It drew 5 of A and 5 of B; of 7 given back A has 5 and B 2, of the rest B has what is left."""
+    """It drew 5 of A and 5 of B; of 7 given back A has 5 and B 2."""
     a = make_lot(account_id, 5, priority=1)
     b = make_lot(account_id, 50, priority=2)
     debit(shop, [make_run(10, run_id="r")])
@@ -130,10 +133,14 @@ def test_what_belongs_to_a_lot_that_has_expired_since_expires_again(shop, accoun
     assert moved(a) == [("return", 5, 2), ("expire", 3, 2)]
     assert moved(b) == [("return", 2, 2)]
     assert (out(a), out(b)) == (5, 0)
-    assert queries.balances(account_ids=[account_id], at=LATER)[account_id].available_microtokens == 50
+    assert (
+        queries.balances(account_ids=[account_id], at=LATER)[account_id].available_microtokens == 50
+    )
 
 
-def test_what_comes_back_before_its_lot_is_closed_rolls_over_with_the_rest(shop, account_id) -> None:
+def test_what_comes_back_before_its_lot_is_closed_rolls_over_with_the_rest(
+    shop, account_id
+) -> None:
     a = make_lot(account_id, 10, hours=1, grace_hours=24, rollover_max=10, rollover_hours=90)
     debit(shop, [make_run(4, run_id="r")])
     void(account_id, "r", at=NOON + 2 * HOUR)
@@ -142,7 +149,9 @@ def test_what_comes_back_before_its_lot_is_closed_rolls_over_with_the_rest(shop,
     assert closed.rolled_microtokens == 10
 
 
-def test_a_lot_that_is_due_but_not_closed_yet_keeps_nothing_that_comes_back(shop, account_id) -> None:
+def test_a_lot_that_is_due_but_not_closed_yet_keeps_nothing_that_comes_back(
+    shop, account_id
+) -> None:
     a = make_lot(account_id, 10, hours=1, rollover_max=10, rollover_hours=90)
     debit(shop, [make_run(4, run_id="r")])
     void(account_id, "r", at=NOON + 2 * HOUR)
