@@ -44,7 +44,7 @@ RUN: Final = np.dtype(
         ("flags", "<i4"),
     ]
 )
-_RUN_STRUCT: Final = struct.Struct("<q16sqqq16sq32sii")
+_RUN_STRUCT: Final = struct.Struct("<q16sqqq16s8s32sii")
 assert _RUN_STRUCT.size == RUN.itemsize
 
 Rows = npt.NDArray[np.void]
@@ -102,7 +102,7 @@ def pack_run(
     occurred_at_us: int,
     microtokens: int,
     attribution_key: bytes,
-    body_digest: int,
+    body_digest: bytes,  # little-endian
     details_digest: bytes,
     engine_id: int,
     flags: int,

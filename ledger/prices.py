@@ -1,16 +1,43 @@
 """A book's prices and names as the intake needs them: read once, kept until the book changes."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from ledger import sql
 from ledger.instants import to_us
-from ledger.models import Book, Engine, Meter, Rate, RateCardVersion, Workflow
+from ledger.models import Engine, Meter, Rate, RateCardVersion, Workflow
+from ledger.rating import Formula, RateCard, RateKey, Version, formulas
 from ledger.rating import Rate as PureRate
-from ledger.rating import RateCard, RateKey, Version
 
 BOOKS_CACHED_MAX: Final = 1_000
+USUALS_CACHED_MAX: Final = 10_000
+
+# A rate card, a workflow that it names (or none), an engine, and the meters counted.
+UsualKey = tuple[int, str, str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What is known of an inference before its quantities are: most are of a few kinds."""
+
+    engine_id: int
+    formulas: tuple[Formula, ...]
+    parts_of: tuple[tuple[str, tuple[str, ...]], ...]  # whole -> what is counted of its parts
+
+    def formula_at(self, at_us: int) -> Formula | None:
+        for formula in self.formulas:
+            if formula.begins_at_us <= at_us < formula.ends_at_us:
+                return formula
+        return None
+
+    def is_whole(self, quantities: Mapping[str, int]) -> bool:
+        """Whether the parts of a meter are together at most the meter's own quantity."""
+        return all(
+            sum([quantities[part] for part in parts]) <= quantities.get(whole, 0)
+            for whole, parts in self.parts_of
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +50,30 @@ class BookPrices:
     whole_of: Mapping[str, str]  # part -> the meter whose count includes it
     default_cost_centres: Mapping[str, str]  # workflow -> cost centre
     rate_cards: Mapping[int, RateCard]
+    usuals: dict[UsualKey, Usual | None] = field(default_factory=dict)
+
+    def usual(self, key: UsualKey) -> Usual | None:
+        """None if an engine or meter is not registered, or the card unknown."""
+        if key not in self.usuals:
+            if len(self.usuals) >= USUALS_CACHED_MAX:
+                self.usuals.clear()
+            self.usuals[key] = self._find_usual(key)
+        return self.usuals.get(key)
+
+    def _find_usual(self, key: UsualKey) -> Usual | None:
+        rate_card_id, workflow, engine, meters = key
+        card = self.rate_cards.get(rate_card_id)
+        if card is None or engine not in self.engines or not self.meters.issuperset(meters):
+            return None
+        parts_of: dict[str, list[str]] = defaultdict(list)
+        for meter in meters:
+            if meter in self.whole_of:
+                parts_of[self.whole_of[meter]].append(meter)
+        return Usual(
+            engine_id=self.engines[engine],
+            formulas=tuple(formulas(card, workflow, engine, meters)),
+            parts_of=tuple((whole, tuple(parts)) for whole, parts in parts_of.items()),
+        )
 
 
 _cache: dict[int, BookPrices] = {}
@@ -30,20 +81,29 @@ _cache: dict[int, BookPrices] = {}
 
 def of_book(book_id: int) -> BookPrices:
     """The book's prices as of its present revision; one short query if they are known."""
-    revision = _revision(book_id)
+    return of_books([book_id])[book_id]
+
+
+def of_books(book_ids: Collection[int]) -> dict[int, BookPrices]:
+    """The prices of several books."""
+    revisions = _revisions(book_ids)
+    return {book_id: _of_book(book_id, revisions[book_id]) for book_id in book_ids}
+
+
+def _of_book(book_id: int, revision: int) -> BookPrices:
     known = _cache.get(book_id)
     while known is None or known.revision != revision:
         # Several statements read them: if they changed meanwhile, halves of two would be mixed.
         known = _read(book_id, revision)
-        revision = _revision(book_id)
+        revision = _revisions([book_id])[book_id]
         if len(_cache) >= BOOKS_CACHED_MAX:
             _cache.clear()
         _cache[book_id] = known
     return known
 
 
-def _revision(book_id: int) -> int:
-    return Book.objects.values_list("revision", flat=True).get(pk=book_id)
+def _revisions(book_ids: Collection[int]) -> dict[int, int]:
+    return dict(sql.rows("revisions", book_ids=list(book_ids)))
 
 
 def _read(book_id: int, revision: int) -> BookPrices:
@@ -80,7 +140,7 @@ def _rate_cards(book_id: int, whole_of: Mapping[str, str]) -> dict[int, RateCard
     versions: dict[int, list[Version]] = defaultdict(list)
     for version in RateCardVersion.objects.filter(
         rate_card__book_id=book_id, published_at__isnull=False
-    ).order_by("effective_at"):
+    ).order_by("effective_at", "published_at", "id"):
         versions[version.rate_card_id].append(
             Version(
                 id=version.pk,

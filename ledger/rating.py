@@ -12,10 +12,13 @@ workflow and engine, else this workflow, else this engine, else any.
   missing is added to the first inference that paid it, so that a run's cost is always the sum of
   its inferences. A run over a change of version pays a minimum once, that of its first version.
 - What has no rate is never priced at 0: the run comes back as Unpriced, with the reason.
+
+`price` is these rules. A Formula is the same worked out once for all inferences of one workflow
+and engine that count the same meters, where no minimum asks for the other inferences of the run.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -50,6 +53,9 @@ class Version:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_workflows", frozenset(key[2] for key in self.rates))
 
+    def names_workflow(self, workflow: str) -> bool:
+        return workflow in self._workflows
+
     def key(self, meter: str, engine: str, workflow: str) -> RateKey | None:
         """Under which key the most specific rate for a meter stands; None if there is none."""
         # Workflows are named by whoever sends runs: only those with a rate are worth remembering.
@@ -78,6 +84,11 @@ class RateCard:
 
     versions: Sequence[Version]
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def rated_workflow(self, workflow: str) -> str:
+        """The workflow, if a rate names it; else "": it costs what any other does."""
+        names_it = any(version.names_workflow(workflow) for version in self.versions)
+        return workflow if names_it else ""
 
     def version_at(self, at_us: int) -> Version | None:
         position = bisect_right(self.versions, at_us, key=lambda version: version.effective_at_us)
@@ -144,7 +155,10 @@ def _charges(
                 continue
             return Unpriced(f"no rate for meter {meter!r} and engine {usage.engine!r}")
         if meter in card.parts:
-            quantity -= _priced_parts(card, version, meter, usage, workflow)
+            quantity -= sum(
+                usage.quantities[part]
+                for part in _priced_parts(card, version, meter, usage, workflow)
+            )
         if quantity:
             rate = version.rates[key]
             cost = rate.charge_microtokens(quantity)
@@ -180,14 +194,72 @@ def _is_priced_within_its_whole(
     return False
 
 
-def _priced_parts(card: RateCard, version: Version, whole: str, usage: Usage, workflow: str) -> int:
-    """What parts, and parts of parts, pay by rates of their own."""
-    quantity = 0
+def _priced_parts(
+    card: RateCard, version: Version, whole: str, usage: Usage, workflow: str
+) -> Iterator[str]:
+    """The parts, and parts of parts, that pay by rates of their own."""
     for part in card.parts.get(whole, ()):
         if part not in usage.quantities:
             continue
         if version.rate(part, usage.engine, workflow) is not None:
-            quantity += usage.quantities[part]
+            yield part
         else:
-            quantity += _priced_parts(card, version, part, usage, workflow)
-    return quantity
+            yield from _priced_parts(card, version, part, usage, workflow)
+
+
+# A meter, the parts that pay for themselves, and of its rate: block, 2 * microtokens, per quantity.
+_Term = tuple[str, tuple[str, ...], int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """What one inference costs in [begins_at_us, ends_at_us), given its quantities."""
+
+    begins_at_us: int
+    ends_at_us: int
+    version_id: int
+    _terms: tuple[_Term, ...]
+
+    def cost_microtokens(self, quantities: Mapping[str, int]) -> int:
+        microtokens = 0
+        for meter, parts, block, doubled, per in self._terms:
+            quantity = quantities[meter]
+            for part in parts:
+                quantity -= quantities[part]
+            if block != 1:
+                quantity = -(-quantity // block) * block
+            # As Rate.charge_microtokens, without a call.
+            microtokens += (quantity * doubled + per) // (2 * per)
+        return microtokens
+
+
+def formulas(card: RateCard, workflow: str, engine: str, meters: Sequence[str]) -> list[Formula]:
+    """The formulas of the versions that have one, in order of time.
+
+    Where there is none, `price` says what such an inference costs, or that it has no price.
+    """
+    usage = Usage(engine, 0, dict.fromkeys(meters, 0))
+    ends = [version.effective_at_us for version in card.versions[1:]]
+    found: list[Formula] = []
+    for version, ends_at_us in zip(card.versions, [*ends, _NEVER_US], strict=False):
+        terms = _terms(card, version, workflow, usage)
+        if terms is not None:
+            found.append(Formula(version.effective_at_us, ends_at_us, version.id, tuple(terms)))
+    return found
+
+
+_NEVER_US = 2**63 - 1
+
+
+def _terms(card: RateCard, version: Version, workflow: str, usage: Usage) -> list[_Term] | None:
+    """None if a meter has no rate, or one with a minimum."""
+    terms: list[_Term] = []
+    for meter in usage.quantities:
+        rate = version.rate(meter, usage.engine, workflow)
+        if rate is None and _is_priced_within_its_whole(card, version, meter, usage, workflow):
+            continue
+        if rate is None or rate.minimum_microtokens:
+            return None
+        parts = tuple(_priced_parts(card, version, meter, usage, workflow))
+        terms.append((meter, parts, rate.block_quantity, 2 * rate.microtokens, rate.per_quantity))
+    return terms

@@ -8,8 +8,8 @@ means a million tokens.)
 """
 
 import hashlib
+import re
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, NewType
@@ -81,12 +81,18 @@ def run_key(run_id: str) -> uuid.UUID:
     A UUID in its canonical spelling is taken as it is (version 7 keeps the index in order of
     time); any other id is hashed (RFC 9562, version 8), so that two spellings stay two ids.
     """
-    if len(run_id) == 36:
-        with suppress(ValueError):
-            taken = uuid.UUID(run_id)
-            if str(taken) == run_id:
-                return taken
-    digest = bytearray(hashlib.sha256(run_id.encode()).digest()[:16])
-    digest[6] = (digest[6] & 0x0F) | 0x80
-    digest[8] = (digest[8] & 0x3F) | 0x80
-    return uuid.UUID(bytes=bytes(digest))
+    return uuid.UUID(bytes=run_key_bytes(run_id))
+
+
+def run_key_bytes(run_id: str) -> bytes:
+    if len(run_id) == 36 and _is_uuid(run_id):
+        return bytes.fromhex(run_id.replace("-", ""))
+    digest = hashlib.sha256(run_id.encode()).digest()
+    return digest[:6] + _VERSION_8[digest[6]] + digest[7:8] + _VARIANT[digest[8]] + digest[9:16]
+
+
+_is_uuid: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+).fullmatch
+_VERSION_8: Final = [bytes([byte & 0x0F | 0x80]) for byte in range(256)]
+_VARIANT: Final = [bytes([byte & 0x3F | 0x80]) for byte in range(256)]

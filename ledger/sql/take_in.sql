@@ -1,18 +1,40 @@
--- Take a batch in: for each shard it touches, the details for ever and the packed runs until the debit.
+-- Take batches in: for each shard that one touches, the details for ever and the packed runs until the debit.
 --
 -- locks       none
--- parameters  shards smallint[], batch_id uuid, received_at timestamptz, runs_counts int[], details bytea[],
---             runs bytea[]
-WITH part AS (
-    SELECT * FROM unnest(
-        %(shards)s::smallint[], %(runs_counts)s::integer[], %(details)s::bytea[], %(runs)s::bytea[]
-    ) AS part (shard, runs_count, details, runs)
+-- parameters  received_at timestamptz; for each batch: batch_ids uuid[], book_ids bigint[],
+--             batch_runs_counts bigint[], batch_shards bytea[] (a byte for each);
+--             for each part (a batch's runs in one shard): part_batches bigint[] (the batch's place,
+--             from 1), part_shards, part_runs_counts, details_begins, details_sizes, runs_begins,
+--             runs_sizes bigint[]: where it stands in details and runs bytea, those of all parts
+-- row         id bigint: the submission's and the intake's, for each part in its order
+WITH batch AS (
+    INSERT INTO ledger_batch (id, book_id, received_at, runs_count, shards)
+    SELECT id, book_id, %(received_at)s, runs_count, shards
+    FROM unnest(
+        %(batch_ids)s::uuid[], %(book_ids)s::bigint[], %(batch_runs_counts)s::bigint[],
+        %(batch_shards)s::bytea[]
+    ) AS batch (id, book_id, runs_count, shards)
+),
+part AS MATERIALIZED (
+    SELECT nextval(pg_get_serial_sequence('ledger_submission', 'id')) AS id, part.*
+    FROM unnest(
+        %(part_batches)s::bigint[], %(part_shards)s::bigint[], %(part_runs_counts)s::bigint[],
+        %(details_begins)s::bigint[], %(details_sizes)s::bigint[],
+        %(runs_begins)s::bigint[], %(runs_sizes)s::bigint[]
+    ) AS part (
+        batch, shard, runs_count, details_begin, details_size, runs_begin, runs_size
+    )
 ),
 submission AS (
-    INSERT INTO ledger_submission (shard, batch_id, received_at, runs_count, details)
-    SELECT shard, %(batch_id)s, %(received_at)s, runs_count, details FROM part
-    RETURNING shard, id
+    INSERT INTO ledger_submission (shard, id, batch_id, received_at, runs_count, details)
+    SELECT shard, id, (%(batch_ids)s::uuid[])[batch], %(received_at)s, runs_count,
+           substring(%(details)s::bytea FROM details_begin::integer FOR details_size::integer)
+    FROM part
+),
+intake AS (
+    INSERT INTO ledger_intake (shard, id, runs_count, runs)
+    SELECT shard, id, runs_count,
+           substring(%(runs)s::bytea FROM runs_begin::integer FOR runs_size::integer)
+    FROM part
 )
-INSERT INTO ledger_intake (shard, id, runs_count, runs)
-SELECT shard, submission.id, part.runs_count, part.runs
-FROM submission JOIN part USING (shard)
+SELECT id FROM part

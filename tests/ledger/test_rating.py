@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.rating import Priced, Rate, RateCard, Unpriced, Usage, Version, price
+from ledger.rating import Priced, Rate, RateCard, Unpriced, Usage, Version, formulas, price
 
 TOKEN = 1_000_000
 Rates = Mapping[Any, Rate]  # of RateKey, which a literal dictionary is too narrow for
@@ -209,3 +209,50 @@ def test_a_meter_that_its_parts_paid_for_whole_pays_no_minimum() -> None:
     priced = price(parted, "", [Usage("gpt", 0, {"input": 3, "cached": 3})])
     assert isinstance(priced, Priced)
     assert priced.microtokens == 3
+
+
+METERS = ("a", "b", "c", "d")
+rate_keys = st.tuples(
+    st.sampled_from(METERS),
+    st.sampled_from((None, "gpt", "other")),
+    st.sampled_from(("", "review")),
+)
+some_rates = st.builds(
+    Rate,
+    microtokens=st.integers(0, 9),
+    per_quantity=st.integers(1, 4),
+    block_quantity=st.integers(1, 3),
+    minimum_microtokens=st.sampled_from((0, 0, 0, 5)),
+)
+
+
+@given(
+    tables=st.lists(st.dictionaries(rate_keys, some_rates, max_size=6), min_size=1, max_size=3),
+    parts=st.sampled_from(({}, {"a": ["b"]}, {"a": ["b", "c"]}, {"a": ["b"], "b": ["c", "d"]})),
+    quantities=st.dictionaries(st.sampled_from(METERS), st.integers(0, 9), min_size=1),
+    workflow=st.sampled_from(("review", "another")),
+    at=st.integers(0, 4),
+)
+def test_a_formula_comes_to_what_the_rules_say(tables, parts, quantities, workflow, at) -> None:
+    # Every part is within its whole, down to the parts of parts.
+    for whole in reversed(parts):
+        counted = sum(quantities.get(part, 0) for part in parts[whole])
+        if counted:
+            quantities[whole] = quantities.get(whole, 0) + counted
+    of_card = card(*((2 * number, rates) for number, rates in enumerate(tables)), parts=parts)
+    found = [
+        formula
+        for formula in formulas(of_card, of_card.rated_workflow(workflow), "gpt", list(quantities))
+        if formula.begins_at_us <= at < formula.ends_at_us
+    ]
+    priced = price(of_card, workflow, [Usage("gpt", at, quantities)])
+    if found:
+        cost = found[0].cost_microtokens(quantities)
+        assert priced == Priced(cost, [cost], [found[0].version_id])
+        assert len(found) == 1
+    else:
+        version = of_card.version_at(at)
+        minimum = version is not None and any(
+            rate.minimum_microtokens for rate in version.rates.values()
+        )
+        assert isinstance(priced, Unpriced) or minimum
