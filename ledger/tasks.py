@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from ledger import debiting, grants, heads, parking
+from ledger import debiting, grants, heads, parking, parts, retakes
 
 SHARDS_PER_MESSAGE: Final = 64
 
@@ -56,6 +56,26 @@ def price_parked_runs() -> None:
 
 
 @shared_task
+def end_quiet_runs() -> None:
+    """Issue the receipts of runs in parts of which nothing comes any more."""
+    while parts.end_quiet(at=timezone.now()) == parts.RUNS_PER_SWEEP_MAX:
+        pass
+
+
+@shared_task
+def mark_retaken_runs() -> None:
+    """Mark runs that came after the runs which do them again."""
+    while retakes.mark_waiting(at=timezone.now()):
+        pass
+
+
+@shared_task
 def publish_heads() -> None:
     """Write down the last block of every shard, for all to see."""
     heads.publish(at=timezone.now())
+
+
+@shared_task
+def fold_usage() -> None:
+    """Add what blocks say of usage to its rows; until then whoever reads adds it."""
+    folding.fold_all()

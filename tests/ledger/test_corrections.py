@@ -79,6 +79,8 @@ def test_a_void_gives_back_all_that_a_run_took(shop, account_id) -> None:
     assert (corrected.version, corrected.microtokens, corrected.micros) == (2, -7, -70)
     assert out(lot) == 5
     assert moved(lot) == [("return", 12, 7)]
+    lines = queries.runs(account_id=account_id, runs_max=9)
+    assert [line.microtokens for line in lines] == [5, 0]
 
 
 def test_the_receipt_has_a_version_that_is_linked_to_the_first(shop, account_id) -> None:
