@@ -38,6 +38,27 @@ def inclusion_proof(leaves: Sequence[bytes], position: int) -> list[bytes]:
     return proof
 
 
+def inclusion_proof_of_all(leaves: Sequence[bytes], positions: Sequence[int]) -> list[bytes]:
+    """As `inclusion_proof`, for several leaves at once, by position in rising order.
+
+    Level by level from the bottom, and from the left, the hash of each node that is needed on the
+    way up and does not follow from the leaves themselves.
+    """
+    assert positions
+    proof: list[bytes] = []
+    level, known = leaves, list(positions)
+    while len(level) > 1:
+        together = set(known)
+        proof += [
+            level[position ^ 1]
+            for position in known
+            if position ^ 1 not in together and position ^ 1 < len(level)
+        ]
+        level = _level_above(level)
+        known = sorted({position // 2 for position in known})
+    return proof
+
+
 def root_from_proof(
     leaf: bytes, *, position: int, leaves_count: int, proof: Sequence[bytes]
 ) -> bytes:

@@ -6,8 +6,9 @@ Reading is most of the work of such a rule, so they read together.
 from typing import Final
 
 import numpy as np
-from django.db import connection, transaction
+from django.db import transaction
 
+from ledger import sql
 from ledger.invariants import movements, sealed
 from ledger.invariants.movements import Movements
 from ledger.invariants.rows import BrokenRows, Row
@@ -24,7 +25,7 @@ def broken(*, progress: Progress = lambda share: None) -> dict[str, list[Row]]:
     """The rules of the walk that do not hold, with the first rows that break each."""
     found = BrokenRows()
     with transaction.atomic():
-        _see_one_state()
+        sql.see_one_state()
         moved, receipts = Movements(found), Receipts(found)
         for rows in stretches(
             "ledger_entry",
@@ -44,13 +45,3 @@ def broken(*, progress: Progress = lambda share: None) -> dict[str, list[Row]]:
         moved.judge()
         receipts.judge()
     return found.of(NAMES)
-
-
-def _see_one_state() -> None:
-    """What is debited meanwhile is seen whole or not at all.
-
-    Inside a transaction that had begun before, its own state is all there is.
-    """
-    if len(connection.savepoint_ids) == 0:
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -84,3 +84,14 @@ def lock_shard(shard: int) -> None:
     """Become the only writer of a shard until the transaction ends. Waits for the one before."""
     assert connection.in_atomic_block, "a shard is locked inside transaction.atomic()"
     execute("lock_shard", shard=shard)
+
+
+def see_one_state() -> None:
+    """Let every statement of this transaction, its first being this, see the same rows.
+
+    Inside a transaction that had begun before, that one's own state is all there is.
+    """
+    assert connection.in_atomic_block, "a state is seen inside transaction.atomic()"
+    if not connection.savepoint_ids:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from ledger import importing
 from ledger.importing import REQUIRED_FIELDS, RUN_FIELDS, ColumnMapping, InvalidFile
-from ledger.models import Book
+from ledger.management.books import book_of
 from ledger.units import tokens_text
 
 EXAMPLE = """
@@ -75,7 +75,7 @@ class Command(BaseCommand):
         path: Path = options["file"]
         if not path.is_file():
             raise CommandError(f"there is no file {path}")
-        book = _book(options["book"])
+        book = book_of(options["book"])
         mapping = _mapping(options)
         at = timezone.now()
         given: dict[str, Any] = {
@@ -129,23 +129,6 @@ class Command(BaseCommand):
             )
             if result["unpriced"]:
                 self.stdout.write(f"{result['unpriced']:,} runs wait for a rate")
-
-
-def _book(code: str | None) -> Book:
-    books = Book.objects.order_by("code")
-    if code is not None:
-        found = books.filter(code=code).first()
-        if found is None:
-            raise CommandError(f"there is no book {code!r}; there are: {_codes()}")
-        return found
-    if books.count() != 1:
-        raise CommandError(f"say which book with --book: {_codes()}")
-    return books.get()
-
-
-def _codes() -> str:
-    codes = Book.objects.order_by("code").values_list("code", flat=True)
-    return ", ".join(codes) or "none yet (run `make demo`, or add a vendor in the admin)"
 
 
 def _mapping(options: dict[str, Any]) -> ColumnMapping:

@@ -1,0 +1,338 @@
+"""Receipts given out with their proofs, to be checked without us (ledger/verify_receipts.py).
+
+A receipt is a line: an array of its leaf's columns (ledger.leaves, ledger.amends), and its
+details, exactly as they were hashed:
+
+    [["R", block, position, run key, part, number, occurred at, microtokens, micros, lot id,
+      out before, slices, flags, engine id, names, check], details]
+    [["C", block, position, run key, version, recorded at, microtokens, micros, check], details]
+
+`slices` is null unless the run drew on several lots; `check` begins the leaf's hash, so that a
+line that was changed can be named. A block is a line of its header:
+
+    [number, recorded at, leaves, previous hash, root, hash, lines, bytes, proof]
+
+the last three only if leaves of this account are in it: how many lines, in how many bytes, and the
+hashes that lead from them to the root (ledger.merkle). Of anyone else an export says nothing but
+hashes, and how many leaves there are. docs/ledger/receipts.md shows all of it.
+"""
+
+import json
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import merge
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+import psycopg
+from django.db import connection, transaction
+
+from ledger import heads, merkle, sql
+from ledger.accounts import AccountFacts
+from ledger.errors import UnknownRun
+from ledger.instants import to_us
+from ledger.merkle import HASH_BYTES
+from ledger.models import Account, Block
+from ledger.units import run_key
+
+FORMAT: Final = 1
+ROWS_PER_FETCH: Final = 5_000
+_CHECK_DIGITS: Final = 16
+_HEADER_COLUMNS: Final = 6
+_OFFSETS: Final = struct.Struct("<2I")
+_LAST: Final = 2**62
+
+README: Final = """\
+The receipts of one account, with proofs.
+
+  account.json     whose they are, and how many
+  receipts.jsonl   a receipt a line: its sealed columns, and its details as they were hashed
+  blocks.jsonl     the chain of blocks that seal them, up to the last when this was exported
+  heads.json       the blocks that were published, and when
+
+Check it with verify_receipts.py (Python 3.11, nothing else), and give it the heads that you kept
+from earlier:
+
+  python verify_receipts.py THIS_FOLDER --heads KEPT.json
+"""
+
+_encode: Final = msgspec.json.encode
+Progress = Callable[[int], None]  # so many receipts more
+
+
+class Line(NamedTuple):
+    """A receipt's line, but for its check."""
+
+    block: int
+    position: int
+    columns: list[Any]
+    details: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    lines_count: int
+    blocks_count: int
+    heads_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """Which receipts: of one run or of all, in which blocks."""
+
+    account: AccountFacts
+    run_key: UUID | None = None
+    first_block: int = 1
+    last_block: int = _LAST
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "shard": self.account.shard,
+            "account_id": self.account.id,
+            "run_key": self.run_key,
+            "first_block": self.first_block,
+            "last_block": self.last_block,
+        }
+
+
+def export(
+    *,
+    account: AccountFacts,
+    folder: Path,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    at: datetime,
+    progress: Progress = lambda count: None,
+) -> Exported:
+    """Write all receipts of an account to a new folder, or those recorded in [since, until).
+
+    It is there when it is whole. However many receipts there are, little is held in memory.
+    Raises FileExistsError, and OSError where it can't be written.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        with transaction.atomic():
+            sql.see_one_state()
+            exported = _write(
+                _recorded(account, since, until),
+                draft,
+                facts=_facts(account, is_whole=since is None) | {"exported_at": at.isoformat()},
+                progress=progress,
+            )
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return exported
+
+
+def receipts_count(*, account: AccountFacts) -> int:
+    return Account.objects.get(shard=account.shard, id=account.id).runs_count
+
+
+def of_run(*, account: AccountFacts, run_id: str) -> dict[str, Any]:
+    """The lines of one run (its parts' and corrections' too) with the blocks from its first to the
+    next published head; what the verifier takes for itself. Raises UnknownRun.
+    """
+    asked = _Asked(account=account, run_key=run_key(run_id))
+    with transaction.atomic():
+        sql.see_one_state()
+        places = [(line.block, line.position) for line in _lines(asked)]
+        if not places:
+            raise UnknownRun(account=account.code, run=run_id)
+        published = heads.of_shard(shard=account.shard)
+        [(first, _), *_], [*_, (last, _)] = places, places
+        following = [one for one in published if one.number >= last]
+        until = following[0].number if following else _LAST
+        receipts: list[bytes] = []
+        blocks = list(_sealed(asked, receipts.append, first_block=first, last_block=until))
+    return {
+        "account": _facts(account, is_whole=False) | {"lines": len(receipts)},
+        "receipts": [line.decode().rstrip("\n") for line in receipts],
+        "blocks": blocks,
+        **heads.as_document([one for one in published if first <= one.number <= until]),
+    }
+
+
+def _facts(account: AccountFacts, *, is_whole: bool) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "account": account.code,
+        "account_id": account.id,
+        "shard": account.shard,
+        "whole": is_whole,
+    }
+
+
+def _recorded(account: AccountFacts, since: datetime | None, until: datetime | None) -> _Asked:
+    """Receipts of the blocks that were recorded in an interval: they are in order of time."""
+    blocks = Block.objects.filter(shard=account.shard)
+    first_block, last_block = 1, _LAST
+    if since is not None:
+        first = blocks.filter(recorded_at__gte=since).order_by("number").first()
+        first_block = _LAST if first is None else first.number
+    if until is not None:
+        last = blocks.filter(recorded_at__lt=until).order_by("-number").first()
+        last_block = 0 if last is None else last.number
+    return _Asked(account=account, first_block=first_block, last_block=last_block)
+
+
+def _write(asked: _Asked, folder: Path, *, facts: dict[str, Any], progress: Progress) -> Exported:
+    lines_count = blocks_count = 0
+    with (
+        (folder / "receipts.jsonl").open("wb") as receipts,
+        (folder / "blocks.jsonl").open("wb") as blocks,
+    ):
+        for header in _sealed(asked, receipts.write):
+            blocks.write(_encode(header) + b"\n")
+            blocks_count += 1
+            if len(header) > _HEADER_COLUMNS:
+                lines_count += header[_HEADER_COLUMNS]
+                progress(header[_HEADER_COLUMNS])
+    published = [
+        one for one in heads.of_shard(shard=asked.account.shard) if one.number <= blocks_count
+    ]
+    _dump(folder / "heads.json", heads.as_document(published))
+    (folder / "README.txt").write_text(README, "utf-8")
+    _dump(folder / "account.json", facts | {"lines": lines_count})
+    return Exported(lines_count=lines_count, blocks_count=blocks_count, heads_count=len(published))
+
+
+def _dump(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def _sealed(
+    asked: _Asked,
+    write: Callable[[bytes], object],
+    *,
+    first_block: int = 1,
+    last_block: int = _LAST,
+) -> Iterator[list[Any]]:
+    """Headers of blocks; while they go by, the lines of those that have some are written."""
+    of_blocks = groupby(_lines(asked), key=lambda line: line.block)
+    waiting = next(of_blocks, None)
+    for number, recorded_at, count, previous, root, block_hash in _stream(
+        "headers", shard=asked.account.shard, first_block=first_block, last_block=last_block
+    ):
+        header = [
+            number, to_us(recorded_at), count, previous.hex(), root.hex(), block_hash.hex(),
+        ]  # fmt: skip
+        if waiting is not None and waiting[0] == number:
+            # A tree of one leaf is that leaf.
+            leaves = [root] if count == 1 else _leaves(asked.account.shard, number)
+            header += _write_block(list(waiting[1]), leaves, write)
+            waiting = next(of_blocks, None)
+        yield header
+    assert waiting is None, f"there is no block {waiting}: see manage.py check_ledger"
+
+
+def _write_block(
+    lines: Sequence[Line], leaves: Sequence[bytes], write: Callable[[bytes], object]
+) -> tuple[int, int, str]:
+    """How many lines, in how many bytes, and the proof that they are the block's."""
+    texts = [
+        b"[%b,%b]\n"
+        % (_encode([*line.columns, leaves[line.position].hex()[:_CHECK_DIGITS]]), line.details)
+        for line in lines
+    ]
+    for text in texts:
+        write(text)
+    proof = merkle.inclusion_proof_of_all(leaves, [line.position for line in lines])
+    return len(lines), sum(map(len, texts)), b"".join(proof).hex()
+
+
+def _leaves(shard: int, number: int) -> list[bytes]:
+    [(packed,)] = sql.binary("leaves_of_block", shard=shard, number=number)
+    return [packed[begin : begin + HASH_BYTES] for begin in range(0, len(packed), HASH_BYTES)]
+
+
+def _lines(asked: _Asked) -> Iterator[Line]:
+    """In order of their leaves."""
+    return merge(_runs(asked), _corrections(asked), key=lambda line: (line.block, line.position))
+
+
+def _corrections(asked: _Asked) -> Iterator[Line]:
+    for block, position, key, version, recorded_at, microtokens, micros, details in _stream(
+        "corrections_of_account", **asked.parameters
+    ):
+        columns = [
+            "C", block, position, key.hex, version, to_us(recorded_at), microtokens, micros,
+        ]  # fmt: skip
+        yield Line(block, position, columns, details)
+
+
+def _runs(asked: _Asked) -> Iterator[Line]:
+    with _cursor("runs_of_account", asked.parameters) as cursor:
+        while rows := cursor.fetchmany(ROWS_PER_FETCH):
+            yield from _with_details(asked.account, rows)
+
+
+def _with_details(account: AccountFacts, rows: list[tuple[Any, ...]]) -> Iterator[Line]:
+    details = _details(account.shard, [(row[13], row[14]) for row in rows])
+    slices = _slices(account, [row[2] for row in rows if row[10] > 1])
+    for row, text in zip(rows, details, strict=True):
+        (
+            block, position, key, part, number, occurred_at, microtokens, micros, lot_id,
+            out_before, slices_count, flags, engine_id, _, _, *names,
+        ) = row  # fmt: skip
+        of_run = slices.get((key, part)) if slices_count > 1 else None
+        columns = [
+            "R", block, position, key.hex, part, number, to_us(occurred_at), microtokens, micros,
+            lot_id, out_before, of_run, flags, engine_id, names,
+        ]  # fmt: skip
+        yield Line(block, position, columns, text)
+
+
+def _details(shard: int, places: list[tuple[int, int]]) -> list[bytes]:
+    """By submission and position in it."""
+    wanted = sorted({submission_id for submission_id, _ in places})
+    submissions = {
+        found: (runs_count, packed)
+        for found, runs_count, packed in sql.binary(
+            "details_of_submissions", shard=shard, ids=wanted
+        )
+    }
+    return [_text(*submissions[submission_id], position) for submission_id, position in places]
+
+
+def _text(runs_count: int, packed: bytes, position: int) -> bytes:
+    """The details at a position of a submission (ledger.packing), as they are."""
+    begin, end = _OFFSETS.unpack_from(packed, 4 * position)
+    texts = 4 * (runs_count + 1)
+    return packed[texts + begin : texts + end]
+
+
+def _slices(account: AccountFacts, keys: list[UUID]) -> dict[tuple[UUID, int], list[list[int]]]:
+    """(lot id, out before, microtokens) of each slice, by run and part."""
+    slices: dict[tuple[UUID, int], list[list[int]]] = {}
+    if keys:
+        for key, part, *of_one in sql.rows(
+            "slices_of_runs", shard=account.shard, account_id=account.id, run_keys=keys
+        ):
+            slices.setdefault((key, part), []).append(of_one)
+    return slices
+
+
+def _stream(name: str, **parameters: Any) -> Iterator[tuple[Any, ...]]:
+    with _cursor(name, parameters) as cursor:
+        yield from cursor
+
+
+def _cursor(name: str, parameters: dict[str, Any]) -> "psycopg.ServerCursor[tuple[Any, ...]]":
+    """Of the database's own: rows come as they are fetched."""
+    cursor = psycopg.ServerCursor(connection.connection, name)
+    cursor.itersize = ROWS_PER_FETCH
+    cursor.execute(sql.text(name).encode(), parameters, binary=True)
+    return cursor
