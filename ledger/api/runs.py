@@ -2,7 +2,9 @@
 
 import uuid
 from collections import defaultdict, deque
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 from django.db import transaction
@@ -11,13 +13,19 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from ledger import accounts, debiting, intake, receipts, tasks
+from ledger import access, accounts, debiting, intake, receipts
 from ledger.api import answers, bodies
-from ledger.api.authority import HasKey, KeyAuthentication, book_id
-from ledger.errors import RunConflict, UnknownBatch
-from ledger.intake import Accepted
+from ledger.api.authority import HasKey, KeyAuthentication, book_id, secret_of
+from ledger.api.problems import Unreadable
+from ledger.api.together import Together
+from ledger.api.waking import Waker
+from ledger.errors import InvalidApiKey, InvalidRuns, RunConflict, UnknownBatch
+from ledger.intake import Accepted, Submitted
 from ledger.receipts import RunResult
 from ledger.units import tokens_text
+
+# Larger bodies have a transaction of their own: nobody waits for them.
+TOGETHER_BYTES_MAX: Final = 16 * 1024
 
 
 class KeyView(APIView):
@@ -27,7 +35,7 @@ class KeyView(APIView):
     permission_classes = (HasKey,)
 
 
-class Runs(KeyView):
+class Runs(APIView):
     """POST /api/v1/runs: send 1 to 10,000 runs, as `{"runs": [...]}` or one run by itself.
 
     202 says that they are safe and what each costs; they are debited within moments, and the
@@ -35,15 +43,78 @@ class Runs(KeyView):
     answer, 200, has their receipts. Sending the same runs again changes nothing.
     """
 
+    # Keys are looked up where runs are taken, for all requests that wait: see _take.
+    authentication_classes = ()
+    permission_classes = ()
+
     def post(self, request: Request) -> HttpResponse:
-        runs = bodies.runs(request._request.body, request.content_type)
-        at = timezone.now()
-        with transaction.atomic(durable=True):
-            accepted = intake.accept(book_id=book_id(request), runs=runs, at=at)
+        body = request._request.body
+        sent = _Sent(secret=secret_of(request), body=body, content_type=request.content_type)
+        taken = _taking(sent) if len(body) <= TOGETHER_BYTES_MAX else _take([sent])[0]
+        if isinstance(taken, Exception):
+            raise taken
         if "wait" in request.query_params:
-            return _debited(request, accepted)
-        tasks.wake(accepted.shards)
-        return _json(_acknowledged(accepted), status=202)
+            return _debited(taken)
+        _waker.tell(taken.accepted.intakes)
+        return _json(_acknowledged(taken.accepted), status=202)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sent:
+    """A request to take runs, unread."""
+
+    secret: str
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    book_id: int
+    accepted: Accepted
+
+
+_Refusal = InvalidApiKey | InvalidRuns | Unreadable
+
+
+def _take_all(requests: Sequence[_Sent]) -> list[_Taken | Exception]:
+    """Take the runs of several requests in one transaction, each for itself."""
+    try:
+        return list(_take(requests))
+    except Exception as error:  # noqa: BLE001  it is raised where it belongs
+        if len(requests) == 1:
+            return [error]
+        # Whoever caused it is alone with it; and what passes by itself has passed by now.
+        return [one for request in requests for one in _take_all([request])]
+
+
+def _take(requests: Sequence[_Sent]) -> list[_Taken | _Refusal]:
+    with transaction.atomic(durable=True):
+        opened = access.books_of_api_keys(secrets=[request.secret for request in requests])
+        read = [_read(request, opened.get(request.secret)) for request in requests]
+        submissions = [one for one in read if isinstance(one, Submitted)]
+        accepted = iter(intake.accept_each(submissions=submissions, at=timezone.now()))
+        return [_taken(one, next(accepted)) if isinstance(one, Submitted) else one for one in read]
+
+
+def _read(request: _Sent, book_id: int | None) -> Submitted | _Refusal:
+    if book_id is None:
+        return InvalidApiKey()
+    try:
+        runs = bodies.runs(request.body, request.content_type)
+    except (InvalidRuns, Unreadable) as refusal:
+        return refusal
+    return Submitted(book_id=book_id, runs=runs)
+
+
+def _taken(submitted: Submitted, accepted: Accepted | InvalidRuns) -> _Taken | InvalidRuns:
+    if isinstance(accepted, InvalidRuns):
+        return accepted
+    return _Taken(book_id=submitted.book_id, accepted=accepted)
+
+
+_taking: Final = Together(_take_all)
+_waker: Final = Waker()
 
 
 class BatchOfRuns(KeyView):
@@ -66,13 +137,16 @@ class RunReceipt(KeyView):
         return _json(answers.receipt(receipts.receipt(account=facts, run_id=run)))
 
 
-def _debited(request: Request, accepted: Accepted) -> HttpResponse:
+def _debited(taken: _Taken) -> HttpResponse:
+    accepted = taken.accepted
     for shard in accepted.shards:
         while receipts.waits(batch_id=accepted.batch_id, shard=shard):
             debiting.drain_block(shard=shard, at=timezone.now())
+    # Runs that came in meanwhile may have been left out of their announcement for ours.
+    _waker.tell(accepted.intakes)
     # A batch may name one run twice; its results stand in the order of the runs.
     results: dict[tuple[str, str], deque[RunResult]] = defaultdict(deque)
-    for one in receipts.of_batch(book_id=book_id(request), batch_id=accepted.batch_id):
+    for one in receipts.of_batch(book_id=taken.book_id, batch_id=accepted.batch_id):
         results[one.account, one.run_id].append(one)
     ordered = [results[run.account, run.id].popleft() for run in accepted.runs]
     if len(ordered) == 1 and ordered[0].status == "conflict":
@@ -82,24 +156,26 @@ def _debited(request: Request, accepted: Accepted) -> HttpResponse:
     )
 
 
+class _Told(msgspec.Struct, omit_defaults=True, gc=False):
+    """What is said of a run that was taken."""
+
+    id: str
+    account: str
+    status: str
+    microtokens: int | None = None
+    tokens: str | None = None
+    reason: str | None = None
+
+
 def _acknowledged(accepted: Accepted) -> dict[str, Any]:
     return {
         "batch": str(accepted.batch_id),
         "runs": [
-            {
-                "id": run.id,
-                "account": run.account,
-                "status": "accepted",
-                "microtokens": run.microtokens,
-                "tokens": tokens_text(run.microtokens),
-            }
-            if run.microtokens is not None
-            else {
-                "id": run.id,
-                "account": run.account,
-                "status": "unpriced",
-                "reason": run.unpriced_reason,
-            }
+            _Told(run.id, run.account, "unpriced", reason=run.unpriced_reason)
+            if run.microtokens is None
+            else _Told(
+                run.id, run.account, "accepted", run.microtokens, tokens_text(run.microtokens)
+            )
             for run in accepted.runs
         ],
     }
