@@ -18,9 +18,10 @@ from typing import Final
 import numpy as np
 from django.db import IntegrityError, transaction
 
-from ledger import sql
+from ledger import parts, retakes, sql
 from ledger.blocks import Waiting, write_block
 from ledger.models import Conflict, Intake
+from ledger.packing import IN_PARTS
 from ledger.units import shard_of
 
 RUNS_PER_BLOCK_MAX: Final = 20_000
@@ -80,27 +81,50 @@ def drain_block(*, shard: int, at: datetime) -> Drained:
 
 
 def _debit_each_once(waiting: Waiting, *, at: datetime) -> Drained:
+    come = len(waiting.runs)
+    conflicts: list[Waiting] = []
+    if parts.has_parts(waiting):
+        arranged = parts.arrange(waiting)
+        waiting, conflicts = arranged.debit, [arranged.conflicts]
+    new = _debit_new(waiting, conflicts, at=at)
+    if len(new.runs):
+        _follow_up(new, at=at)
+    conflicts_count = sum(len(one.runs) for one in conflicts)
+    for one in conflicts:
+        _record_conflicts(one, at=at)
+    runs_count = len(new.runs) - int(np.count_nonzero(new.runs["flags"] & IN_PARTS))
+    return Drained(
+        runs_count=runs_count,
+        repeated_count=come - runs_count - conflicts_count,
+        conflicts_count=conflicts_count,
+        is_empty=False,
+    )
+
+
+def _debit_new(waiting: Waiting, conflicts: list[Waiting], *, at: datetime) -> Waiting:
+    """Debit those that are new, each once, and return them; adds to what is in conflict."""
     try:
         with transaction.atomic():
-            write_block(waiting, at=at)
+            if len(waiting.runs):
+                write_block(waiting, at=at)
     except IntegrityError as error:
         if "ledger_run_pkey" not in str(error):
             raise
     else:
-        return Drained(
-            runs_count=len(waiting.runs), repeated_count=0, conflicts_count=0, is_empty=False
-        )
-    new, conflicts = _set_known_apart(waiting)
+        return waiting
+    new, in_conflict = _set_known_apart(waiting)
     if len(new.runs):
         write_block(new, at=at)
-    _record_conflicts(conflicts, at=at)
-    conflicts_count = len(conflicts.runs)
-    return Drained(
-        runs_count=len(new.runs),
-        repeated_count=len(waiting.runs) - len(new.runs) - conflicts_count,
-        conflicts_count=conflicts_count,
-        is_empty=False,
-    )
+    conflicts.append(in_conflict)
+    return new
+
+
+def _follow_up(debited: Waiting, *, at: datetime) -> None:
+    """What few runs have: parts, and others that they retake."""
+    if parts.has_parts(debited):
+        parts.note(debited, at=at)
+    if retakes.has_retakes(debited):
+        retakes.note(debited, at=at)
 
 
 @dataclass(frozen=True, kw_only=True)
