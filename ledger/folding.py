@@ -140,8 +140,10 @@ def placed(totals: Rows, *, time_zones: Mapping[int, str]) -> Rows:
 def _begins(totals: Rows, time_zones: Mapping[int, str]) -> Integers:
     """For each row, when the hour, the day and the month began, in quarters of an hour."""
     account_ids, of_row = np.unique(totals["account_id"], return_inverse=True)
-    names = sorted(set(time_zones.values()))
-    zones = np.array([names.index(time_zones[one]) for one in account_ids.tolist()], np.int64)
+    # That an account is missing is for the invariants to say.
+    of_account = [time_zones.get(one, "UTC") for one in account_ids.tolist()]
+    names = sorted(set(of_account))
+    zones = np.array([names.index(name) for name in of_account], np.int64)
     pairs, of_pair = np.unique(
         np.stack([zones[of_row], totals["quarter"].astype(np.int64)]), axis=1, return_inverse=True
     )

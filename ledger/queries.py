@@ -34,6 +34,7 @@ class LotNow:
     currency: str
     tiers: tuple[Tier, ...] | None
     rollover_microtokens_max: int
+    rollover_expires_at: datetime | None
     rolled_from_lot_id: int | None
 
     @property
@@ -68,13 +69,6 @@ class RunLine:
     cost_centre: str
     department: str
     actor: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class UsageLine:
-    workflow: str
-    runs_count: int
-    microtokens: Microtokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +179,10 @@ def runs(*, account_id: int, runs_max: int) -> list[RunLine]:
 
 def runs_count(*, account_ids: Sequence[int]) -> int:
     """How many runs of these accounts are debited."""
-    debited = Run.objects.filter(shard__in=_shards(account_ids), account_id__in=list(account_ids))
-    return debited.count()
-
-
-def usage_by_workflow(*, account_id: int, from_at: datetime, until_at: datetime) -> list[UsageLine]:
-    """What runs that occurred in [from_at, until_at) cost, by workflow, the dearest first."""
-    return sql.query(
-        UsageLine,
-        "usage_by_workflow",
-        shard=shard_of(account_id),
-        account_id=account_id,
-        from_at=from_at,
-        until_at=until_at,
+    debited = Run.objects.filter(
+        shard__in=_shards(account_ids), account_id__in=list(account_ids), part=0
     )
+    return debited.count()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +204,7 @@ class LotRow:
     currency: str
     tiers: str | None  # JSON: Django leaves it to the caller
     rollover_microtokens_max: int
+    rollover_expires_at: datetime | None
     rolled_from_lot_id: int | None
 
 

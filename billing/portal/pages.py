@@ -13,7 +13,7 @@ from billing.models import Customer, TopUp
 from billing.pages import show
 from billing.portal import invoices as invoice_lines
 from billing.portal.people import may_buy, of_customer
-from ledger import queries
+from ledger import queries, usage
 
 RUNS_ON_OVERVIEW_MAX: Final = 8
 RUNS_MAX: Final = 200
@@ -86,7 +86,7 @@ def _use(stands: standing.Standing) -> list[dict[str, Any]]:
     """Tokens by workflow in the period that runs, each beside the largest."""
     if stands.period is None:
         return []
-    lines = queries.usage_by_workflow(
+    lines = usage.by_workflow(
         account_id=stands.customer.account_id,
         from_at=stands.period.starts_at,
         until_at=stands.at,

@@ -23,7 +23,7 @@ from billing.stripe import checkout, inbox, outbox
 from config.demo import cast, checkout_page, sending, traffic
 from config.demo.cast import PARTS, Cast
 from config.demo.sending import Sent
-from ledger import access, debiting, invariants, queries, tasks
+from ledger import access, debiting, invariants, queries, tasks, usage
 
 # The month that goes on has a fourth of the runs of the one that is told.
 THIS_MONTH_IS_QUIETER: Final = 4
@@ -231,7 +231,7 @@ def _outcomes(players: Cast, periods: dict[str, Period]) -> list[Outcome]:
 
 def _outcome(customer: Customer, period: Period) -> Outcome:
     settled = period.settlement
-    used = queries.usage_by_workflow(
+    used = usage.by_workflow(
         account_id=customer.account_id, from_at=period.starts_at, until_at=period.ends_at
     )
     lots = {lot.id: lot for lot in queries.lots(account_ids=[customer.account_id])}

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from ledger import grants, heads
+from ledger import folding, grants, heads
 from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, violations
 from ledger.invariants.receipts import ATTRIBUTED, CHAINED
 from ledger.invariants.sealed import COSTS, LEAVES

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from ledger import catalog, queries
+from ledger import catalog, queries, usage
 from ledger.catalog import NewRate
 from ledger.models import Batch, Block, Run
 from tests.ledger.builders import NOON, make_account, make_shop
@@ -198,7 +198,7 @@ def test_a_real_trace_is_debited_whole(account_id):
     assert result["lines"] == len(rows) == Run.objects.count()
     debited = sum(Block.objects.values_list("microtokens", flat=True))
     assert debited == result["microtokens"] == context * 1_000 + generated * 3_000
-    [used] = queries.usage_by_workflow(
+    [used] = usage.by_workflow(
         account_id=account_id, from_at=NOON - timedelta(days=2000), until_at=NOON
     )
     assert (used.runs_count, used.microtokens) == (len(rows), debited)
