@@ -46,7 +46,8 @@ from ledger.errors import (
     UnknownAccount,
     UnknownHold,
 )
-from ledger.intake import Accepted, NewInference, NewRun
+from ledger.intake import Accepted
+from ledger.reported import INFERENCES_PER_RUN_MAX, Name, NewInference, NewRun, RequiredName
 from ledger.models import Hold
 from ledger.units import (
     NEVER,
@@ -58,12 +59,8 @@ from ledger.units import (
 
 LIFE_SECONDS: Final = 15 * 60
 LIFE_SECONDS_MAX: Final = 24 * 3600
-INFERENCES_MAX: Final = 1_000
 ACCOUNTS_PER_SWEEP_MAX: Final = 1_000
 _RUN_HEAD: Final = struct.Struct("<q16s")  # with which a run that waits for its debit begins
-
-Name = Annotated[str, msgspec.Meta(max_length=100)]
-RequiredName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
 class NewHold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +76,7 @@ class NewHold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inferences: (
         Annotated[
             list[NewInference],
-            msgspec.Meta(min_length=1, max_length=INFERENCES_MAX),
+            msgspec.Meta(min_length=1, max_length=INFERENCES_PER_RUN_MAX),
         ]
         | None
     ) = None

@@ -26,13 +26,12 @@ from ledger.counting import Counts, caps_of
 from ledger.deciding import lock
 from ledger.errors import Fault, IdempotencyKeyReused, InvalidLimit, UnknownLimit
 from ledger.models import Account, Limit, LimitExcess, LimitUse
+from ledger.reported import Instant
 from ledger.units import SHARDS, shard_of
 
 LIMITS_PER_ACCOUNT_MAX: Final = 1_000
 CAP_MAX: Final = 1_000_000_000_000_000_000
 EXCESSES_LISTED_MAX: Final = 100
-
-Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class NewLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

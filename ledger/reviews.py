@@ -19,8 +19,8 @@ from ledger.caps import Cap
 from ledger.counting import caps_of
 from ledger.deciding import Ask, Held, HoldNow, Round
 from ledger.errors import Fault, InvalidLimit, ReviewAnswered, UnknownReview
-from ledger.limits import Instant
 from ledger.models import Hold, LimitReview
+from ledger.reported import Instant
 from ledger.units import NEVER, shard_of
 
 

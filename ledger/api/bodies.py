@@ -1,12 +1,12 @@
 """Read JSON bodies into typed structures, or say which field broke which rule."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ledger.api.problems import Unreadable
-from ledger.errors import Fault, InvalidRuns
+from ledger.errors import Fault, InvalidHold, InvalidLimit, InvalidRuns
 from ledger.intake import NewRun
 
 
@@ -26,9 +26,30 @@ _RULES: Final = (
     (re.compile(r"^Invalid RFC3339"), "datetime"),
     (re.compile(r"^Expected `\w+` of length"), "length"),
     (re.compile(r"^Expected `\w+` (>=|<=|>|<)"), "range"),
+    (re.compile(r"^Invalid enum value"), "choice"),
     (re.compile(r"^Expected `"), "type"),
     (re.compile(r"^Integer value out of range"), "range"),
 )
+
+Body = TypeVar("Body")
+
+
+def read(
+    decoder: msgspec.json.Decoder[Body],
+    body: bytes,
+    content_type: str,
+    refusal: type[InvalidHold | InvalidLimit | InvalidRuns],
+) -> Body:
+    """One object. Raises Unreadable, and `refusal` with the field that breaks a rule."""
+    if not body:
+        raise _malformed(ValueError("it is empty"))
+    _check_content_type(content_type)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise refusal(faults=_invalid(error, "").faults) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(error) from None
 
 
 def runs(body: bytes, content_type: str) -> list[NewRun]:

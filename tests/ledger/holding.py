@@ -6,8 +6,8 @@ from typing import Any
 from ledger import accounts, debiting, holds, limits
 from ledger.deciding import HoldNow
 from ledger.holds import NewHold
-from ledger.intake import NewRun
 from ledger.limits import LimitNow, NewLimit
+from ledger.reported import NewRun
 from ledger.units import shard_of
 from tests.ledger.builders import NOON, Shop, next_number
 

@@ -17,8 +17,8 @@ from ledger.errors import (
     UnknownAccount,
     UnknownHold,
 )
-from ledger.intake import NewInference
 from ledger.models import Account, Hold, Run
+from ledger.reported import NewInference
 from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,

@@ -1,0 +1,130 @@
+"""Hold tokens for a run, capture them with what it cost, give them back."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from django.db import transaction
+from django.http import HttpResponse
+from django.utils import timezone
+from rest_framework.request import Request
+
+from ledger import accounts, debiting, holds, receipts
+from ledger.api import answers, bodies
+from ledger.api.authority import book_id
+from ledger.api.runs import KeyView
+from ledger.api.together import Together
+from ledger.deciding import HoldNow
+from ledger.errors import Fault, InvalidHold, InvalidRuns, LedgerError, RunConflict
+from ledger.holds import NewHold
+from ledger.reported import NewRun
+from ledger.units import shard_of, tokens_text
+
+_hold_decoder: Final = msgspec.json.Decoder(NewHold)
+_run_decoder: Final = msgspec.json.Decoder(NewRun)
+
+
+class Holds(KeyView):
+    """POST /api/v1/holds: hold tokens for a run before it starts.
+
+    201: they are held. 202: a soft limit is reached, and somebody is asked; look again later. 200:
+    this very request was made before; the answer says what became of it.
+    """
+
+    def post(self, request: Request) -> HttpResponse:
+        body = request._request.body
+        asked = bodies.read(_hold_decoder, body, request.content_type, InvalidHold)
+        at = timezone.now()
+        outcome = _decided(holds.estimate(book_id=book_id(request), hold=asked, at=at))
+        status = 200 if outcome.asked_at < at else 201 if outcome.held_at else 202
+        return _json(_hold(outcome, asked.account), status=status)
+
+
+class HoldOfRun(KeyView):
+    """GET /api/v1/holds/ACCOUNT/RUN: the hold, and what became of it."""
+
+    def get(self, request: Request, account: str, run: str) -> HttpResponse:
+        facts = accounts.find(book_id=book_id(request), code=account)
+        return _json(_hold(holds.find(account=facts, run_id=run), account))
+
+
+class Capture(KeyView):
+    """POST /api/v1/holds/ACCOUNT/RUN/capture: the run that was held for, as POST /runs takes it.
+
+    200 with the run's receipt: debited, whether it cost more or less than was held. 202 if no rate
+    prices the run yet: it keeps its hold.
+    """
+
+    def post(self, request: Request, account: str, run: str) -> HttpResponse:
+        body = request._request.body
+        done = bodies.read(_run_decoder, body, request.content_type, InvalidRuns)
+        if (done.id, done.account) != (run, account):
+            message = f"is not the run that is captured: {run!r} of account {account!r}"
+            raise InvalidHold(faults=[Fault(field="id", rule="same_run", message=message)])
+        facts = accounts.find(book_id=book_id(request), code=account)
+        with transaction.atomic(durable=True):
+            accepted = holds.capture(account=facts, run=done, at=timezone.now())
+        shard = shard_of(facts.id)
+        while receipts.waits(batch_id=accepted.batch_id, shard=shard):
+            debiting.drain_block(shard=shard, at=timezone.now())
+        [result] = receipts.of_batch(book_id=facts.book_id, batch_id=accepted.batch_id)
+        if result.status == "conflict":
+            raise RunConflict(account=account, run=run)
+        answer = answers.result(result) | {
+            "hold": _hold(holds.find(account=facts, run_id=run), account)
+        }
+        return _json(answer, status=202 if result.status == "unpriced" else 200)
+
+
+class Release(KeyView):
+    """POST /api/v1/holds/ACCOUNT/RUN/release: give back what is held."""
+
+    def post(self, request: Request, account: str, run: str) -> HttpResponse:
+        facts = accounts.find(book_id=book_id(request), code=account)
+        released = holds.release(account=facts, run_id=run, at=timezone.now())
+        return _json(_hold(released, account))
+
+
+def _decide(requests: Sequence[holds.Request]) -> list[HoldNow | LedgerError | None]:
+    with transaction.atomic(durable=True):
+        return holds.authorize(requests=requests, at=timezone.now())
+
+
+_deciding: Final = Together(_decide)
+
+
+def _decided(request: holds.Request) -> HoldNow:
+    """With all requests that wait now; by itself if its account is busy elsewhere."""
+    outcome = _deciding(request)
+    if outcome is None:
+        [outcome] = _decide([request])
+    assert outcome is not None, "one account is waited for"
+    if isinstance(outcome, LedgerError):
+        raise outcome
+    return outcome
+
+
+def _hold(of: HoldNow, account: str) -> dict[str, Any]:
+    at = timezone.now()
+    answer: dict[str, Any] = {
+        "run": of.run_id,
+        "account": account,
+        "status": of.status(at),
+        "microtokens": of.microtokens,
+        "tokens": tokens_text(of.microtokens),
+        "asked_at": answers.instant(of.asked_at),
+    }
+    for name in ("held_at", "expires_at", "captured_at", "released_at", "refused_at"):
+        if (instant := getattr(of, name)) is not None:
+            answer[name] = answers.instant(instant)
+    if of.refusal:
+        answer["reason"] = of.refusal
+    if of.review_id is not None:
+        answer["review"] = of.review_id
+    if of.captured_at is not None:
+        answer |= {"late": of.is_late, "after_release": of.is_after_release}
+    return answer
+
+
+def _json(answer: dict[str, Any], *, status: int = 200) -> HttpResponse:
+    return HttpResponse(msgspec.json.encode(answer), status=status, content_type="application/json")
