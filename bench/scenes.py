@@ -4,16 +4,17 @@ The accounts of a scene live in one shard: a block is one shard's transaction, s
 worker does at a time.
 """
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
+import psycopg
 from django.db import connection
 
 from bench.database import checkpoint
-from ledger import sql
 from ledger.instants import to_us
 from ledger.intake import Attribution, attribution_key
 from ledger.packing import (
@@ -69,6 +70,16 @@ _BUILD: Final = {
         FROM ledger_account
     """,
 }
+
+_TAKE_IN: Final = """
+    WITH submission AS (
+        INSERT INTO ledger_submission (shard, batch_id, received_at, runs_count, details)
+        VALUES (%(shard)s, %(batch_id)s, %(at)s, %(count)s, %(details)s)
+        RETURNING shard, id, runs_count
+    )
+    INSERT INTO ledger_intake (shard, id, runs_count, runs)
+    SELECT shard, id, runs_count, %(runs)s FROM submission
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,15 +149,18 @@ class Scene:
         runs["body_digest"] = random.integers(1, 2**62, count)
         details = _details(ids, runs)
         runs["details_digest"] = [details_digest(one) for one in details]
-        sql.execute(
-            "take_in",
-            shards=[SHARD],
-            batch_id="00000000-0000-4000-8000-000000000000",
-            received_at=AT,
-            runs_counts=[count],
-            details=[pack_details(details)],
-            runs=[runs.tobytes()],
-        )
+        with psycopg.Cursor(connection.connection) as cursor:
+            cursor.execute(
+                _TAKE_IN,
+                {
+                    "shard": SHARD,
+                    "batch_id": uuid.UUID(int=number),
+                    "at": AT,
+                    "count": count,
+                    "details": pack_details(details),
+                    "runs": runs.tobytes(),
+                },
+            )
 
 
 def _details(ids: list[str], runs: Rows) -> list[bytes]:
