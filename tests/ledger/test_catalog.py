@@ -32,9 +32,9 @@ def test_the_hot_tables_are_sharded(db: None) -> None:
     assert sharded_tables() == {
         f"ledger_{name}"
         for name in (
-            "account", "attribution", "block", "conflict", "entry", "head", "hold",
+            "account", "attribution", "block", "conflict", "correction", "entry", "head", "hold",
             "intake", "limit", "limitexcess", "limitreview", "limituse", "lot", "operation",
-            "parkedrun", "run", "submission",
+            "parkedrun", "partedrun", "retake", "run", "submission", "usage", "usagefold",
         )
     }  # fmt: skip
 
