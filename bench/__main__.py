@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-ROWS = ("debit", "accept", "check")
+ROWS = ("debit", "accept", "http", "check", "verify")
 DESCRIPTION = """
 Measure the ledger beside the limits of this machine, in a database of the bench's own
 (its name ends in _bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
@@ -38,9 +38,15 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
 
-    from bench import accept, check, database, debit, figures
+    from bench import accept, check, database, debit, figures, http, verify
 
-    measures = {"debit": debit.measure, "accept": accept.measure, "check": check.measure}
+    measures = {
+        "debit": debit.measure,
+        "accept": accept.measure,
+        "http": http.measure,
+        "check": check.measure,
+        "verify": verify.measure,
+    }
     found: list[figures.Figure] = []
     with database.own_database():
         if not database.is_durable():

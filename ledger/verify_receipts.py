@@ -15,6 +15,7 @@ format is described in docs/ledger/receipts.md.
 import argparse
 import hashlib
 import json
+import mmap
 import os
 import struct
 import sys
@@ -58,7 +59,8 @@ _UNREADABLE = (
 )  # fmt: skip
 
 _sha256 = hashlib.sha256
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().raw_decode
+# A value of JSON that begins at this place of a text, and where it ends.
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 class Account(NamedTuple):
@@ -398,7 +400,7 @@ def of_folder(folder: Path) -> Export:
         heads=read_heads(folder / "heads.json"),
         headers=_lines(folder / "blocks.jsonl"),
         receipts=receipts,
-        corrected_keys=_corrected_keys(_lines(receipts)),
+        corrected_keys=_corrected_keys(_mapped(receipts)),
         size=receipts.stat().st_size,
     )
 
@@ -411,7 +413,7 @@ def of_proof(path: Path) -> Export:
         heads=proof["heads"],
         headers=[json.dumps(one).encode() for one in proof["blocks"]],
         receipts=receipts,
-        corrected_keys=_corrected_keys(receipts.splitlines()),
+        corrected_keys=_corrected_keys(receipts),
         size=len(receipts),
     )
 
@@ -432,9 +434,25 @@ def _account(said: dict[str, Any]) -> Account:
     return Account(said["account"], said["account_id"], said["shard"], said["whole"], said["lines"])
 
 
-def _corrected_keys(lines: Iterable[bytes]) -> frozenset[str]:
-    corrections = (line for line in lines if line[:5] == b'[["C"')
-    return frozenset(line.split(b",", 4)[3].strip(b'"').decode() for line in corrections)
+def _mapped(path: Path) -> bytes | mmap.mmap:
+    if not path.stat().st_size:
+        return b""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _corrected_keys(receipts: bytes | mmap.mmap) -> frozenset[str]:
+    """The keys of the runs that have corrections: looked for first, as those come last."""
+    begin = b'\n[["C",'
+    keys: set[bytes] = set()
+    places = [-1] if receipts[: len(begin) - 1] == begin[1:] else []
+    at = receipts.find(begin)
+    while at >= 0:
+        places.append(at)
+        at = receipts.find(begin, at + 1)
+    for place in places:
+        keys.update(receipts[place + 1 : place + 200].split(b",", 4)[3:4])
+    return frozenset(key.strip(b'"').decode("ascii", "replace") for key in keys)
 
 
 @dataclass
