@@ -57,7 +57,7 @@ class RateCardAdmin(WordAdmin[RateCard]):
         published = card.versions.filter(
             published_at__isnull=False, effective_at__lte=timezone.now()
         )
-        version = published.order_by("-effective_at").first()
+        version = published.order_by("-effective_at", "-published_at", "-id").first()
         return "no published version yet" if version is None else f"version {version.number}"
 
     @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")

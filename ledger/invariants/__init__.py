@@ -14,7 +14,7 @@ from typing import Final
 
 from django.db import connection
 
-from ledger.invariants import details, lots, receipts, runs, usage, walk
+from ledger.invariants import corrections, details, lots, receipts, runs, usage, walk
 from ledger.invariants.details import NOTHING_LOST
 from ledger.invariants.rows import BrokenRows, Row
 
@@ -29,11 +29,13 @@ __all__ = [
 ]
 
 INVARIANTS: Final[dict[str, str]] = (
-    lots.INVARIANTS | runs.INVARIANTS | receipts.INVARIANTS | usage.INVARIANTS
+    lots.INVARIANTS
+    | runs.INVARIANTS
+    | receipts.INVARIANTS
+    | usage.INVARIANTS
+    | corrections.INVARIANTS
 )
-CHECKS: Final[dict[str, Callable[[], list[Row]]]] = (
-    details.CHECKS | receipts.CHECKS | usage.CHECKS
-)
+CHECKS: Final[dict[str, Callable[[], list[Row]]]] = details.CHECKS | receipts.CHECKS | usage.CHECKS
 NAMES: Final = (*walk.NAMES, *INVARIANTS, *CHECKS)
 BROKEN_ROWS_MAX: Final = BrokenRows.ROWS_MAX
 

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from ledger.packing import IN_PARTS, RETAKE
-
 INVARIANTS: Final[dict[str, str]] = {
     "corrections of a run are numbered on from its first version without gaps": """
         SELECT account_id, run_key
@@ -66,13 +64,13 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE entry.kind = 'charge'
           AND (run.occurred_at < lot.effective_at OR run.occurred_at >= lot.expires_at)
     """,
-    "a run in parts has a row that costs nothing, and parts": f"""
+    "a run in parts has a row that costs nothing, and parts": """
         SELECT run.account_id, run.run_key
         FROM ledger_run AS run
         LEFT JOIN ledger_partedrun AS parted
             ON parted.shard = run.shard AND parted.account_id = run.account_id
            AND parted.run_key = run.run_key
-        WHERE run.part = 0 AND run.flags & {IN_PARTS} <> 0
+        WHERE run.part = 0 AND run.flags & 8 <> 0  -- IN_PARTS
           AND (run.microtokens <> 0 OR parted.run_key IS NULL OR NOT EXISTS (
               SELECT FROM ledger_run AS part
               WHERE part.shard = run.shard AND part.account_id = run.account_id
@@ -84,15 +82,15 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN ledger_run AS run
             ON run.shard = part.shard AND run.account_id = part.account_id
            AND run.run_key = part.run_key AND run.part = 0
-        WHERE part.part <> 0 AND coalesce(run.flags & {IN_PARTS} = 0, true)
+        WHERE part.part <> 0 AND coalesce(run.flags & 8 = 0, true)
     """,
-    "a retake is noted, and a run that is marked retaken has one": f"""
+    "a retake is noted, and a run that is marked retaken has one": """
         SELECT run.account_id, run.run_key
         FROM ledger_run AS run
         LEFT JOIN ledger_retake AS retake
             ON retake.shard = run.shard AND retake.account_id = run.account_id
            AND retake.run_key = run.run_key
-        WHERE run.flags & {RETAKE} <> 0 AND retake.run_key IS NULL
+        WHERE run.flags & 4 <> 0 /* RETAKE */ AND retake.run_key IS NULL
         UNION ALL
         SELECT correction.account_id, correction.run_key
         FROM ledger_correction AS correction

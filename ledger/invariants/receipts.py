@@ -65,6 +65,12 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN ledger_block AS block
             ON block.shard = run.shard AND block.number = run.block_number
         WHERE block.number IS NULL
+        UNION ALL
+        SELECT correction.shard, correction.block_number
+        FROM ledger_correction AS correction
+        LEFT JOIN ledger_block AS block
+            ON block.shard = correction.shard AND block.number = correction.block_number
+        WHERE block.number IS NULL
     """,
     "a published head is a block of its chain, and heads only grow": """
         SELECT head.shard, head.number

@@ -8,14 +8,19 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from msgspec.structs import replace
 
-from ledger import folding, grants, heads
+from ledger import accounts, corrections, folding, grants, heads, rerating
+from ledger.catalog import NewRate
+from ledger.intake import NewPart
 from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, violations
 from ledger.invariants.receipts import ATTRIBUTED, CHAINED
 from ledger.invariants.sealed import COSTS, LEAVES
+from ledger.packing import IN_PARTS
 from tests.ledger.builders import (
     HOUR,
     NOON,
+    Shop,
     accept,
     debit,
     make_account,
@@ -23,6 +28,7 @@ from tests.ledger.builders import (
     make_overage,
     make_run,
     make_shop,
+    publish_rates,
 )
 
 
@@ -43,8 +49,31 @@ def history(db: None) -> None:
     make_overage(account_id, cap_microtokens=5)
     debit(shop, [make_run(30, at=NOON + 5 * HOUR)])
     heads.publish(at=NOON + 6 * HOUR)
+    _correct_something(shop)
     accept(shop, [make_run(1)])
     folding.fold_all()
+
+
+def _correct_something(shop: Shop) -> None:
+    """Of the other account: a void, a retake, a run in parts, and one that became dearer."""
+    other = accounts.find(book_id=shop.book_id, code="other")
+    make_lot(other.id, 50)
+    time = NOON + 200 * HOUR
+    in_parts = NewPart(id="1", last=True)
+    debit(shop, [make_run(7, run_id="x", account="other", at=time)])
+    debit(
+        shop,
+        [replace(make_run(7, run_id="y", account="other", at=time), retake_of="x", part=in_parts)],
+    )
+    corrections.void(
+        account=other, run_id="x", microtokens=2, reason="", idempotency_key="v", at=NOON
+    )
+    debit(shop, [make_run(1, run_id="z", account="other", at=time)])
+    publish_rates(
+        shop, [NewRate(meter="executions", microtokens=2)], effective_at=NOON + 100 * HOUR
+    )
+    plan = rerating.plan(book_id=shop.book_id, rate_card="standard", number=2)
+    rerating.rerate(of=plan, reason="", idempotency_key="k", at=NOON)
 
 
 @contextmanager
@@ -61,7 +90,9 @@ def broken_ledger(*changes: str) -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-ONE_LOT_RUN = "(SELECT run_key FROM ledger_run WHERE slices_count = 1 ORDER BY sequence LIMIT 1)"
+ONE_LOT_RUN = (
+    "(SELECT run_key FROM ledger_run WHERE slices_count = 1 AND part = 0 ORDER BY sequence LIMIT 1)"
+)
 CROSSING_RUN = "(SELECT run_key FROM ledger_run WHERE slices_count > 1 ORDER BY sequence LIMIT 1)"
 FIRST_LOT = "(SELECT min(id) FROM ledger_lot WHERE kind = 'prepaid')"
 LOT_IN_USE = "(SELECT in_use_lot_id FROM ledger_account WHERE in_use_lot_id IS NOT NULL LIMIT 1)"
@@ -154,7 +185,7 @@ FAULTS: dict[str, list[str]] = {
         "DELETE FROM ledger_submission",
         "UPDATE ledger_submission SET details = 'broken'",
         "UPDATE ledger_run SET submission_position = 1 - submission_position WHERE submission_id ="
-        " (SELECT submission_id FROM ledger_run GROUP BY 1 HAVING count(*) = 2)",
+        " (SELECT submission_id FROM ledger_run WHERE part = 0 GROUP BY 1 HAVING count(*) = 2)",
     ],
     "a parked run that was priced is debited, or another holds its id": [
         "INSERT INTO ledger_parkedrun (shard, batch_id, position, account_id, run_key, occurred_at,"
@@ -209,6 +240,36 @@ FAULTS: dict[str, list[str]] = {
     NOTHING_LOST: [
         "DELETE FROM ledger_intake",
         f"DELETE FROM ledger_run WHERE run_key = {ONE_LOT_RUN}",
+    ],
+}
+FAULTS |= {
+    "corrections of a run are numbered on from its first version without gaps": [
+        "UPDATE ledger_correction SET version = 9 WHERE kind = 'rerate'",
+        "DELETE FROM ledger_correction WHERE kind = 'retaken'",
+        "UPDATE ledger_correction SET run_key = gen_random_uuid() WHERE kind = 'retaken'",
+    ],
+    "a correction moves what its entries move": [
+        "UPDATE ledger_correction SET microtokens = microtokens + 1 WHERE kind = 'void'",
+        "DELETE FROM ledger_correction WHERE kind = 'void'",
+        "DELETE FROM ledger_entry WHERE kind = 'charge'",
+    ],
+    "a run costs nothing less than nothing, whatever was given back": [
+        "UPDATE ledger_correction SET microtokens = -100 WHERE kind = 'void'",
+    ],
+    "what a correction charges is drawn from lots of the run's own time": [
+        "UPDATE ledger_lot SET effective_at = '2027-01-01' WHERE id IN"
+        " (SELECT lot_id FROM ledger_entry WHERE kind = 'charge')",
+    ],
+    "a run in parts has a row that costs nothing, and parts": [
+        "DELETE FROM ledger_run WHERE part <> 0",
+        "DELETE FROM ledger_partedrun",
+        f"UPDATE ledger_run SET flags = flags - {IN_PARTS} WHERE flags & {IN_PARTS} <> 0",
+        f"UPDATE ledger_run SET microtokens = 1, slices_count = 1 WHERE flags & {IN_PARTS} <> 0",
+    ],
+    "a retake is noted, and a run that is marked retaken has one": [
+        "DELETE FROM ledger_retake",
+        "UPDATE ledger_retake SET marked_at = NULL",
+        "UPDATE ledger_retake SET retaken_key = gen_random_uuid()",
     ],
 }
 CASES = [(name, change) for name, changes in FAULTS.items() for change in changes]

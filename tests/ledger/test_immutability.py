@@ -4,15 +4,18 @@ import re
 import threading
 from datetime import timedelta
 
+import msgspec
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from ledger import catalog, heads
 from ledger.catalog import NewRate
 from ledger.errors import RateCardVersionEmpty, RateCardVersionPublished
+from ledger.intake import NewPart
 from ledger.models import Meter, Rate, RateCardVersion
 from tests.ledger.builders import (
     NOON,
+    accept,
     debit,
     make_account,
     make_lot,
@@ -31,6 +34,9 @@ FACTS = {
     "ledger_conflict": ["run_key"],
     "ledger_head": ["hash", "published_at"],
     "ledger_batch": ["book_id", "received_at"],
+    "ledger_correction": ["microtokens", "details", "version"],
+    "ledger_partedrun": ["first_at", "run_key"],
+    "ledger_retake": ["retaken_key", "run_id"],
 }
 TERMS_OF_A_LOT = [
     "account_id", "kind", "source", "priority", "issued_at", "effective_at", "expires_at",
@@ -42,6 +48,9 @@ CHANGES = [
     *[f"DELETE FROM {table}" for table in FACTS],
     *[f"UPDATE ledger_lot SET {column} = {column}" for column in TERMS_OF_A_LOT],
     "DELETE FROM ledger_lot",
+    "UPDATE ledger_partedrun SET ended_at = ended_at + interval '1 second'",
+    "UPDATE ledger_partedrun SET ended_at = NULL",
+    "UPDATE ledger_retake SET marked_at = NULL",
 ]
 
 
@@ -52,6 +61,8 @@ def history(db: None):
     account_id = make_account(shop)
     make_lot(account_id, 5)
     debit(shop, [make_run(7, run_id="a"), make_run(1, run_id="b"), make_run(2, run_id="b")])
+    part = NewPart(id="1", last=True)
+    debit(shop, [msgspec.structs.replace(make_run(1, run_id="p"), part=part, retake_of="a")])
     heads.publish(at=NOON)
     return shop
 
@@ -105,10 +116,12 @@ def test_a_version_is_published_once_and_with_rates(history) -> None:
         catalog.publish_version(version_id=empty.pk, at=NOON)
 
 
-def test_two_versions_cannot_begin_at_one_instant(history) -> None:
+def test_of_two_versions_of_one_instant_the_one_published_last_rules(history) -> None:
+    """A mistake is corrected by another version: the wrong one stays as it was."""
     publish_rates(history, [NewRate(meter="executions", microtokens=2)], effective_at=NOON)
-    with pytest.raises(IntegrityError), transaction.atomic():
-        publish_rates(history, [NewRate(meter="executions", microtokens=3)], effective_at=NOON)
+    publish_rates(history, [NewRate(meter="executions", microtokens=3)], effective_at=NOON)
+    assert [one.microtokens for one in accept(history, [make_run(1)]).runs] == [3]
+    assert RateCardVersion.objects.filter(effective_at=NOON).count() == 2
 
 
 def test_meters_form_no_circle(db: None) -> None:
