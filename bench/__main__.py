@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-ROWS = ("debit", "accept", "http", "check", "verify")
+ROWS = ("debit", "accept", "http", "check", "verify", "usage")
 DESCRIPTION = """
 Measure the ledger beside the limits of this machine, in a database of the bench's own
 (its name ends in _bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
@@ -38,7 +38,7 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
 
-    from bench import accept, check, database, debit, figures, http, verify
+    from bench import accept, check, database, debit, figures, http, usage, verify
 
     measures = {
         "debit": debit.measure,
@@ -46,6 +46,7 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
         "http": http.measure,
         "check": check.measure,
         "verify": verify.measure,
+        "usage": usage.measure,
     }
     found: list[figures.Figure] = []
     with database.own_database():

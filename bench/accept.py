@@ -17,6 +17,7 @@ from bench.scenes import AT, BEGIN
 from ledger import accounts, catalog, intake
 from ledger.catalog import NewRate
 from ledger.intake import NewInference, NewRun
+from ledger.units import ALWAYS
 
 BATCH_RUNS: Final = 1_000
 ACCOUNTS: Final = 1_000
@@ -34,7 +35,7 @@ def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
 
 def _repetition(batches: int) -> float:
     database.empty()
-    book_id = _book()
+    book_id = make_book()
     seconds = 0.0
     for number in range(batches):
         runs = _runs(number)
@@ -45,7 +46,7 @@ def _repetition(batches: int) -> float:
     return seconds
 
 
-def _book() -> int:
+def make_book() -> int:
     book_id = catalog.create_book(code="bench", name="Bench")
     unit_id = catalog.create_unit(book_id=book_id, code="work", name="Work", sentence="Work.")
     catalog.create_engine(book_id=book_id, code="engine", name="Engine")
@@ -56,7 +57,7 @@ def _book() -> int:
         unit_id=unit_id,
         code="standard",
         name="Standard",
-        effective_at=BEGIN - timedelta(days=1),
+        effective_at=ALWAYS,
         rates=[NewRate(meter=meter, per_quantity=1_000) for meter in METERS],
         at=BEGIN,
     )

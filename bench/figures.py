@@ -14,7 +14,10 @@ LATEST = Path(__file__).parent / "latest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A value, the limit measured beside it, and the share of it that must be reached."""
+    """A value and its bar: a share of the limit measured beside it, or a value of its own.
+
+    `bar` is a ratio, `least` and `most` are in the value's unit.
+    """
 
     name: str
     value: float
@@ -22,6 +25,8 @@ class Figure:
     limit: float | None = None
     limit_name: str = ""
     bar: float | None = None
+    least: float | None = None
+    most: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -29,7 +34,21 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        return self.bar is None or (self.ratio is not None and self.ratio >= self.bar)
+        return (
+            (self.bar is None or (self.ratio is not None and self.ratio >= self.bar))
+            and (self.least is None or self.value >= self.least)
+            and (self.most is None or self.value <= self.most)
+        )
+
+    @property
+    def bar_text(self) -> str:
+        """What must be reached, in words; empty if nothing."""
+        bars = (
+            ("ratio ≥", self.bar, ".2f"),
+            ("value ≥", self.least, ",.0f"),
+            ("value ≤", self.most, ",.0f"),
+        )
+        return ", ".join(f"{words} {bar:{how}}" for words, bar, how in bars if bar is not None)
 
 
 def show(figures: Sequence[Figure]) -> None:
@@ -44,8 +63,8 @@ def show(figures: Sequence[Figure]) -> None:
             one.unit,
             "" if one.limit is None else f"{one.limit:,.0f} ({one.limit_name})",
             "" if one.ratio is None else f"{one.ratio:.2f}",
-            "" if one.bar is None else f"{one.bar:.2f}",
-            "" if one.bar is None else ("yes" if one.holds else "NO"),
+            one.bar_text,
+            ("yes" if one.holds else "NO") if one.bar_text else "",
         )
     Console().print(table)
 
@@ -61,6 +80,6 @@ def _row(one: Figure) -> dict[str, Any]:
         "unit": one.unit,
         "limit": None if one.limit is None else round(one.limit),
         "ratio": None if one.ratio is None else round(one.ratio, 3),
-        "bar": one.bar,
+        "bar": one.bar_text or None,
         "holds": one.holds,
     }

@@ -39,6 +39,8 @@ PAUSE_SECONDS_MAX = 10.0
 HOPELESS_PAUSE_SECONDS = 2.0  # who died so often in a row while starting will not come up
 HEALTHY_SECONDS = 30.0  # who lived this long did not die of its start
 WORKER_PROCESSES = 2
+# Those that wait for a transaction of others cost nothing, and make it a larger one.
+WEB_THREADS = 64
 
 Say = Callable[[str], None]
 
@@ -265,10 +267,17 @@ def _services(addresses: Addresses, *, web_port: int, stripe_port: int | None) -
             "web",
             [
                 *(python, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
-                *("--port", str(web_port), "--workers", "1", "--blocking-threads", "8"),
+                *(
+                    "--port",
+                    str(web_port),
+                    "--workers",
+                    "1",
+                    "--blocking-threads",
+                    str(WEB_THREADS),
+                ),
                 # Told to end while it starts, a worker of granian never does.
                 *("--workers-kill-timeout", "5"),
-                *("--backpressure", "64", "--no-ws", "config.wsgi:application"),
+                *("--backpressure", str(2 * WEB_THREADS), "--no-ws", "config.wsgi:application"),
             ],
             web_port,
         ),
