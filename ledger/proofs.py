@@ -287,7 +287,7 @@ def _with_details(account: AccountFacts, rows: list[tuple[Any, ...]]) -> Iterato
             block, position, key, part, number, occurred_at, microtokens, micros, lot_id,
             out_before, slices_count, flags, engine_id, _, _, *names,
         ) = row  # fmt: skip
-        of_run = slices.get((key, part)) if slices_count > 1 else None
+        of_run = slices.get((key, part), []) if slices_count > 1 else None
         columns = [
             "R", block, position, key.hex, part, number, to_us(occurred_at), microtokens, micros,
             lot_id, out_before, of_run, flags, engine_id, names,

@@ -131,30 +131,38 @@ class LinesChecker:
         self._attributions: dict[tuple[str, ...], bytes] = {}
         self._chunk = Chunk()
 
-    def check(self, text: str, blocks: Sequence[Block]) -> Chunk:
-        """`blocks` are those that say they have leaves here, in their order."""
-        self._chunk = Chunk()
-        found: dict[int, list[tuple[int, bytes]]] = {}
-        last = (blocks[0].number, -1)
+    def check(self, packed: bytes, blocks: Sequence[Block]) -> Chunk:
+        """The lines of these blocks, end to end."""
+        self._chunk = Chunk(bytes_count=len(packed))
+        begin = 0
+        for block in blocks:
+            text = packed[begin : begin + block.bytes_count].decode("utf-8", "replace")
+            self._check_leaves(block, self._leaves(block, text))
+            begin += block.bytes_count
+        self._chunk.findings = sorted(self._chunk.findings, key=_order)[:_FINDINGS_MAX]
+        return self._chunk
+
+    def _leaves(self, block: Block, text: str) -> list[tuple[int, bytes]]:
+        """(position, hash) of each line's leaf."""
+        found: list[tuple[int, bytes]] = []
+        last = -1
         for line in text.split("\n"):
             if not line:
                 continue
             self._chunk.lines_count += 1
             try:
-                block, position, leaf = self._leaf(line)
-                found.setdefault(block, []).append((position, leaf))
+                number, position, leaf = self._leaf(line)
             except _UNREADABLE as error:
-                self._tell(*last, f"the line after can't be read ({error}): {line[:60]}")
+                message = f"a line can't be read ({error}): {line[:60]}"
+                self._tell(block.number, last + 1, message)
                 continue
-            if (block, position) <= last:
-                self._tell(block, position, "it does not stand in its order")
-            last = (block, position)
-        for of_block in blocks:
-            self._check_block(of_block, found.pop(of_block.number, []))
-        for number in found:
-            self._tell(number, 0, "it does not say that it has these receipts")
-        self._chunk.findings = sorted(self._chunk.findings, key=_order)[:_FINDINGS_MAX]
-        return self._chunk
+            if number != block.number:
+                self._tell(block.number, last + 1, f"a receipt of block {number} is among its own")
+            elif position <= last:
+                self._tell(block.number, position, "its receipts are not in their order")
+            last = position
+            found.append((position, leaf))
+        return found
 
     def _tell(self, block: int, position: int, message: str, receipt: int | None = None) -> None:
         if len(self._chunk.findings) < 10 * _FINDINGS_MAX:
@@ -239,18 +247,16 @@ class LinesChecker:
                 self._attributions[asked] = found
         return found
 
-    def _check_block(self, block: Block, found: list[tuple[int, bytes]]) -> None:
-        if len(found) != block.lines_count:
-            message = f"{len(found)} of its {block.lines_count} receipts are there"
-            self._tell(block.number, 0, message)
-            return
-        try:
-            root = root_from_proof(sorted(found), block.leaves_count, block.proof)
-        except ValueError as error:
-            self._tell(block.number, 0, f"its receipts do not lead to its root: {error}")
-            return
-        if root != block.root:
-            self._tell(block.number, 0, "its receipts do not lead to its root")
+    def _check_leaves(self, block: Block, found: list[tuple[int, bytes]]) -> None:
+        message = f"{len(found)} of its {block.lines_count} receipts are there"
+        if len(found) == block.lines_count:
+            try:
+                if root_from_proof(sorted(found), block.leaves_count, block.proof) == block.root:
+                    return
+                message = "its receipts do not lead to its root"
+            except ValueError as error:
+                message = f"its receipts do not lead to its root: {error}"
+        self._tell(block.number, _NOWHERE, message)
 
 
 def _check_stretch(
@@ -263,9 +269,7 @@ def _check_stretch(
         with receipts.open("rb") as file:
             file.seek(begin)
             packed = file.read(end - begin)
-    chunk = LinesChecker(account, keys).check(packed.decode("utf-8", "replace"), blocks)
-    chunk.bytes_count = len(packed)
-    return chunk
+    return LinesChecker(account, keys).check(packed, blocks)
 
 
 def _slices_count(microtokens: int, slices: list[Any] | None) -> int:
