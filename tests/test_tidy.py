@@ -18,6 +18,8 @@ MODULES = [
 ]
 STATEMENTS = sorted(ROOT.glob("*/sql/*.sql"))
 MODULE_LINES_MAX = 500
+# Given to people who have nothing else of ours: it has to be one file.
+STANDS_ALONE = {ROOT / "ledger/verify_receipts.py": 750}
 # Modules whose functions change the ledger: each takes the time, and says what it does.
 OPERATIONS = [
     ROOT / "ledger" / f"{name}.py" for name in ("debiting", "grants", "intake", "parking")
@@ -55,7 +57,7 @@ def public_functions(path: Path) -> Iterator[ast.FunctionDef]:
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= MODULE_LINES_MAX
+    assert len(path.read_text("utf-8").splitlines()) <= STANDS_ALONE.get(path, MODULE_LINES_MAX)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
