@@ -121,6 +121,16 @@ class UnknownRun(LedgerError):
         self.run = run
 
 
+class InvalidCorrection(LedgerError):
+    """What is to be corrected, and how, breaks rules."""
+
+    code = "invalid_correction"
+
+    def __init__(self, *, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{faults[0].field}: {faults[0].message}")
+        self.faults = list(faults)
+
+
 class MoreThanIsLeft(LedgerError):
     """More of a run is to be given back, or to stay, than it costs by now."""
 

@@ -9,23 +9,29 @@ from typing import Any
 
 from ledger.instants import from_us
 from ledger.packing import InferenceDetails
-from ledger.receipts import Drawn, Receipt, RunResult
+from ledger.receipts import Correction, Drawn, Receipt, RunResult
 from ledger.units import tokens_text
 
 
 def receipt(of: Receipt) -> dict[str, Any]:
     return {
         "number": of.number,
+        "version": of.version,
         "run": of.run_id,
         "account": of.account,
         "occurred_at": instant(of.occurred_at),
         "recorded_at": instant(of.recorded_at),
+        "issued_at": None if of.issued_at is None else instant(of.issued_at),
         "workflow": of.workflow,
         "project": of.project,
         "job": of.job,
         "cost_centre": of.cost_centre,
         "department": of.department,
         "actor": of.actor,
+        "outcome": of.outcome,
+        "fault": of.fault,
+        "retake_of": of.retake_of,
+        "retaken_by": of.retaken_by,
         "microtokens": of.microtokens,
         "tokens": tokens_text(of.microtokens),
         "cost": [
@@ -34,6 +40,7 @@ def receipt(of: Receipt) -> dict[str, Any]:
         ],
         "inferences": [_inference(one) for one in of.inferences],
         "drawn": [_drawn(one) for one in of.drawn],
+        "corrections": [_correction(one) for one in of.corrections],
     }
 
 
@@ -57,6 +64,18 @@ def _inference(of: InferenceDetails) -> dict[str, Any]:
         "quantities": of.quantities,
         "rate_card_version": of.rate_card_version_id,
         "microtokens": of.microtokens,
+    }
+
+
+def _correction(of: Correction) -> dict[str, Any]:
+    return {
+        "version": of.version,
+        "kind": of.kind,
+        "recorded_at": instant(of.recorded_at),
+        "reason": of.reason,
+        "microtokens": of.microtokens,
+        "tokens": tokens_text(of.microtokens),
+        "micros": of.micros,
     }
 
 

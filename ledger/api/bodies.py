@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ledger.api.problems import Unreadable
-from ledger.errors import Fault, InvalidHold, InvalidLimit, InvalidRuns
+from ledger.errors import Fault, InvalidCorrection, InvalidHold, InvalidLimit, InvalidRuns
 from ledger.intake import NewRun
 
 
@@ -38,7 +38,7 @@ def read(
     decoder: msgspec.json.Decoder[Body],
     body: bytes,
     content_type: str,
-    refusal: type[InvalidHold | InvalidLimit | InvalidRuns],
+    refusal: type[InvalidCorrection | InvalidHold | InvalidLimit | InvalidRuns],
 ) -> Body:
     """One object. Raises Unreadable, and `refusal` with the field that breaks a rule."""
     if not body:

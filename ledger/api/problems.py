@@ -23,6 +23,7 @@ from ledger.errors import (
     IdempotencyKeyReused,
     InsufficientTokens,
     InvalidApiKey,
+    InvalidCorrection,
     InvalidHold,
     InvalidLimit,
     InvalidRuns,
@@ -56,6 +57,7 @@ STATUS: dict[type[LedgerError], int] = {
     IdempotencyKeyReused: 409,
     InsufficientTokens: 402,
     InvalidApiKey: 401,
+    InvalidCorrection: 422,
     InvalidHold: 422,
     InvalidLimit: 422,
     InvalidRuns: 422,
@@ -131,7 +133,7 @@ def not_found(request: HttpRequest, path: str) -> JsonResponse:
 def _document(error: Exception) -> dict[str, Any] | None:
     if isinstance(error, Unreadable):
         return _problem(error.status, error.code, str(error), [error.fault])
-    if isinstance(error, InvalidHold | InvalidLimit | InvalidRuns):
+    if isinstance(error, InvalidCorrection | InvalidHold | InvalidLimit | InvalidRuns):
         return _problem(STATUS[type(error)], error.code, str(error), error.faults)
     if isinstance(error, LedgerError):
         return _problem(STATUS[type(error)], error.code, str(error)) | _members(error)

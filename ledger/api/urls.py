@@ -1,12 +1,14 @@
 from django.urls import path, re_path
 
-from ledger.api import holds, limits, problems, proofs, runs
+from ledger.api import corrections, holds, limits, problems, proofs, runs
 
 urlpatterns = [
     path("runs", runs.Runs.as_view()),
     path("batches/<str:batch>", runs.BatchOfRuns.as_view()),
     path("heads", proofs.Heads.as_view()),
     path("accounts/<str:account>/runs/<path:run>/proof", proofs.RunProof.as_view()),
+    path("accounts/<str:account>/runs/<path:run>/void", corrections.VoidRun.as_view()),
+    path("accounts/<str:account>/runs/<path:run>/outcome", corrections.OutcomeOfRun.as_view()),
     path("accounts/<str:account>/runs/<path:run>", runs.RunReceipt.as_view()),
     path("holds", holds.Holds.as_view()),
     path("holds/<str:account>/<path:run>/capture", holds.Capture.as_view()),
