@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from ledger import debiting, grants, heads, parking, parts, retakes
+from ledger import debiting, folding, grants, heads, parking, parts, retakes, sql
 
 SHARDS_PER_MESSAGE: Final = 64
 
@@ -31,9 +31,20 @@ def wake(shards: Sequence[int]) -> None:
 
 @shared_task
 def debit_shards(shards: list[int]) -> None:
-    """Sent by whoever has accepted runs."""
+    """Sent by whoever has accepted runs.
+
+    A block a shard, and then the others' turn: what waits again by then is announced anew. So
+    each block is as large as the load makes it, and one busy shard keeps no worker from the rest.
+    """
     for shard in shards:
-        debiting.drain_shard(shard=shard, at=timezone.now())
+        debiting.drain_block(shard=shard, at=timezone.now())
+    wake(_waiting(shards))
+
+
+def _waiting(shards: Sequence[int]) -> list[int]:
+    """Those of the shards in which something waits, since whenever."""
+    rows = sql.rows("unannounced_shards", shards=list(shards), ids=[0] * len(shards))
+    return [shard for (shard,) in rows]
 
 
 @shared_task
