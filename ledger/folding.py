@@ -22,7 +22,7 @@ from django.db import transaction
 from ledger import days, sql
 from ledger.instants import to_us
 from ledger.models import Account, Usage, UsageFold
-from ledger.packing import Integers, Rows
+from ledger.packing import Integers, Rows, bigints
 from ledger.several import BlockTotals, told_apart
 from ledger.totals import AMOUNTS, QUARTER_US
 from ledger.units import SHARDS
@@ -44,6 +44,8 @@ PLACED: Final = np.dtype(
         *[(name, "<i8") for name in AMOUNTS],
     ]
 )
+_QUARTER_BITS: Final = 32
+_QUARTERS_MAX: Final = (1 << _QUARTER_BITS) - 1
 WHO: Final = ("key_begin", "key_end", "engine_id")
 
 
@@ -145,13 +147,16 @@ def _begins(totals: Rows, time_zones: Mapping[int, str]) -> Integers:
     names = sorted(set(of_account))
     zones = np.array([names.index(name) for name in of_account], np.int64)
     pairs, of_pair = np.unique(
-        np.stack([zones[of_row], totals["quarter"].astype(np.int64)]), axis=1, return_inverse=True
+        zones[of_row] << _QUARTER_BITS | totals["quarter"].astype(np.int64), return_inverse=True
     )
     table = [
-        [to_us(begin) // QUARTER_US for begin in days.of_quarter(quarter, names[zone])]
-        for zone, quarter in pairs.T.tolist()
+        [
+            to_us(begin) // QUARTER_US
+            for begin in days.of_quarter(pair & _QUARTERS_MAX, names[pair >> _QUARTER_BITS])
+        ]
+        for pair in pairs.tolist()
     ]
-    return np.array(table, np.int64).reshape(-1, 3)[of_pair.ravel()]
+    return np.array(table, np.int64).reshape(-1, 3)[of_pair]
 
 
 def sum_by(rows: Rows, columns: Sequence[str]) -> Rows:
@@ -179,13 +184,13 @@ def keys_of(rows: Rows) -> list[str]:
 
 
 def _add(shard: int, rung: int, rows: Rows) -> None:
-    sql.execute(
+    sql.binary(
         "add_usage",
         shard=shard,
         rung=rung,
-        account_ids=sql.array(rows["account_id"].tolist()),
-        begin_quarters=sql.array(rows["hour"].tolist()),
+        account_ids=bigints(rows["account_id"]),
+        begin_quarters=bigints(rows["hour"]),
         attribution_keys=sql.array(keys_of(rows)),
-        engine_ids=sql.array(rows["engine_id"].tolist()),
-        **{name: sql.array(rows[name].tolist()) for name in AMOUNTS},
+        engine_ids=bigints(rows["engine_id"]),
+        **{name: bigints(rows[name]) for name in AMOUNTS},
     )

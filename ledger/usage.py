@@ -238,6 +238,7 @@ def _of_one_time_zone(asked: _Asked, time_zone: str, account_ids: Sequence[int])
     statement = "usage_of_accounts" if asked.is_of_accounts else "usage"
     if not asked.is_of_accounts:
         parameters |= {f"{name}s": _wanted(asked, name) for name in NAMES}
+        parameters["is_narrow"] = bool(set(asked.only) - {"engine"})
     while True:
         # A fold between the two reads would count its blocks twice, or not at all.
         folded = _folded(shards)

@@ -1,22 +1,22 @@
 -- What runs used, by any of who they were for, engine and time.
 --
 -- Stretches of time are read on the rung that fits them best; what is not folded yet comes with
--- the parameters. An attribution is replaced by the number of its asked-for names before anything is
--- added up: there are many rows, and few such numbers.
+-- the parameters. An attribution is replaced by the number of its asked-for names before anything
+-- is added up: there are many rows, and few such numbers. (The same names have the same key in
+-- every account: it is a digest of them.)
 --
 -- locks       none
 -- parameters  shards int[], account_ids bigint[]; grouped_by text[] (names of columns of the row);
 --             workflows, projects, jobs, cost_centres, departments, actors, engines text[] (which
---             of them; null: all); the stretches: rungs int[], from_at, until_at, labels timestamptz[] (null: each row's own
---             begin);
---             what is not folded: new_account_ids bigint[], new_begins_at timestamptz[],
+--             of them; null: all), is_narrow boolean (whether that leaves out attributions); the
+--             stretches: rungs int[], from_at, until_at, labels timestamptz[] (null: each row's own
+--             begin); what is not folded: new_account_ids bigint[], new_begins_at timestamptz[],
 --             new_attribution_keys uuid[], new_engine_ids bigint[]; new_runs_count,
 --             new_accepted_first_count, new_failed_count, new_retakes_count, new_microtokens,
 --             new_micros, new_rework_microtokens, new_rework_micros bigint[]
 -- row         the columns of ledger.usage.UsageLine
 WITH line AS MATERIALIZED (
-    SELECT shard, account_id, key,
-           CASE WHEN 'account' = ANY (%(grouped_by)s) THEN account_id END AS line_account_id,
+    SELECT DISTINCT key,
            CASE WHEN 'workflow' = ANY (%(grouped_by)s) THEN workflow END AS workflow,
            CASE WHEN 'project' = ANY (%(grouped_by)s) THEN project END AS project,
            CASE WHEN 'job' = ANY (%(grouped_by)s) THEN job END AS job,
@@ -34,7 +34,7 @@ WITH line AS MATERIALIZED (
 ),
 named AS MATERIALIZED (
     SELECT *, dense_rank() OVER (
-        ORDER BY line_account_id, workflow, project, job, cost_centre, department, actor
+        ORDER BY workflow, project, job, cost_centre, department, actor
     ) AS number
     FROM line
 ),
@@ -56,6 +56,8 @@ used AS (
         ON usage.shard = ANY (%(shards)s) AND usage.account_id = ANY (%(account_ids)s)
        AND usage.rung = stretch.rung
        AND usage.begins_at >= stretch.from_at AND usage.begins_at < stretch.until_at
+       -- Few of many: the index finds them.
+       AND (NOT %(is_narrow)s OR usage.attribution_key = ANY (ARRAY(SELECT key FROM named)))
     UNION ALL
     SELECT *
     FROM unnest(
@@ -69,6 +71,7 @@ used AS (
 ),
 summed AS (
     SELECT used.begins_at, named.number,
+           CASE WHEN 'account' = ANY (%(grouped_by)s) THEN used.account_id END AS account_id,
            CASE WHEN 'engine' = ANY (%(grouped_by)s) THEN used.engine_id END AS engine_id,
            sum(used.runs_count)::bigint AS runs_count,
            sum(used.accepted_first_count)::bigint AS accepted_first_count,
@@ -79,13 +82,13 @@ summed AS (
            sum(used.rework_microtokens)::bigint AS rework_microtokens,
            sum(used.rework_micros)::bigint AS rework_micros
     FROM used
-    JOIN named ON named.account_id = used.account_id AND named.key = used.attribution_key
+    JOIN named ON named.key = used.attribution_key
     WHERE %(engines)s::text[] IS NULL OR used.engine_id IN (
         SELECT id FROM engine WHERE code = ANY (%(engines)s::text[])
     )
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, 4
 )
-SELECT names.line_account_id AS account_id, summed.begins_at,
+SELECT summed.account_id, summed.begins_at,
        names.workflow, names.project, names.job, names.cost_centre, names.department, names.actor,
        engine.code AS engine,
        summed.runs_count, summed.accepted_first_count, summed.failed_count, summed.retakes_count,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ledger import accounts, corrections, grants, queries, statements
 from ledger.errors import UnknownAccount
 from ledger.statements import Moved, Statement
+from ledger.units import Microtokens
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -35,6 +36,10 @@ def of(account_id: int, from_at: datetime, until_at: datetime) -> Statement:
     return statements.statement(account_id=account_id, from_at=from_at, until_at=until_at)
 
 
+def moved(**amounts: int) -> Moved:
+    return Moved(**{name: Microtokens(amount) for name, amount in amounts.items()})
+
+
 def test_a_statement_says_what_moved_by_kind_and_lot(db: None) -> None:
     shop = make_shop()
     account_id = make_account(shop)
@@ -54,7 +59,7 @@ def test_a_statement_says_what_moved_by_kind_and_lot(db: None) -> None:
     [line, rolled] = [one for one in whole.lines if one.kind == "prepaid"]
     assert line.lot_id == first
     assert (line.opening_microtokens, line.closing_microtokens) == (0, 0)
-    assert line.moved == Moved(
+    assert line.moved == moved(
         granted_microtokens=50,
         repaid_microtokens=-3,
         used_microtokens=-24,
@@ -63,14 +68,14 @@ def test_a_statement_says_what_moved_by_kind_and_lot(db: None) -> None:
         expired_microtokens=-20,
     )
     assert rolled.source == "rollover"
-    assert rolled.moved == Moved(granted_microtokens=10)
+    assert rolled.moved == moved(granted_microtokens=10)
     debt = whole.section("debt")
-    assert debt.moved == Moved(used_microtokens=3, repaid_microtokens=-3)
+    assert debt.moved == moved(used_microtokens=3, repaid_microtokens=-3)
     assert whole.section("prepaid").closing_microtokens == 10
     day_of_the_void = of(account_id, NOON + 3 * HOUR, NOON + 4 * HOUR)
     [line] = day_of_the_void.lines
     assert (line.opening_microtokens, line.closing_microtokens) == (23, 30)
-    assert line.moved == Moved(corrected_microtokens=7)
+    assert line.moved == moved(corrected_microtokens=7)
 
 
 def test_a_run_stands_on_the_statement_of_when_it_was_recorded(db: None) -> None:

@@ -4,14 +4,15 @@ import doctest
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import catalog, days, folding, several, usage
-from ledger.intake import NewInference, NewRun
+from ledger import accounts, catalog, corrections, days, folding, several, usage
+from ledger.intake import NewInference, NewPart, NewRun
 from ledger.models import Account, Block, Run, Usage, UsageFold
 from ledger.units import shard_of
 from tests.ledger.builders import (
@@ -41,11 +42,12 @@ def run_of(
     at: datetime = NOON,
     workflow: str = "review",
     account: str = "acme",
-    **more: str,
+    run_id: str | None = None,
+    **more: Any,
 ) -> NewRun:
     """A run that took these engines."""
     return NewRun(
-        id=f"run-{next_number()}",
+        id=f"run-{next_number()}" if run_id is None else run_id,
         account=account,
         workflow=workflow,
         occurred_at=at,
@@ -153,7 +155,7 @@ def test_a_debit_does_not_wait_for_a_fold_and_two_folds_do_not_fold_twice(
 @pytest.mark.parametrize("is_folded", [False, True])
 def test_all_names_can_be_asked_by_and_narrowed_down_to(shop, is_folded) -> None:
     account_id = make_account(shop)
-    names = {
+    names: dict[str, Any] = {
         "workflow": "w", "project": "p", "job": "j", "cost_centre": "c", "department": "d",
         "actor": "a",
     }  # fmt: skip
@@ -243,7 +245,7 @@ def test_accounts_of_several_time_zones_are_added_up(shop) -> None:
     ids = [make_account(shop, code) for code in ("acme", "globex")]
     move(ids[1], "Asia/Tokyo")
     debit(shop, [make_run(2), make_run(3, account="globex")])
-    window = {"from_at": LONG_AGO, "until_at": LATER}
+    window: dict[str, Any] = {"from_at": LONG_AGO, "until_at": LATER}
     [line] = usage.read(account_ids=ids, by=["workflow"], **window)
     assert (line.runs_count, line.microtokens) == (2, 5)
     each = usage.read(account_ids=ids, by=["account"], **window)
@@ -276,6 +278,72 @@ def test_a_failed_run_of_several_engines_is_rework_of_each(shop) -> None:
     assert found == {"": 0, "gpt": 2, "claude": 5}
 
 
+def by_engine(account_id: int) -> dict[str | None, tuple[int, int, int]]:
+    """(runs, microtokens, of these rework) by engine, without those of which nothing is left."""
+    found = everything(account_id, by=["engine"])
+    amounts = {
+        line.engine: (line.runs_count, line.microtokens, line.rework_microtokens) for line in found
+    }
+    return {engine: counted for engine, counted in amounts.items() if any(counted)}
+
+
+def test_what_a_correction_gives_back_is_taken_from_each_engine(shop) -> None:
+    account_id = make_account(shop)
+    debit(shop, [run_of({"gpt": 2, "claude": 4}, run_id="a"), run_of({"gpt": 1})])
+    before = by_engine(account_id)
+    assert before == {"": (1, 0, 0), "gpt": (1, 3, 0), "claude": (0, 4, 0)}
+    for key, microtokens, left in (
+        ("half", 3, {"gpt": (1, 2, 0), "claude": (0, 2, 0)}),
+        ("rest", None, {"gpt": (1, 1, 0)}),
+    ):
+        corrections.void(
+            account=accounts.account(account_id=account_id),
+            run_id="a",
+            microtokens=microtokens,
+            reason="wrong",
+            idempotency_key=key,
+            at=NOON + 500 * HOUR,
+        )
+        found = by_engine(account_id)
+        assert {engine: found[engine] for engine in left} == left
+        assert sum(tokens for _, tokens, _ in found.values()) == sum(
+            tokens for _, tokens, _ in left.values()
+        )
+        folding.fold_all()
+        assert by_engine(account_id) == found
+
+
+def test_a_run_that_was_retaken_is_rework_and_was_not_accepted_first(shop) -> None:
+    account_id = make_account(shop)
+    debit(shop, [run_of({"gpt": 2, "claude": 4}, run_id="a"), run_of({"gpt": 1})])
+    debit(shop, [run_of({"gpt": 3}, retake_of="a")])
+    for _ in range(2):
+        [line] = everything(account_id)
+        assert (line.runs_count, line.retakes_count, line.works_count) == (3, 1, 2)
+        assert (line.accepted_first_count, line.rework_microtokens) == (1, 6)
+        assert line.accepted_first_share == Fraction(1, 2)
+        found = by_engine(account_id)
+        assert found["gpt"][1:] == (6, 2)
+        assert found["claude"][1:] == (4, 4)
+        folding.fold_all()
+
+
+def test_a_run_in_parts_is_one_run_and_its_parts_are_what_it_cost(shop) -> None:
+    account_id = make_account(shop)
+    parts = [
+        run_of({"gpt": 2, "claude": 4}, run_id="a", part=NewPart(id="1")),
+        run_of({"claude": 3}, run_id="a", part=NewPart(id="2", last=True)),
+    ]
+    for part in parts:
+        debit(shop, [part])
+    for _ in range(2):
+        [line] = everything(account_id)
+        assert (line.runs_count, line.microtokens) == (1, 9)
+        found = by_engine(account_id)
+        assert (found["gpt"][1], found["claude"][1]) == (2, 7)
+        folding.fold_all()
+
+
 @given(total=st.integers(-1000, 1000), weights=st.lists(st.integers(0, 9), min_size=1, max_size=5))
 def test_what_is_shared_out_adds_up(total, weights) -> None:
     shares = several.share_out(total, weights)
@@ -287,7 +355,7 @@ def test_what_is_shared_out_adds_up(total, weights) -> None:
 
 def test_the_validated_utility_rate_and_the_cost_of_rework_are_kept(shop) -> None:
     account_id = make_account(shop)
-    failed = {"outcome": "failed", "fault": "customer"}
+    failed: dict[str, Any] = {"outcome": "failed", "fault": "customer"}
     debit(shop, [run_of({"gpt": 4}) for _ in range(3)])
     debit(shop, [run_of({"gpt": 6}, **failed), run_of({"gpt": 4}, retake_of="nobody knows")])
     [line] = everything(account_id, by=["workflow"])
@@ -374,7 +442,8 @@ def test_reads_are_what_the_runs_say_however_much_is_folded(db, batches, folds, 
             for at, cost in truth.items():
                 label = None if granularity is None else days.begin(at, granularity, "UTC")
                 expected[label] += cost
-            for by in ([], ["workflow"]):
+            names: list[list[usage.Dimension]] = [[], ["workflow"]]
+            for by in names:
                 found: dict[datetime | None, int] = defaultdict(int)
                 for line in usage.read(
                     account_ids=[account_id],
