@@ -77,11 +77,12 @@ Page = dict[int, tuple[Period, list[LotNow]]]
 def _used(lots: Sequence[LotNow]) -> int:
     """Whatever left these lots but what expired or rolled over."""
     consumed = queries.all_consumed(lots={lot.id: lot.account_id for lot in lots})
+    # Where a run that was owed is given back, so is what had repaid it.
     repaid = [
-        movement.microtokens
+        movement.microtokens if movement.kind == "repay" else -movement.microtokens
         for lot in lots
         for movement in queries.movements(lot_id=lot.id)
-        if movement.kind == "repay"
+        if movement.kind in ("repay", "repaid")
     ]
     return sum(consumed.values()) + sum(repaid)
 

@@ -109,10 +109,12 @@ def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
     if period.overage_lot_id is None:
         return []
     version = period.subscription.plan_version
+    billed = overage_billed(period=period)
     slices = pricing.overage_slices(
         tiers=catalog.tiers(version=version),
-        from_microtokens=overage_billed(period=period),
-        to_microtokens=overage_used(period=period),
+        from_microtokens=billed,
+        # A run that was given back after its invoice leaves less used than billed.
+        to_microtokens=max(overage_used(period=period), billed),
     )
     late = " that came in late" if kind == InvoiceLine.Kind.LATE_OVERAGE else ""
     return [

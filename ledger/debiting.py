@@ -122,9 +122,9 @@ def _debit_new(waiting: Waiting, conflicts: list[Waiting], *, at: datetime) -> W
 def _follow_up(debited: Waiting, *, at: datetime) -> None:
     """What few runs have: parts, and others that they retake."""
     if parts.has_parts(debited):
-        parts.note(debited, at=at)
+        parts.note(debited=debited, at=at)
     if retakes.has_retakes(debited):
-        retakes.note(debited, at=at)
+        retakes.note(debited=debited, at=at)
 
 
 @dataclass(frozen=True, kw_only=True)

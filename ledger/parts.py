@@ -71,7 +71,7 @@ def arrange(waiting: Waiting) -> Arranged:
     return Arranged(debit=debit, conflicts=waiting.pick(np.array(conflicts, np.int64)))
 
 
-def note(debited: Waiting, *, at: datetime) -> None:
+def note(*, debited: Waiting, at: datetime) -> None:
     """Write down which runs' parts were debited; correct those that are late, or failed.
 
     In the transaction of the debit, which holds the shard's lock.

@@ -28,7 +28,7 @@ def has_retakes(waiting: Waiting) -> bool:
     return bool(np.any(waiting.runs["flags"] & RETAKE))
 
 
-def note(debited: Waiting, *, at: datetime) -> None:
+def note(*, debited: Waiting, at: datetime) -> None:
     """Write down the retakes among debited runs, and mark what they retake, where it is there.
 
     In the transaction of the debit, which holds the shard's lock.

@@ -22,7 +22,17 @@ MODULE_LINES_MAX = 500
 STANDS_ALONE = {ROOT / "ledger/verify_receipts.py": 750}
 # Modules whose functions change the ledger: each takes the time, and says what it does.
 OPERATIONS = [
-    ROOT / "ledger" / f"{name}.py" for name in ("debiting", "grants", "intake", "parking")
+    ROOT / "ledger" / f"{name}.py"
+    for name in (
+        "corrections",
+        "debiting",
+        "grants",
+        "intake",
+        "parking",
+        "parts",
+        "rerating",
+        "retakes",
+    )
 ]
 WORDS_THAT_SAY_NOTHING = {"utils", "helpers", "common", "services", "misc"}
 # What a clone does not have, and what is left to do: neither belongs in the code.

@@ -6,11 +6,14 @@ from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import connection, connections
 
-from ledger import accounts, debiting, grants, parking, queries, receipts
+from ledger import accounts, corrections, debiting, grants, parking, queries, receipts
 from ledger.catalog import NewRate
+from ledger.errors import MoreThanIsLeft
+from ledger.intake import NewPart
 from ledger.models import Account, Attribution, Intake, Run
 from ledger.units import shard_of
 from tests.ledger.builders import (
@@ -229,3 +232,65 @@ def test_rates_published_while_runs_arrive_price_the_runs_after_them(shop, accou
 
     in_parallel([publish, send, send])
     assert debiting.drain_all(at=LATER) == 40
+
+
+def test_a_run_that_is_voided_by_many_at_once_is_given_back_once(shop, account_id) -> None:
+    make_lot(account_id, 100)
+    debit(shop, [make_run(7, run_id="r")])
+    account = accounts.account(account_id=account_id)
+
+    def void(key: str, microtokens: int) -> str:
+        try:
+            corrections.void(
+                account=account,
+                run_id="r",
+                microtokens=microtokens,
+                reason="",
+                idempotency_key=key,
+                at=LATER,
+            )
+        except MoreThanIsLeft:
+            return "refused"
+        return "given back"
+
+    same = in_parallel([lambda: void("k", 2)] * 6)
+    assert same == ["given back"] * 6
+    others = in_parallel([lambda number=number: void(f"k{number}", 2) for number in range(6)])
+    assert sorted(others) == ["given back"] * 2 + ["refused"] * 4
+    found = receipts.receipt(account=account, run_id="r")
+    assert (found.version, found.microtokens) == (4, 1)
+
+
+def test_voids_grants_and_debits_at_once_leave_a_sound_ledger(shop, account_id) -> None:
+    make_lot(account_id, 20, priority=1)
+    debit(shop, [make_run(5, run_id=f"r{number}") for number in range(8)])
+    account = accounts.account(account_id=account_id)
+
+    def void(number: int) -> Any:
+        return corrections.void(
+            account=account,
+            run_id=f"r{number}",
+            reason="",
+            idempotency_key=f"v{number}",
+            at=LATER,
+        )
+
+    in_parallel(
+        [lambda number=number: void(number) for number in range(8)]
+        + [lambda: debit(shop, [make_run(3)])] * 4
+        + [lambda: make_lot(account_id, 15)] * 4
+    )
+    balance = queries.balances(account_ids=[account_id], at=NOON)[account_id]
+    assert balance.debt_microtokens == 0
+    assert balance.available_microtokens == 20 + 60 - 12
+
+
+def test_parts_of_one_run_from_many_workers_make_one_run(shop, account_id) -> None:
+    make_lot(account_id, 100)
+    sent = [
+        msgspec.structs.replace(make_run(2, run_id="r"), part=NewPart(id=f"{number}"))
+        for number in range(10)
+    ]
+    in_parallel([lambda one=one: debit(shop, [one]) for one in (*sent, *sent)])
+    found = receipts.receipt(account=accounts.account(account_id=account_id), run_id="r")
+    assert (found.microtokens, len(found.inferences), Run.objects.count()) == (20, 10, 11)
