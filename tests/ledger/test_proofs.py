@@ -1,5 +1,6 @@
 """An account's receipts are exported whole, and each run proves that it stands where it stood."""
 
+import doctest
 import json
 import random
 from io import StringIO
@@ -184,3 +185,12 @@ def test_the_command_tells_as_json(shop, tmp_path: Path) -> None:
     answer = json.loads(out.getvalue())
     assert answer["heads"] == 1
     assert answer["receipts"] >= 11
+
+
+def test_the_worked_example_of_the_docs_is_true(db: None) -> None:
+    page = Path(__file__).parents[2] / "docs/ledger/receipts.md"
+    example = doctest.DocTestParser().get_doctest(page.read_text("utf-8"), {}, page.name, None, 0)
+    told: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=told.append)
+    assert not told, "".join(told)
+    assert len(example.examples) > 10
