@@ -97,15 +97,19 @@ def _fold_next(shard: int) -> int:
         if not rows:
             return 0
         blocks = [BlockTotals.of(row) for row in rows]
-        for rung, added in by_rung(told_apart(blocks), shard=shard):
+        for rung, added in by_rung(hours_of(told_apart(blocks), shard=shard)):
             _add(shard, rung, added)
         UsageFold.objects.filter(shard=shard).update(folded_number=blocks[-1].number)
         return len(blocks)
 
 
-def by_rung(totals: Rows, *, shard: int) -> Iterator[tuple[int, Rows]]:
-    """What TOTAL rows add to each rung: PLACED rows, each rung the sum of the one below it."""
-    hours = sum_by(placed(totals, time_zones=time_zones(shard, totals)), ("hour", *WHO))
+def hours_of(totals: Rows, *, shard: int) -> Rows:
+    """TOTAL rows added up by the hour: PLACED rows."""
+    return sum_by(placed(totals, time_zones=time_zones(shard, totals)), ("hour", *WHO))
+
+
+def by_rung(hours: Rows) -> Iterator[tuple[int, Rows]]:
+    """What hours of PLACED rows add to each rung; each is the sum of the one below it."""
     yield Usage.Rung.HOUR, hours
     for name, rung, rung_of_account in (
         ("day", Usage.Rung.DAY, Usage.Rung.ACCOUNT_DAY),

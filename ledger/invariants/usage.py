@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from ledger import sql
-from ledger.folding import PLACED, WHO, by_rung, keys_of, sum_by
+from ledger.folding import PLACED, WHO, by_rung, hours_of, keys_of, sum_by
 from ledger.invariants import scanning
 from ledger.invariants.rows import BrokenRows, Row
 from ledger.models import UsageFold
@@ -17,6 +17,7 @@ from ledger.totals import AMOUNTS, QUARTER_US, unpack
 
 _BLOCKS_AT_ONCE: Final = 200
 _BYTES_AT_ONCE: Final = 8_000_000
+_ROWS_BEFORE_SUMMING: Final = 200_000
 
 
 def _differ(coarser: int, finer: int) -> str:
@@ -87,20 +88,38 @@ _BLOCKS: Final = """
 """
 
 
+class _Sum:
+    """PLACED rows added up by `hour` and whom they are for; each is sorted a few times only."""
+
+    def __init__(self) -> None:
+        self._known = np.empty(0, PLACED)
+        self._new: list[Rows] = []
+        self._new_count = 0
+
+    def add(self, rows: Rows) -> None:
+        self._new.append(rows)
+        self._new_count += len(rows)
+        if self._new_count > max(len(self._known), _ROWS_BEFORE_SUMMING):
+            self.rows()
+
+    def rows(self) -> Rows:
+        self._known = sum_by(np.concatenate([self._known, *self._new]), ("hour", *WHO))
+        self._new, self._new_count = [], 0
+        return self._known
+
+
 def _blocks_against_runs() -> list[Row]:
     """All runs, added up, beside what blocks say they add; a correction's block is its own sum."""
     broken = BrokenRows()
-    added = np.empty(0, PLACED)
+    added = _Sum()
     for rows in _all_blocks():
-        of_runs = [added]
         for shard, number, corrections_count, microtokens, micros, totals in rows:
             placed = _by_quarter(unpack(totals))
             if (placed["microtokens"].sum(), placed["micros"].sum()) != (microtokens, micros):
                 broken.add(BLOCKS, (shard, number))
             elif not corrections_count:
-                of_runs.append(placed)
-        added = sum_by(np.concatenate(of_runs), ("hour", *WHO))
-    _compare(broken, BLOCKS, added, _runs_by_quarter())
+                added.add(placed)
+    _compare(broken, BLOCKS, added.rows(), _runs_by_quarter())
     return broken.of([BLOCKS]).get(BLOCKS, [])
 
 
@@ -156,7 +175,7 @@ def _usage_against_blocks() -> list[Row]:
 
 
 def _expected(shard: int, folded_number: int) -> Iterator[tuple[int, Rows]]:
-    by_rungs: dict[int, Rows] = {rung: np.empty(0, PLACED) for rung in range(1, 6)}
+    hours = _Sum()
     after = 0
     while after < folded_number:
         rows = sql.binary(
@@ -170,10 +189,8 @@ def _expected(shard: int, folded_number: int) -> Iterator[tuple[int, Rows]]:
             break
         blocks = [BlockTotals.of(row) for row in rows]
         after = blocks[-1].number
-        for rung, added in by_rung(told_apart(blocks), shard=shard):
-            both = np.concatenate([by_rungs[rung], added])
-            by_rungs[rung] = sum_by(both, ("hour", *WHO))
-    yield from by_rungs.items()
+        hours.add(hours_of(told_apart(blocks), shard=shard))
+    yield from by_rung(hours.rows())
 
 
 def _usage_rows(shard: int) -> Rows:

@@ -209,10 +209,7 @@ def test_any_history_adds_up_and_every_balance_is_found_again(db, steps, cuts) -
             assert found == balance
         edges = [BEGIN, *sorted({NOON + cut * HOUR for cut in cuts}), END]
         whole = of(history.account_id, BEGIN, END)
-        parts = [
-            of(history.account_id, begin, end)
-            for begin, end in pairwise(edges)
-        ]
+        parts = [of(history.account_id, begin, end) for begin, end in pairwise(edges)]
         for kind in ("prepaid", "overage", "debt"):
             sections = [part.section(kind) for part in parts]
             for one in [*sections, whole.section(kind)]:
