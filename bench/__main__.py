@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-ROWS = ("debit", "accept", "http", "check", "verify", "usage")
+ROWS = ("debit", "accept", "http", "holds", "check", "verify", "usage")
 DESCRIPTION = """
 Measure the ledger beside the limits of this machine, in a database of the bench's own
 (its name ends in _bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
@@ -38,12 +38,13 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
 
-    from bench import accept, check, database, debit, figures, http, usage, verify
+    from bench import accept, check, database, debit, figures, holds, http, usage, verify
 
     measures = {
         "debit": debit.measure,
         "accept": accept.measure,
         "http": http.measure,
+        "holds": holds.measure,
         "check": check.measure,
         "verify": verify.measure,
         "usage": usage.measure,

@@ -57,7 +57,7 @@ def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
     secret = access.issue_api_key(book_id=book_id, name="bench", at=timezone.now()).secret
     codes = [f"account-{number}" for number in range(ACCOUNTS)]
     found = accounts.find_all(book_id=book_id, codes=codes)
-    with _services() as web:
+    with services() as web:
         bench = _Bench(web=web, secret=secret, accounts=[found[code] for code in codes])
         bench.load(bench.bodies(WARM_UP_BODIES), connections=CONNECTIONS)
         bench.load(bench.singles(WARM_UP_BODIES), connections=CONNECTIONS)
@@ -306,7 +306,7 @@ class _Connection:
 
 
 @contextmanager
-def _services() -> Iterator[str]:
+def services() -> Iterator[str]:
     """All services, on the database that this process is connected to; the web server's address."""
     with TemporaryDirectory(prefix="runledger-bench-") as home:
         variables = {"RUNLEDGER_HOME": home, "DATABASE_URL": _database_url()}

@@ -25,6 +25,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "heartbeat": _every(15, "config.tasks.heartbeat", "beat"),
     "debit what a lost message left": _every(5, "ledger.tasks.sweep_intake"),
     "close lots whose time is over": _every(300, "ledger.tasks.close_lots"),
+    "sweep holds that are over": _every(60, "ledger.tasks.sweep_holds"),
     "price parked runs": _every(60, "ledger.tasks.price_parked_runs"),
     "end runs of which nothing comes": _every(60, "ledger.tasks.end_quiet_runs"),
     "mark runs done again before they came": _every(60, "ledger.tasks.mark_retaken_runs"),

@@ -140,7 +140,7 @@ def authorize(*, requests: Sequence[Request], at: datetime) -> list[HoldNow | Le
     ]
     if not valid:
         return outcomes
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         if len(account_ids) == 1:
             decided = Round.of_one(account_ids.pop(), at=at)
         else:

@@ -17,7 +17,7 @@ from django.db import transaction
 from ledger import sql
 from ledger.caps import Cap
 from ledger.counting import caps_of
-from ledger.deciding import Ask, Held, HoldNow, Round
+from ledger.deciding import Ask, Held, HoldNow, Round, lock
 from ledger.errors import Fault, InvalidLimit, ReviewAnswered, UnknownReview
 from ledger.models import Hold, LimitReview
 from ledger.reported import Instant
@@ -76,13 +76,14 @@ def answer(*, account_id: int, review_id: int, answer: Answer, at: datetime) -> 
     Raises UnknownReview, ReviewAnswered, and InvalidLimit.
     """
     with transaction.atomic():
-        decided = Round.of_one(account_id, at=at)
+        lock(account_id)
         row = _row(account_id, review_id)
         if row.answered_at is not None:
             if (row.is_allowed, row.reason) != (answer.allow, answer.reason):
                 raise ReviewAnswered(review=str(review_id))
             return _review(row)
         _write_answer(row, answer, at=at)
+        decided = Round.of_one(account_id, at=at)
         holds = sql.query(HoldNow, "waiting_holds", shard=row.shard, review_id=row.id)
         asks = [_ask(hold) for hold in holds]
         decided.read_counts(asks)

@@ -2,6 +2,9 @@
 
 The debit has the accounts' rows locked: nobody decides on a hold between the tokens being taken
 and the hold being given back, and both are seen at once.
+
+A limit counts what was debited. A correction later on moves tokens, not the count: the work was
+done within that period, and a limit that was passed stays passed.
 """
 
 import uuid
@@ -39,27 +42,6 @@ def settle(*, shard: int, runs: Rows, micros: Integers, at: datetime) -> None:
     give_back(ended, counts=counts, caps=caps)
     if caps:
         _count(shard, runs, micros, caps, counts, at=at)
-    counts.write()
-
-
-def correct(
-    *,
-    account_id: int,
-    names: Mapping[str, str],
-    occurred_at: datetime,
-    microtokens: int,
-    micros: int,
-) -> None:
-    """Count a correction of a run on the limits that counted the run: less, if it gives back.
-
-    Called in the correction's transaction, with the account's row locked.
-    """
-    counts = Counts()
-    for cap in caps_of([account_id]).get(account_id, ()):
-        value = cap.value_of(names)
-        if value is not None and cap.period != "run" and cap.counts(occurred_at):
-            counter = (cap.id, value, cap.period_start(occurred_at))
-            counts.use(counter, cap.amount(microtokens, micros))
     counts.write()
 
 

@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from ledger import debiting, folding, grants, heads, parking, parts, retakes, sql
+from ledger import debiting, folding, grants, heads, holds, parking, parts, retakes, sql
 
 SHARDS_PER_MESSAGE: Final = 64
 
@@ -57,6 +57,13 @@ def sweep_intake() -> None:
 def close_lots() -> None:
     """Roll over and expire what is left in lots whose grace is over."""
     while grants.expire_due(at=timezone.now()):
+        pass
+
+
+@shared_task
+def sweep_holds() -> None:
+    """Take holds whose time has come out of what debits look through."""
+    while holds.sweep(at=timezone.now()):
         pass
 
 

@@ -1,6 +1,8 @@
 """Hold tokens for a run, capture them with what it cost, give them back."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -8,14 +10,16 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
-from ledger import accounts, debiting, holds, receipts
+from ledger import access, accounts, debiting, holds, receipts
 from ledger.api import answers, bodies
-from ledger.api.authority import book_id
+from ledger.api.authority import book_id, secret_of
+from ledger.api.problems import Unreadable
 from ledger.api.runs import KeyView
 from ledger.api.together import Together
 from ledger.deciding import HoldNow
-from ledger.errors import Fault, InvalidHold, InvalidRuns, LedgerError, RunConflict
+from ledger.errors import Fault, InvalidApiKey, InvalidHold, InvalidRuns, LedgerError, RunConflict
 from ledger.holds import NewHold
 from ledger.reported import NewRun
 from ledger.units import shard_of, tokens_text
@@ -24,20 +28,97 @@ _hold_decoder: Final = msgspec.json.Decoder(NewHold)
 _run_decoder: Final = msgspec.json.Decoder(NewRun)
 
 
-class Holds(KeyView):
+class Holds(APIView):
     """POST /api/v1/holds: hold tokens for a run before it starts.
 
     201: they are held. 202: a soft limit is reached, and somebody is asked; look again later. 200:
     this very request was made before; the answer says what became of it.
     """
 
+    # Keys are looked up where holds are decided, for all requests that wait: see _decide.
+    authentication_classes = ()
+    permission_classes = ()
+
     def post(self, request: Request) -> HttpResponse:
-        body = request._request.body
-        asked = bodies.read(_hold_decoder, body, request.content_type, InvalidHold)
-        at = timezone.now()
-        outcome = _decided(holds.estimate(book_id=book_id(request), hold=asked, at=at))
-        status = 200 if outcome.asked_at < at else 201 if outcome.held_at else 202
-        return _json(_hold(outcome, asked.account), status=status)
+        sent = _Sent(
+            secret=secret_of(request),
+            body=request._request.body,
+            content_type=request.content_type,
+        )
+        outcome = _deciding(sent)
+        if outcome is None:
+            # Its account is busy elsewhere: wait for it, alone.
+            [outcome] = _decide([sent])
+        assert outcome is not None, "one account is waited for"
+        if isinstance(outcome, Exception):
+            raise outcome
+        hold, account, at = outcome.hold, outcome.account, outcome.at
+        status = 200 if hold.asked_at < at else 201 if hold.held_at else 202
+        return _json(_hold(hold, account), status=status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sent:
+    """A request for a hold, unread."""
+
+    secret: str
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decided:
+    hold: HoldNow
+    account: str
+    at: datetime
+
+
+_Refusal = LedgerError | Unreadable
+
+
+def _decide_all(requests: Sequence[_Sent]) -> list[_Decided | Exception | None]:
+    """Decide the holds of several requests in one transaction, each for itself."""
+    try:
+        return list(_decide(requests))
+    except Exception as error:  # noqa: BLE001  it is raised where it belongs
+        if len(requests) == 1:
+            return [error]
+        # Whoever caused it is alone with it.
+        return [one for request in requests for one in _decide_all([request])]
+
+
+def _decide(requests: Sequence[_Sent]) -> list[_Decided | _Refusal | None]:
+    at = timezone.now()
+    with transaction.atomic(durable=True):
+        opened = access.books_of_api_keys(secrets=[request.secret for request in requests])
+        read = [_read(request, opened.get(request.secret), at=at) for request in requests]
+        asked = [one for one in read if isinstance(one, holds.Request)]
+        outcomes = iter(holds.authorize(requests=asked, at=at))
+        return [
+            _decided(one, next(outcomes), at=at) if isinstance(one, holds.Request) else one
+            for one in read
+        ]
+
+
+def _read(request: _Sent, book_id: int | None, *, at: datetime) -> holds.Request | _Refusal:
+    if book_id is None:
+        return InvalidApiKey()
+    try:
+        asked = bodies.read(_hold_decoder, request.body, request.content_type, InvalidHold)
+        return holds.estimate(book_id=book_id, hold=asked, at=at)
+    except (LedgerError, Unreadable) as refusal:
+        return refusal
+
+
+def _decided(
+    asked: holds.Request, outcome: HoldNow | LedgerError | None, *, at: datetime
+) -> _Decided | LedgerError | None:
+    if not isinstance(outcome, HoldNow):
+        return outcome
+    return _Decided(hold=outcome, account=asked.hold.account, at=at)
+
+
+_deciding: Final = Together(_decide_all)
 
 
 class HoldOfRun(KeyView):
@@ -83,25 +164,6 @@ class Release(KeyView):
         facts = accounts.find(book_id=book_id(request), code=account)
         released = holds.release(account=facts, run_id=run, at=timezone.now())
         return _json(_hold(released, account))
-
-
-def _decide(requests: Sequence[holds.Request]) -> list[HoldNow | LedgerError | None]:
-    with transaction.atomic(durable=True):
-        return holds.authorize(requests=requests, at=timezone.now())
-
-
-_deciding: Final = Together(_decide)
-
-
-def _decided(request: holds.Request) -> HoldNow:
-    """With all requests that wait now; by itself if its account is busy elsewhere."""
-    outcome = _deciding(request)
-    if outcome is None:
-        [outcome] = _decide([request])
-    assert outcome is not None, "one account is waited for"
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    return outcome
 
 
 def _hold(of: HoldNow, account: str) -> dict[str, Any]:

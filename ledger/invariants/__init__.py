@@ -14,7 +14,7 @@ from typing import Final
 
 from django.db import connection
 
-from ledger.invariants import corrections, details, lots, receipts, runs, usage, walk
+from ledger.invariants import corrections, details, holds, lots, receipts, runs, usage, walk
 from ledger.invariants.details import NOTHING_LOST
 from ledger.invariants.rows import BrokenRows, Row
 
@@ -34,6 +34,7 @@ INVARIANTS: Final[dict[str, str]] = (
     | receipts.INVARIANTS
     | usage.INVARIANTS
     | corrections.INVARIANTS
+    | holds.INVARIANTS
 )
 CHECKS: Final[dict[str, Callable[[], list[Row]]]] = details.CHECKS | receipts.CHECKS | usage.CHECKS
 NAMES: Final = (*walk.NAMES, *INVARIANTS, *CHECKS)

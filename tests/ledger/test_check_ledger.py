@@ -17,6 +17,7 @@ from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, violations
 from ledger.invariants.receipts import ATTRIBUTED, CHAINED
 from ledger.invariants.sealed import COSTS, LEAVES
 from ledger.packing import IN_PARTS
+from tests.ledger import broken_holds
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -50,6 +51,7 @@ def history(db: None) -> None:
     debit(shop, [make_run(30, at=NOON + 5 * HOUR)])
     heads.publish(at=NOON + 6 * HOUR)
     _correct_something(shop)
+    broken_holds.hold_something(shop)
     accept(shop, [make_run(1)])
     folding.fold_all()
 
@@ -272,6 +274,7 @@ FAULTS |= {
         "UPDATE ledger_retake SET retaken_key = gen_random_uuid()",
     ],
 }
+FAULTS |= broken_holds.FAULTS
 CASES = [(name, change) for name, changes in FAULTS.items() for change in changes]
 
 
@@ -320,7 +323,8 @@ def test_what_is_broken_is_named_row_by_row_and_the_command_fails(history: None)
 
 def test_what_is_broken_is_told_as_json_and_the_command_exits_with_1(history: None) -> None:
     out = StringIO()
-    with broken_ledger("DELETE FROM ledger_attribution"), pytest.raises(SystemExit) as end:
+    change = f"DELETE FROM ledger_attribution WHERE account_id = {OTHER_ACCOUNT}"
+    with broken_ledger(change), pytest.raises(SystemExit) as end:
         call_command("check_ledger", "--json", stdout=out)
     assert end.value.code == 1
     answer = json.loads(out.getvalue())

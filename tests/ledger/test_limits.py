@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from ledger import limits, reviews, settling
+from ledger import limits, reviews
 from ledger.caps import Cap
 from ledger.deciding import HoldNow
 from ledger.errors import (
@@ -18,7 +18,7 @@ from ledger.errors import (
     UnknownReview,
 )
 from ledger.limits import NewLimit
-from ledger.models import Account, Hold, LimitExcess, LimitUse
+from ledger.models import Account, Hold, LimitExcess
 from ledger.reported import NewPart
 from ledger.reviews import Answer, Review
 from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run, make_shop
@@ -279,17 +279,6 @@ def test_a_run_in_parts_takes_its_hold_part_by_part(shop, account_id) -> None:
     assert status(shop, "r") == "captured"
     excess = LimitExcess.objects.order_by("limit_id")
     assert [(one.used_before, one.used_after) for one in excess] == [(7, 12), (7, 12)]
-
-
-def test_a_correction_counts_on_the_limits_that_counted_the_run(shop, account_id) -> None:
-    limit(account_id, 10, scope="workflow")
-    names = {"workflow": "review", "actor": "", "project": "", "job": "", "cost_centre": "sales"}
-    debit(shop, [make_run(9)], at=NOON)
-    settling.correct(
-        account_id=account_id, names=names, occurred_at=NOON, microtokens=-4, micros=-12
-    )
-    assert used(account_id) == {"review": (5, 0)}
-    LimitUse.objects.update(used=9)
 
 
 def ask(shop, microtokens: int, run: str, **more) -> HoldNow:
