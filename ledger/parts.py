@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from django.db import transaction
 
 from ledger import sql
 from ledger.amending import Amending
@@ -104,11 +105,23 @@ def note(*, debited: Waiting, at: datetime) -> None:
 def end_quiet(*, quiet_for: timedelta = QUIET_FOR, at: datetime) -> int:
     """Issue the receipts of runs of which nothing came for `quiet_for`; how many.
 
-    At most RUNS_PER_SWEEP_MAX, those first that have been quiet longest.
+    At most RUNS_PER_SWEEP_MAX of a shard, those first that have been quiet longest. Call again
+    until it returns 0.
     """
-    return sql.execute(
-        "end_quiet_runs", quiet_since=at - quiet_for, at=at, runs_max=RUNS_PER_SWEEP_MAX
-    )
+    ended = 0
+    quiet_since = at - quiet_for
+    for (shard,) in sql.rows("shards_with_quiet_runs", quiet_since=quiet_since):
+        with transaction.atomic():
+            # A part that is debited now is either before the end, or after it.
+            sql.lock_shard(shard)
+            ended += sql.execute(
+                "end_quiet_runs",
+                shard=shard,
+                quiet_since=quiet_since,
+                at=at,
+                runs_max=RUNS_PER_SWEEP_MAX,
+            )
+    return ended
 
 
 @dataclass(slots=True)

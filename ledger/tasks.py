@@ -76,7 +76,7 @@ def price_parked_runs() -> None:
 @shared_task
 def end_quiet_runs() -> None:
     """Issue the receipts of runs in parts of which nothing comes any more."""
-    while parts.end_quiet(at=timezone.now()) == parts.RUNS_PER_SWEEP_MAX:
+    while parts.end_quiet(at=timezone.now()):
         pass
 
 

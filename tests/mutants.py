@@ -23,6 +23,8 @@ RATING, VALUE, QUERIES, UNITS = (
     "ledger/queries.py",
     "ledger/units.py",
 )
+AMENDING, CORRECTIONS, HISTORY = "ledger/amending.py", "ledger/corrections.py", "ledger/history.py"
+PARTS, RETAKES, RERATING = "ledger/parts.py", "ledger/retakes.py", "ledger/rerating.py"
 SQL = "ledger/sql"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
@@ -102,10 +104,40 @@ MUTANTS = [  # file, text, fault
     (UNITS, "            if str(taken) == run_id:\n                return taken", "            return taken"),
     ("ledger/prices.py", "        revision = _revision(book_id)\n        if len", "        if len"),
     ("ledger/invariants/lots.py", "OR lot.out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens", "OR lot.out_microtokens < 0"),
+    (AMENDING, "            draft.charge(charge)\n", "            pass\n"),
+    (AMENDING, '            sql.execute("put_away_lots", shard=self.shard, account_ids=[account_id])\n', ""),
+    (AMENDING, "missing = microtokens - debt.out_microtokens", "missing = microtokens"),
+    (AMENDING, "if closes_at is not None and closes_at <= at and", "if closes_at is None and"),
+    (AMENDING, "                self._expire_again(piece.lot_id, given, at=at)\n", ""),
+    (AMENDING, "                self._expire_again(repaying_id, given, at=at)\n", ""),
+    (AMENDING, "sign = -1 if kind == Entry.Kind.RETURN else 1", "sign = 1"),
+    (AMENDING, "                piece.microtokens -= given\n", ""),
+    (AMENDING, "(after.accepted_first - self.accepted_first) if is_run", "(after.accepted_first - self.accepted_first) if True"),
+    (HISTORY, 'and row.part not in self.uncounted', ""),
+    (HISTORY, '        if kind == "return":', '        if kind == "void":'),
+    (HISTORY, "self.has_failed or self.retaken_by or self.own.flags & RETAKE", "self.has_failed or self.retaken_by"),
+    (f"{SQL}/repayments.sql", "WHERE entry.kind = 'repay') DESC", "WHERE entry.kind = 'repay')"),
+    (f"{SQL}/rows_of_runs.sql", "run.block_number, run.block_position", "run.block_number, run.part"),
+    (CORRECTIONS, "if not 0 < asked <= left:", "if not 0 < asked:"),
+    (CORRECTIONS, "if known.digest != digest:", "if known.kind != kind:"),
+    (CORRECTIONS, 'stays = 0 if fault == "vendor" else', 'stays = left if fault == "vendor" else'),
+    (CORRECTIONS, "            _waive(history, at=at)\n", "            pass\n"),
+    (PARTS, "elif digests[name] != PARTED_DIGEST:", "elif digests[name] is None:"),
+    (PARTS, "give_back=history.left_microtokens if history.was_waived else 0", "give_back=0"),
+    (PARTS, "self.has_ended |= bool(flags & LAST_PART)", "self.has_ended = bool(flags & LAST_PART)"),
+    (PARTS, "quiet_since = at - quiet_for", "quiet_since = at"),
+    (RETAKES, "        if not history.retaken_by:\n", "        if history.version:\n"),
+    (RERATING, "return max(change, -history.left_microtokens)", "return change"),
+    (RERATING, "if history.left_microtokens == 0 and known > 0:", "if history.left_microtokens < 0:"),
+    (RERATING, "            drain_shard(shard=shard, at=at)\n", "            pass\n"),
+    (RERATING, "        if before is None\n", "        if before is not None or True\n"),
+    ("ledger/prices.py", '"published_at", "id"', '"-published_at", "-id"'),
+    ("ledger/receipts.py", "min(of.rows, key=lambda row: (row.occurred_at, row.part))", "of.rows[-1]"),
 ]  # fmt: skip
 
 # Quick tests first: most faults are caught before the slow ones begin.
 TESTS = ["rating", "value", "lots", "exactly_once", "paths", "parking", "concurrency", "model"]
+TESTS += ["corrections", "outcomes", "parts", "rerating"]
 
 
 def is_caught(copy: Path, file: str, text: str, fault: str) -> bool:

@@ -38,7 +38,7 @@ CREATE TABLE ledger_partedrun (
         last_part_at >= first_at AND coalesce(ended_at >= first_at, true)
     )
 ) WITH (fillfactor = 80);
-CREATE INDEX parted_run_open ON ledger_partedrun (last_part_at) WHERE ended_at IS NULL;
+CREATE INDEX parted_run_open ON ledger_partedrun (shard, last_part_at) WHERE ended_at IS NULL;
 
 CREATE TABLE ledger_retake (
     account_id bigint NOT NULL,
