@@ -464,3 +464,26 @@ def test_a_fold_says_how_far_it_came(shop) -> None:
     debit(shop, [make_run(1)])
     folding.fold_all()
     assert UsageFold.objects.get(shard=shard_of(account_id)).folded_number == 2
+
+
+def test_what_cost_centres_paid_adds_up_to_the_lots_price(shop) -> None:
+    """100.00 over three cost centres is 33.33, 33.33 and 33.34; nothing is lost or made."""
+    account_id = make_account(shop)
+    make_lot(account_id, 3, price_micros=100_000_000)
+    debit(shop, [make_run(1, cost_centre=name) for name in ("sales", "legal", "it")])
+    for _ in range(2):
+        paid = [line.micros for line in everything(account_id, by=["cost_centre"])]
+        assert sorted(paid) == [33_333_333, 33_333_333, 33_333_334]
+        folding.fold_all()
+
+
+def test_a_thousand_runs_of_a_third_add_up_to_what_the_lot_cost(shop) -> None:
+    account_id = make_account(shop)
+    make_lot(account_id, 3_000, price_micros=1_000_000_000)
+    runs = [make_run(3, cost_centre=f"centre-{number % 7}") for number in range(1_000)]
+    debit(shop, runs)
+    for _ in range(2):
+        lines = everything(account_id, by=["cost_centre", "workflow"], granularity="day")
+        assert len(lines) == 7
+        assert sum(line.micros for line in lines) == 1_000_000_000
+        folding.fold_all()
