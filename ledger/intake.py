@@ -106,7 +106,8 @@ def accept_each(*, submissions: Sequence[Submitted], at: datetime) -> list[Accep
         if isinstance(one, Checked)
     }
     if good:
-        with transaction.atomic():
+        # Nothing is to be saved of it if it fails: no savepoint within the caller's transaction.
+        with transaction.atomic(savepoint=False):
             _write(list(good.values()), at=at)
     return [
         good[place].accepted() if isinstance(one, Checked) else one
@@ -210,7 +211,8 @@ def _write(batches: Sequence[_Batch], *, at: datetime) -> None:
     for (place, shard, _), (intake_id,) in zip(parts, ids, strict=True):
         batches[place].intakes[shard] = intake_id
     for batch in batches:
-        _write_parked(batch, at=at)
+        if batch.checked.parked:
+            _write_parked(batch, at=at)
 
 
 def _end_to_end(name: str, parts: Sequence[bytes]) -> dict[str, object]:

@@ -1,0 +1,181 @@
+"""Taking runs in: both ways of checking, several submissions at once, and what is remembered."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from ledger import catalog, checking, debiting, faults, intake, prices, sql
+from ledger.accounts import find_all
+from ledger.errors import InvalidRuns
+from ledger.familiar import Familiar
+from ledger.instants import to_us
+from ledger.intake import NewInference, NewPart, NewRun, Submitted
+from ledger.models import Account, Batch
+from tests.ledger.builders import (
+    HOUR,
+    NOON,
+    accept,
+    make_account,
+    make_run,
+    make_shop,
+    publish_rates,
+)
+
+LATER = NOON + HOUR
+
+
+def run(**changed) -> NewRun:
+    facts: dict[str, Any] = {
+        "id": "run-1",
+        "account": "acme",
+        "workflow": "review",
+        "occurred_at": NOON,
+        "inferences": [NewInference("engine", {"executions": 3})],
+    }
+    return NewRun(**facts | changed)
+
+
+def checked(shop, runs, *, in_full: bool):
+    """Runs as they are checked; `in_full` none goes the short way."""
+    book = prices.of_book(shop.book_id)
+    accounts = find_all(book_id=shop.book_id, codes=["acme"])
+    found = checking.Checked(
+        book, Familiar(book.revision), accounts, *faults.bounds_us(to_us(NOON))
+    )
+    if in_full:
+        for position, one in enumerate(runs):
+            assert found._look_closer(position, one) == []
+    else:
+        assert all(found._add(one) for one in runs)
+    return found
+
+
+PLAIN = [
+    run(),
+    run(id="0198f1a2-7c3d-7e4f-8a9b-0123456789ab", actor="maria", cost_centre="own"),
+    run(outcome="failed", fault="vendor"),
+    run(outcome="failed", fault="customer", retake_of="run-0"),
+    run(part=NewPart("step-1")),
+    run(part=NewPart("step-2", last=True)),
+    run(inferences=[NewInference("engine", {"executions": n}) for n in (1, 2)]),
+    run(
+        inferences=[
+            NewInference("engine", {"executions": 1}, NOON - HOUR),
+            NewInference("other", {"executions": 2}),
+        ]
+    ),
+]
+
+
+def test_the_short_way_comes_to_what_the_long_way_does(db):
+    shop = make_shop()
+    catalog.create_engine(book_id=shop.book_id, code="other", name="Other")
+    make_account(shop)
+    short = checked(shop, PLAIN, in_full=False)
+    long = checked(shop, PLAIN, in_full=True)
+    assert short.shards == long.shards
+    assert short.runs == long.runs
+    assert short.new_bearers == long.new_bearers
+
+
+@pytest.mark.parametrize(
+    ("faulty", "field", "rule"),
+    [
+        (run(id="a\x00b"), "runs[1]", "text"),
+        (run(retake_of="a\x00b"), "runs[1]", "text"),
+        (run(part=NewPart("a\x00b")), "runs[1]", "text"),
+        (run(actor="a\x00b"), "runs[1]", "text"),
+        (run(account="ac\x00me"), "runs[1].account", "unknown_account"),
+        (run(retake_of="run-1"), "runs[1].retake_of", "retake_of_itself"),
+        (run(fault="vendor"), "runs[1].fault", "fault_of_failed"),
+        (run(occurred_at=NOON + timedelta(hours=2)), "runs[1].occurred_at", "in_the_future"),
+    ],
+)
+def test_a_faulty_run_among_good_ones_is_named_and_nothing_is_taken(db, faulty, field, rule):
+    shop = make_shop()
+    make_account(shop)
+    with pytest.raises(InvalidRuns) as refused:
+        accept(shop, [make_run(), faulty], at=LATER)
+    assert [(fault.field, fault.rule) for fault in refused.value.faults] == [(field, rule)]
+    assert not Batch.objects.exists()
+
+
+def test_of_very_many_faulty_runs_the_first_twenty_are_named(db):
+    shop = make_shop()
+    with pytest.raises(InvalidRuns) as refused:
+        accept(shop, [make_run(account="nobody") for _ in range(30)])
+    assert [fault.field for fault in refused.value.faults] == [
+        f"runs[{position}].account" for position in range(20)
+    ]
+
+
+def test_submissions_taken_together_are_each_for_themselves(db):
+    shop, other = make_shop(), make_shop()
+    account_id = make_account(shop)
+    make_account(other, "globex")
+    taken = intake.accept_each(
+        submissions=[
+            Submitted(book_id=shop.book_id, runs=[make_run(3), make_run(4)]),
+            Submitted(book_id=shop.book_id, runs=[make_run(account="globex")]),
+            Submitted(book_id=other.book_id, runs=[make_run(5, account="globex")]),
+            Submitted(book_id=shop.book_id, runs=[]),
+        ],
+        at=LATER,
+    )
+    first, foreign, third, empty = taken
+    assert isinstance(foreign, InvalidRuns)
+    assert isinstance(empty, InvalidRuns)
+    assert isinstance(first, intake.Accepted)
+    assert isinstance(third, intake.Accepted)
+    assert [run.microtokens for run in first.runs] == [3, 4]
+    assert [run.microtokens for run in third.runs] == [5]
+    assert set(Batch.objects.values_list("id", "book_id", "runs_count")) == {
+        (first.batch_id, shop.book_id, 2),
+        (third.batch_id, other.book_id, 1),
+    }
+    assert debiting.drain_all(at=LATER) == 3
+    assert Account.objects.get(id=account_id).runs_count == 2
+
+
+def test_an_account_that_was_rolled_back_is_not_remembered(transactional_db):
+    shop = make_shop()
+    with transaction.atomic():
+        make_account(shop)
+        accept(shop, [make_run()])
+        transaction.set_rollback(True)
+    with pytest.raises(InvalidRuns):
+        accept(shop, [make_run()])
+
+
+def test_what_has_changed_in_a_book_counts_from_the_next_run_on(transactional_db):
+    shop = make_shop()
+    account_id = make_account(shop)
+    for _ in range(2):
+        assert accept(shop, [make_run(3)]).runs[0].microtokens == 3
+    with transaction.atomic():
+        dearer = publish_rates(shop, [catalog.NewRate(meter="executions", microtokens=7)])
+        Account.objects.filter(id=account_id).update(rate_card_id=dearer)
+        catalog.changed(book_id=shop.book_id)
+    assert accept(shop, [make_run(3)]).runs[0].microtokens == 21
+
+
+def test_a_shard_is_announced_with_its_oldest_intake_and_not_again_while_that_waits(db):
+    shop = make_shop()
+    account_id = make_account(shop)
+
+    def unannounced(accepted) -> list[int]:
+        rows = sql.rows(
+            "unannounced_shards",
+            shards=list(accepted.intakes),
+            ids=list(accepted.intakes.values()),
+        )
+        return [shard for (shard,) in rows]
+
+    first, second = accept(shop, [make_run()]), accept(shop, [make_run()])
+    assert unannounced(first) == [account_id & 255]
+    assert unannounced(second) == []
+    debiting.drain_all(at=LATER)
+    assert unannounced(first) == unannounced(second) == []
+    assert unannounced(accept(shop, [make_run()])) == [account_id & 255]
