@@ -325,6 +325,18 @@ class HoldWaiting(LedgerError):
         self.run = run
 
 
+class OtherCurrency(LedgerError):
+    """An account's lots are all of one currency, and this one is of another."""
+
+    code = "other_currency"
+
+    def __init__(self, *, account: str, currency: str, asked: str) -> None:
+        super().__init__(f"account {account!r} has lots in {currency}: it can have none in {asked}")
+        self.account = account
+        self.currency = currency
+        self.asked = asked
+
+
 class InvalidLimit(LedgerError):
     """A limit, or the answer to a review, breaks rules."""
 

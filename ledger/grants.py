@@ -18,7 +18,7 @@ from django.db.models import F
 
 from ledger import accounts, instants, sql
 from ledger.debiting import drain_shard
-from ledger.errors import IdempotencyKeyReused, UnknownAccount
+from ledger.errors import IdempotencyKeyReused, OtherCurrency, UnknownAccount
 from ledger.models import Account, Entry, Lot, Operation
 from ledger.units import (
     LOT_MICROTOKENS_MAX,
@@ -77,7 +77,7 @@ def grant(
     `expires_at` waits out `grace`, in which runs that occurred in time may still come; then up
     to `rollover_microtokens_max` roll over until `rollover_expires_at`, and the rest expires.
 
-    Raises IdempotencyKeyReused and UnknownAccount.
+    Raises IdempotencyKeyReused, OtherCurrency and UnknownAccount.
     """
     assert 0 < microtokens <= LOT_MICROTOKENS_MAX
     assert 0 <= price_micros <= LOT_PRICE_MICROS_MAX
@@ -121,7 +121,7 @@ def open_overage(
     `cap_microtokens` is the hard cap: beyond it runs become debt. The lot stays open after the
     period for runs that occurred in it and come late.
 
-    Raises IdempotencyKeyReused and UnknownAccount.
+    Raises IdempotencyKeyReused, OtherCurrency and UnknownAccount.
     """
     lot = Lot(
         kind=Lot.Kind.OVERAGE,
@@ -189,14 +189,24 @@ def _begin(*, account_id: int, key: str, kind: str, lot: Lot) -> int | None:
     assert not key.startswith(CLOSING_KEY_PREFIX), "a lot that took this key could never be closed"
     shard = shard_of(account_id)
     sql.lock_shard(shard)
-    if not Account.objects.filter(shard=shard, id=account_id).exists():
+    account = Account.objects.filter(shard=shard, id=account_id).first()
+    if account is None:
         raise UnknownAccount(account=str(account_id))
     known = Operation.objects.filter(shard=shard, account_id=account_id, key=key).first()
     if known is None:
+        _settle_currency(account, lot.currency)
         return None
     if known.kind != kind or known.digest != _digest(lot):
         raise IdempotencyKeyReused(account_id=account_id, idempotency_key=key)
     return known.lot_id
+
+
+def _settle_currency(account: Account, currency: str) -> None:
+    """An account's first lot that has a currency decides in which it counts money."""
+    if currency and not account.currency:
+        Account.objects.filter(shard=account.shard, id=account.id).update(currency=currency)
+    elif currency not in ("", account.currency):
+        raise OtherCurrency(account=account.code, currency=account.currency, asked=currency)
 
 
 def _put_in(lot: Lot, *, key: str, kind: str) -> None:

@@ -67,6 +67,13 @@ INVARIANTS: Final[dict[str, str]] = {
         SELECT id FROM ledger_lot_now
         WHERE NOT open AND out_microtokens < granted_microtokens
     """,
+    "an account's lots are all of its currency": """
+        SELECT lot.id
+        FROM ledger_lot AS lot
+        JOIN ledger_account AS account
+            ON account.shard = lot.shard AND account.id = lot.account_id
+        WHERE lot.currency NOT IN ('', account.currency)
+    """,
     "an account has one debt lot, and names it": """
         SELECT account.id
         FROM ledger_account AS account

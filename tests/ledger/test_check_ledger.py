@@ -59,6 +59,7 @@ def history(db: None) -> None:
 def _correct_something(shop: Shop) -> None:
     """Of the other account: a void, a retake, a run in parts, and one that became dearer."""
     other = accounts.find(book_id=shop.book_id, code="other")
+    make_lot(other.id, 4, hours=201, priority=-1)
     make_lot(other.id, 50)
     time = NOON + 200 * HOUR
     in_parts = NewPart(id="1", last=True)
@@ -68,7 +69,12 @@ def _correct_something(shop: Shop) -> None:
         [replace(make_run(7, run_id="y", account="other", at=time), retake_of="x", part=in_parts)],
     )
     corrections.void(
-        account=other, run_id="x", microtokens=2, reason="", idempotency_key="v", at=NOON
+        account=other,
+        run_id="x",
+        microtokens=2,
+        reason="",
+        idempotency_key="v",
+        at=NOON + 300 * HOUR,
     )
     debit(shop, [make_run(1, run_id="z", account="other", at=time)])
     publish_rates(
@@ -178,6 +184,9 @@ FAULTS: dict[str, list[str]] = {
     "a lot is open while something is left": [
         "UPDATE ledger_lot SET open = false WHERE kind = 'debt'",
     ],
+    "an account's lots are all of its currency": [
+        "UPDATE ledger_account SET currency = 'USD'",
+    ],
     "an account has one debt lot, and names it": [
         "UPDATE ledger_account SET debt_lot_id = debt_lot_id + 256",
         f"DELETE FROM ledger_lot WHERE kind = 'debt' AND account_id = {OTHER_ACCOUNT}",
@@ -205,6 +214,13 @@ FAULTS: dict[str, list[str]] = {
         # The same sum, for another engine.
         "UPDATE ledger_submission SET details = overlay(details PLACING 'E'::bytea"
         " FROM position('engine'::bytea IN details) FOR 1)",
+    ],
+    "each correction is the leaf that its block has at its position": [
+        "UPDATE ledger_correction SET recorded_at = recorded_at + interval '1 microsecond'"
+        " WHERE kind = 'void'",
+        "UPDATE ledger_correction SET details = details || ' ' WHERE kind = 'rerate'",
+        "UPDATE ledger_correction SET micros = micros + 1 WHERE kind = 'retaken'",
+        "UPDATE ledger_correction SET block_position = block_position + 1",
     ],
     CHAINED: [
         "UPDATE ledger_block SET recorded_at = recorded_at + interval '1 microsecond'",
@@ -254,6 +270,11 @@ FAULTS |= {
         "UPDATE ledger_correction SET microtokens = microtokens + 1 WHERE kind = 'void'",
         "DELETE FROM ledger_correction WHERE kind = 'void'",
         "DELETE FROM ledger_entry WHERE kind = 'charge'",
+    ],
+    "what expires otherwise than by its lot's closing was given back just before": [
+        "UPDATE ledger_entry SET microtokens = microtokens + 1 WHERE kind = 'expire'"
+        " AND operation_key LIKE 'correction:%'",
+        "DELETE FROM ledger_entry WHERE kind = 'return'",
     ],
     "a run costs nothing less than nothing, whatever was given back": [
         "UPDATE ledger_correction SET microtokens = -100 WHERE kind = 'void'",

@@ -1,11 +1,13 @@
 """Lots: granted, drawn down, run out, expired, rolled over; overage and debt."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
 
 from ledger import accounts, debiting, grants, queries, receipts
+from ledger.errors import OtherCurrency
 from ledger.queries import LotNow
 from ledger.units import shard_of
 from ledger.value import Tier
@@ -374,3 +376,23 @@ def test_nothing_waits_where_nothing_was_accepted(shop, account_id) -> None:
     assert debiting.waiting_shards() == [shard_of(account_id)]
     assert debiting.drain_all(at=NOON) == 1
     assert debiting.waiting_shards() == []
+
+
+def test_an_accounts_lots_are_all_of_one_currency(db: None) -> None:
+    account_id = make_account(make_shop())
+    make_lot(account_id, 10)
+    make_lot(account_id, 10, price_micros=5)
+    usual: dict[str, Any] = {
+        "account_id": account_id,
+        "microtokens": 1,
+        "source": "top_up",
+        "price_micros": 1,
+        "priority": 0,
+        "effective_at": NOON,
+        "expires_at": None,
+        "at": NOON,
+    }
+    with pytest.raises(OtherCurrency, match="has lots in EUR: it can have none in USD"):
+        grants.grant(currency="USD", idempotency_key="other", **usual)
+    grants.grant(currency="EUR", idempotency_key="same", **usual)
+    assert len(queries.lots(account_ids=[account_id])) == 4
