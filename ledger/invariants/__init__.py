@@ -58,10 +58,10 @@ def violations(
         return _of_walk(progress) | _of_queries(progress)
     with ThreadPoolExecutor(1) as other:
         queried = other.submit(_on_own_connection, progress)
-        return _of_walk(progress) | queried.result()
+        return _of_walk(progress, two_at_once=True) | queried.result()
 
 
-def _of_walk(progress: Progress) -> dict[str, list[Row]]:
+def _of_walk(progress: Progress, *, two_at_once: bool = False) -> dict[str, list[Row]]:
     told = 0
 
     def tell(share: float) -> None:
@@ -70,7 +70,7 @@ def _of_walk(progress: Progress) -> dict[str, list[Row]]:
         progress("every run and movement", steps - told)
         told = steps
 
-    return walk.broken(progress=tell)
+    return walk.broken(progress=tell, two_at_once=two_at_once)
 
 
 def _of_queries(progress: Progress) -> dict[str, list[Row]]:

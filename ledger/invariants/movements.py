@@ -1,14 +1,5 @@
-"""Of lots and their movements, as those are read from end to end: sums, and no gap or overlap.
+"""Of lots and their movements, as those are read from end to end: sums, and no gap or overlap."""
 
-Each movement of a lot begins where another ended. So the places where movements begin are, with
-the lot's end, the very places where they end, with its beginning: as many of each. That they are
-the same is seen without sorting them: every place stands for a random number, and a lot's sum of
-those for its beginnings less those for its ends must be what one movement from 0 to the end
-would leave. The numbers are drawn anew each time; that two different sets agree by chance is one
-in 2⁶⁴.
-"""
-
-import secrets
 import uuid
 from typing import Final
 
@@ -16,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
+from ledger.invariants.places import Places
 from ledger.invariants.rows import BrokenRows
 from ledger.invariants.scanning import read
 from ledger.packing import Integers, Rows
@@ -93,8 +85,7 @@ class Movements:
         self._granted = lots["granted"].copy()
         self._out = lots["out"].copy()
         self._sums = np.zeros(len(lots), np.int64)
-        self._places = np.zeros(len(lots), np.uint64)
-        self._secret = np.uint64(secrets.randbits(64))
+        self._places = Places(len(lots))
 
     def take(self, rows: Rows, is_debit: npt.NDArray[np.bool_]) -> None:
         """Movements; `microtokens` below 0 came back."""
@@ -112,7 +103,7 @@ class Movements:
         microtokens = rows["microtokens"]
         begins = rows["out_before_microtokens"]
         np.add.at(self._sums, at, microtokens)
-        np.add.at(self._places, at, self._random(begins) - self._random(begins + microtokens))
+        self._places.add(at, begins, begins + microtokens)
 
     def judge(self) -> None:
         """When all movements were seen."""
@@ -120,8 +111,7 @@ class Movements:
         is_summed &= (self._out >= 0) & (self._out <= self._granted)
         for lot_id in self._ids[~is_summed].tolist():
             self._broken.add(SUMS, (lot_id,))
-        whole = self._random(np.zeros_like(self._out)) - self._random(self._out)
-        lot_ids = self._ids[self._places != whole].tolist()
+        lot_ids = self._ids[self._places.broken(self._out)].tolist()
         if lot_ids:
             with connection.cursor() as cursor:
                 cursor.execute(_PLACES, [lot_ids, BrokenRows.ROWS_MAX])
@@ -134,10 +124,3 @@ class Movements:
         for row in np.flatnonzero(is_debit & is_early_or_late).tolist():
             key = uuid.UUID(bytes=rows["run_key"][row].tobytes())
             self._broken.add(OWN_TIME, (key, int(rows["lot_id"][row])))
-
-    def _random(self, places: Integers) -> npt.NDArray[np.uint64]:
-        """A random number for each place, always the same for the same one (splitmix64)."""
-        mixed = places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + self._secret
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))

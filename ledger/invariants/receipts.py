@@ -16,18 +16,6 @@ CHAINED: Final = "a block names the root of its receipts and the block before it
 ATTRIBUTED: Final = "an attribution's key is the digest of its names"
 
 INVARIANTS: Final[dict[str, str]] = {
-    "receipts of an account are numbered without gaps": """
-        SELECT account.id
-        FROM ledger_account AS account
-        LEFT JOIN (
-            SELECT shard, account_id, count(*) AS runs, count(DISTINCT sequence) AS numbers,
-                   min(sequence) AS first, max(sequence) AS last
-            FROM ledger_run WHERE part = 0 GROUP BY shard, account_id
-        ) AS issued ON issued.shard = account.shard AND issued.account_id = account.id
-        WHERE coalesce(issued.runs, 0) <> account.runs_count
-           OR coalesce(issued.numbers, 0) <> account.runs_count
-           OR issued.first <> 1 OR issued.last <> account.runs_count
-    """,
     "a run says who it is for": """
         SELECT run.account_id, run.run_key
         FROM ledger_run AS run
@@ -71,6 +59,19 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN ledger_block AS block
             ON block.shard = correction.shard AND block.number = correction.block_number
         WHERE block.number IS NULL
+    """,
+    "each correction is the leaf that its block has at its position": """
+        SELECT correction.shard, correction.block_number, correction.block_position,
+               correction.run_key
+        FROM ledger_correction AS correction
+        LEFT JOIN ledger_block AS block
+            ON block.shard = correction.shard AND block.number = correction.block_number
+        WHERE substring(block.leaves FROM 32 * block_position + 1 FOR 32) IS DISTINCT FROM sha256(
+            '\\x0043' || int2send(correction.shard) || int8send(account_id) || uuid_send(run_key)
+            || int4send(version)
+            || int8send((extract(epoch FROM correction.recorded_at) * 1000000)::bigint)
+            || int8send(correction.microtokens) || int8send(correction.micros) || sha256(details)
+        )
     """,
     "a published head is a block of its chain, and heads only grow": """
         SELECT head.shard, head.number
