@@ -172,6 +172,13 @@ def test_what_rolls_over_is_drawn_from_then_on() -> None:
     assert [one.likely_microtokens for one in found.unused] == [50, 20]
 
 
+def test_what_rolls_over_is_there_at_the_very_instant_at_which_its_lot_expires() -> None:
+    lot = supply(100, expires_in=5, rollover_max=30, rollover_until=9)
+    # Noon is when a day's use is drawn.
+    at_noon = replace(lot, expires_at=AT + 5 * DAY + 12 * HOUR)
+    assert run_out(told(EVEN, [at_noon])) == [8, 8, 8]
+
+
 def test_a_lot_that_has_expired_is_no_supply() -> None:
     found = told(EVEN, [supply(100, expires_in=0)])
     assert run_out(found) == [0, 0, 0]
