@@ -21,7 +21,10 @@ INVARIANTS: Final[dict[str, str]] = {
             SELECT lot_id,
                    sum(microtokens) FILTER (WHERE kind = 'roll_over') AS rolled,
                    sum(microtokens) FILTER (WHERE kind = 'expire') AS expired
-            FROM ledger_entry WHERE kind IN ('roll_over', 'expire') GROUP BY lot_id
+            FROM ledger_entry
+            -- What a correction gave back later, and expired again, is none of its matter.
+            WHERE kind IN ('roll_over', 'expire') AND operation_key = 'close:' || lot_id
+            GROUP BY lot_id
         ) AS moved ON moved.lot_id = period.allotment_lot_id
         WHERE settlement.rolled_microtokens <> coalesce(moved.rolled, 0)
            OR settlement.expired_microtokens <> coalesce(moved.expired, 0)
@@ -58,7 +61,13 @@ INVARIANTS: Final[dict[str, str]] = {
             WHERE kind IN ('overage', 'late_overage') GROUP BY period_id
         ) AS line ON line.period_id = period.id
         LEFT JOIN ledger_lot_now AS lot ON lot.id = period.overage_lot_id
-        WHERE line.billed > coalesce(lot.out_microtokens, 0)
+        -- What was given back later had been used: its invoice stays as it was.
+        LEFT JOIN (
+            SELECT lot_id, sum(microtokens) AS microtokens FROM ledger_entry
+            WHERE kind = 'return' GROUP BY lot_id
+        ) AS given_back ON given_back.lot_id = lot.id
+        WHERE line.billed
+              > coalesce(lot.out_microtokens, 0) + coalesce(given_back.microtokens, 0)
     """,
     "stretches of invoiced overage follow one another without gap or overlap": """
         SELECT period_id

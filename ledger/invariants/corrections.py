@@ -40,6 +40,15 @@ INVARIANTS: Final[dict[str, str]] = {
                   = 'correction:' || correction.run_key || ':' || correction.version
         )
     """,
+    "what expires otherwise than by its lot's closing was given back just before": """
+        SELECT lot_id, operation_key
+        FROM ledger_entry
+        WHERE kind IN ('expire', 'return', 'repaid')
+          AND operation_key <> 'close:' || lot_id
+        GROUP BY shard, lot_id, operation_key
+        HAVING sum(microtokens) FILTER (WHERE kind = 'expire')
+               > coalesce(sum(microtokens) FILTER (WHERE kind <> 'expire'), 0)
+    """,
     "a run costs nothing less than nothing, whatever was given back": """
         SELECT correction.account_id, correction.run_key
         FROM (

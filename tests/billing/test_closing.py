@@ -15,7 +15,7 @@ from billing.models import (
     PeriodSettlement,
     StripeCall,
 )
-from ledger import debiting, grants, queries
+from ledger import accounts, corrections, debiting, grants, queries
 from ledger.value import Tier, prepaid_slice_micros
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
@@ -304,6 +304,33 @@ def test_late_usage_lands_on_the_next_invoice_as_its_own_line_and_continues_the_
     assert list(of_october.values()) == before
     closing.close_due(at=datetime(2027, 1, 2, tzinfo=UTC))
     assert [kind for kind, _ in lines(number=3)] == ["platform_fee", "allotment"]
+
+
+def test_a_run_that_is_given_back_after_its_invoice_leaves_every_invoice_as_it_was():
+    customer = scene(**builders.billed())
+    builders.use(customer, 1_200, occurred_at=MID)
+    closing.close_due(at=CLOSING)
+    builders.use(customer, 60, occurred_at=MID, at=CLOSING + DAY)
+    december = datetime(2026, 12, 1, tzinfo=UTC)
+    closing.close_due(at=december + DAY)
+    before = list(InvoiceLine.objects.order_by("id").values())
+    [_, first] = queries.runs(account_id=customer.account_id, runs_max=2)
+    corrections.void(
+        account=accounts.account(account_id=customer.account_id),
+        run_id=first.run_id,
+        microtokens=1_150 * TOKEN,
+        reason="",
+        idempotency_key="void",
+        at=december + 2 * DAY,
+    )
+    # It had used 1,000 of the allotment, which has expired, and 200 of overage.
+    [overage] = [lot for lot in lots(customer, "overage") if lot.effective_at == OCTOBER]
+    assert overage.out_microtokens == 110 * TOKEN
+    # Late overage takes the place of what was given back, which stands on an invoice already.
+    builders.use(customer, 20, occurred_at=MID, at=december + 2 * DAY)
+    closing.close_due(at=datetime(2027, 1, 2, tzinfo=UTC))
+    assert [kind for kind, _ in lines(number=3)] == ["platform_fee", "allotment"]
+    assert list(InvoiceLine.objects.order_by("id").values())[: len(before)] == before
 
 
 def test_what_comes_in_after_the_last_period_is_billed_a_day_later_and_once():

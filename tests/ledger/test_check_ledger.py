@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ledger import accounts, corrections, folding, grants, heads, rerating
 from ledger.catalog import NewRate
 from ledger.intake import NewPart
-from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, violations
+from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, STEPS, violations
 from ledger.invariants.receipts import ATTRIBUTED, CHAINED
 from ledger.invariants.sealed import COSTS, LEAVES
 from ledger.packing import IN_PARTS
@@ -366,3 +366,22 @@ def test_its_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call_command("check_ledger", "--help")
     assert "manage.py check_ledger --json" in capsys.readouterr().out
+
+
+def test_read_ahead_over_connections_of_its_own_the_same_is_found(transactional_db: None) -> None:
+    shop = make_shop()
+    make_account(shop)
+    debit(shop, [make_run(number) for number in range(5)])
+    steps: list[int] = []
+    assert violations(two_at_once=True, progress=lambda name, done: steps.append(done)) == {}
+    assert sum(steps) == STEPS
+    with connection.cursor() as cursor:
+        for trigger in ("DISABLE", "ENABLE"):
+            cursor.execute(f"ALTER TABLE ledger_run {trigger} TRIGGER run_is_immutable")
+            if trigger == "DISABLE":
+                cursor.execute("UPDATE ledger_run SET engine_id = 77 WHERE sequence = 3")
+    assert {LEAVES: violations()[LEAVES]} == violations(two_at_once=True)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE ledger_run DISABLE TRIGGER run_is_immutable")
+        cursor.execute("UPDATE ledger_run SET engine_id = (SELECT max(id) FROM ledger_engine)")
+        cursor.execute("ALTER TABLE ledger_run ENABLE TRIGGER run_is_immutable")
