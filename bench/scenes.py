@@ -40,8 +40,8 @@ _BUILD: Final = {
     "ledger_account": """
         INSERT INTO ledger_account (shard, id, book_id, code, name, rate_card_id,
             default_cost_centre, currency, opened_at, debt_lot_id)
-        SELECT %(shard)s, n * 256 + %(shard)s, 1, 'account-' || n, 'Account', 1, 'centre', 'EUR', %(at)s,
-            n * 256 + %(shard)s
+        SELECT %(shard)s, n * 256 + %(shard)s, 1, 'account-' || n, 'Account', 1, 'centre', 'EUR',
+            %(at)s, n * 256 + %(shard)s
         FROM generate_series(1, %(accounts)s) AS n
     """,
     "ledger_lot": """
