@@ -194,10 +194,10 @@ def test_a_part_that_fails_by_the_vendors_fault_makes_the_run_free_before_and_af
     debit(shop, [part("3", 4, outcome="failed", fault="vendor")])
     found = receipt(account_id)
     assert (found.outcome, found.fault, found.microtokens) == ("failed", "vendor", 0)
-    debit(shop, [part("4", 5, last=True)])
+    debit(shop, [part("4", 5), part("5", 1, last=True)])
     found = receipt(account_id)
     assert (found.microtokens, found.drawn, out(account_id)) == (0, [], 0)
-    assert len(found.inferences) == 4
+    assert len(found.inferences) == 5
     assert (usage()["failed_count"], usage()["accepted_first_count"]) == (1, 0)
     assert (usage()["microtokens"], usage()["rework_microtokens"]) == (0, 0)
 
