@@ -2,7 +2,7 @@
 
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import msgspec
 from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -35,6 +36,16 @@ class KeyView(APIView):
     permission_classes = (HasKey,)
 
 
+class OnlyJson(BaseContentNegotiation):
+    """JSON, whatever is asked for."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[Any], format_suffix: str | None = None
+    ) -> tuple[Any, str]:
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
+
+
 class Runs(APIView):
     """POST /api/v1/runs: send 1 to 10,000 runs, as `{"runs": [...]}` or one run by itself.
 
@@ -43,6 +54,8 @@ class Runs(APIView):
     answer, 200, has their receipts. Sending the same runs again changes nothing.
     """
 
+    # There is nothing to choose: this is most requests by far.
+    content_negotiation_class = OnlyJson
     # Keys are looked up where runs are taken, for all requests that wait: see _take.
     authentication_classes = ()
     permission_classes = ()
