@@ -171,14 +171,9 @@ class Receipts:
     def _compare(self, runs: Rows, texts: list[bytes | None]) -> None:
         digits = runs["run_key"].tobytes().hex()
         keys = [digits[begin : begin + 32] for begin in range(0, len(digits), 32)]
-        account_ids, costs = runs["account_id"].tolist(), runs["microtokens"].tolist()
+        columns = (runs[name].tolist() for name in ("account_id", "microtokens", "flags"))
         decode = self._decode
-        # Of a run that came in parts it is they that cost something: its own row has their first's
-        # details, and says nothing of its own.
-        free = (runs["flags"] & IN_PARTS != 0).tolist()
-        for text, account_id, cost, key, is_free in zip(
-            texts, account_ids, costs, keys, free, strict=True
-        ):
+        for text, key, account_id, cost, flags in zip(texts, keys, *columns, strict=True):
             if text is None:
                 continue
             try:
@@ -186,26 +181,27 @@ class Receipts:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 self._broken.add(COSTS, (account_id, str(error)))
                 continue
-            if not (
-                details.account_id == account_id
-                and (0 if is_free else _costs(details)) == cost
-                and _has_key(details.run_id, key)
+            run_id, inferences = details.run_id, details.inferences
+            # Nearly every run has one inference, and an id that is its own key.
+            is_plain = (
+                flags == 0
+                and details.unusual is None
+                and len(inferences) == 1
+                and inferences[0].microtokens == cost
+                and run_id[8:24:5] == "----"
+                and run_id.replace("-", "") == key
+            )
+            if details.account_id != account_id or not (
+                is_plain or _fits(details, key, cost, flags)
             ):
-                self._broken.add(COSTS, (account_id, uuid.UUID(key), details.run_id))
+                self._broken.add(COSTS, (account_id, uuid.UUID(key), run_id))
 
 
-def _costs(details: RunDetails) -> int:
-    inferences = details.inferences
-    # So it is with nearly every run.
-    if details.unusual is None and len(inferences) == 1:
-        return inferences[0].microtokens
-    return details.charged_microtokens
-
-
-def _has_key(run_id: str, key: str) -> bool:
-    # Nearly every id is a UUID in its canonical spelling, which is its own key.
-    is_own_key = run_id[8:24:5] == "----" and run_id.replace("-", "") == key
-    return is_own_key or units.run_key(run_id).hex == key
+def _fits(details: RunDetails, key: str, cost: int, flags: int) -> bool:
+    # Of a run that came in parts it is they that cost something: its own row has their first's
+    # details, and says nothing of its own.
+    charged = 0 if flags & IN_PARTS else details.charged_microtokens
+    return charged == cost and units.run_key(details.run_id).hex == key
 
 
 def _by_place(rows: Rows, column: str) -> list[tuple[Place, Integers]]:
