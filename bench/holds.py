@@ -21,9 +21,10 @@ from django.utils import timezone
 from bench import database
 from bench.figures import Figure
 from bench.http import services
-from ledger import access, accounts, catalog, grants
+from ledger import access, catalog
 from ledger.catalog import NewRate
-from ledger.units import LOT_MICROTOKENS_MAX
+from ledger.models import Account, Lot
+from ledger.units import LOT_MICROTOKENS_MAX, SHARDS, shard_of_code
 
 CLIENTS: Final = 32
 ACCOUNTS: Final = 1_000
@@ -88,29 +89,40 @@ def _accounts() -> str:
         rates=[NewRate(meter="executions")],
         at=at,
     )
-    with transaction.atomic():  # one commit is enough
-        for number in range(ACCOUNTS):
-            account = accounts.open_account(
+    codes = [f"account-{number}" for number in range(ACCOUNTS)]
+    shards = [shard_of_code(book_id=book_id, code=code) for code in codes]
+    with transaction.atomic():
+        Account.objects.bulk_create(
+            Account(
+                id=number * SHARDS + shard,
+                shard=shard,
                 book_id=book_id,
-                code=f"account-{number}",
+                code=code,
                 name="Account",
                 rate_card_id=rate_card_id,
                 default_cost_centre="centre",
-                at=at,
+                opened_at=at,
+                debt_lot_id=number * SHARDS + shard,
             )
-            for lot in range(LOTS):
-                grants.grant(
-                    account_id=account.id,
-                    microtokens=LOT_MICROTOKENS_MAX,
-                    source="bench",
-                    price_micros=0,
-                    currency="",
-                    priority=lot,
-                    effective_at=at - timedelta(days=1),
-                    expires_at=None,
-                    idempotency_key=f"lot-{lot}",
-                    at=at,
-                )
+            for number, (code, shard) in enumerate(zip(codes, shards, strict=True), 1)
+        )
+        Lot.objects.bulk_create(
+            Lot(
+                id=(lot * ACCOUNTS + number) * SHARDS + shard,
+                shard=shard,
+                account_id=number * SHARDS + shard,
+                kind=Lot.Kind.PREPAID if lot else Lot.Kind.DEBT,
+                source="bench",
+                priority=lot,
+                issued_at=at,
+                effective_at=at - timedelta(days=1),
+                granted_microtokens=LOT_MICROTOKENS_MAX,
+                price_micros=0,
+                currency="",
+            )
+            for lot in range(1 + LOTS)
+            for number, shard in enumerate(shards, 1)
+        )
     return access.issue_api_key(book_id=book_id, name="bench", at=at).secret
 
 

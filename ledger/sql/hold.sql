@@ -1,10 +1,9 @@
 -- Write new holds, those that wait for a review too, and count them on their accounts.
 --
 -- locks       the accounts (hold_accounts.sql), in an earlier statement
--- parameters  at timestamptz; for each hold: account_ids bigint[], run_keys uuid[], run_ids text[],
---             body_digests, microtokens, micros bigint[], workflows, projects, jobs, cost_centres,
---             departments, actors text[], life_seconds int[], expires_at timestamptz[] (null: it waits),
---             due_at timestamptz[], review_ids bigint[], limit_ids text[] (each an array)
+-- parameters  at timestamptz, holds json: for each its account_id, run_key, run_id, body_digest,
+--             microtokens, micros, workflow, project, job, cost_centre, department, actor,
+--             life_seconds, expires_at (null: it waits), due_at, review_id, limit_ids (an array's text)
 WITH new AS (
     INSERT INTO ledger_hold (
         shard, account_id, run_key, run_id, body_digest, microtokens, micros, workflow, project, job,
@@ -17,16 +16,11 @@ WITH new AS (
            review_id, limit_ids::bigint[],
            CASE WHEN expires_at IS NULL THEN 0 ELSE microtokens END,
            CASE WHEN expires_at IS NULL THEN 0 ELSE micros END, due_at
-    FROM unnest(
-        %(account_ids)s::bigint[], %(run_keys)s::uuid[], %(run_ids)s::text[],
-        %(body_digests)s::bigint[], %(microtokens)s::bigint[], %(micros)s::bigint[],
-        %(workflows)s::text[], %(projects)s::text[], %(jobs)s::text[], %(cost_centres)s::text[],
-        %(departments)s::text[], %(actors)s::text[], %(life_seconds)s::integer[],
-        %(expires_at)s::timestamptz[], %(due_at)s::timestamptz[], %(review_ids)s::bigint[],
-        %(limit_ids)s::text[]
-    ) AS hold (
-        account_id, run_key, run_id, body_digest, microtokens, micros, workflow, project, job,
-        cost_centre, department, actor, life_seconds, expires_at, due_at, review_id, limit_ids
+    FROM json_to_recordset(%(holds)s::json) AS hold (
+        account_id bigint, run_key uuid, run_id text, body_digest bigint, microtokens bigint,
+        micros bigint, workflow text, project text, job text, cost_centre text, department text,
+        actor text, life_seconds integer, expires_at timestamptz, due_at timestamptz,
+        review_id bigint, limit_ids text
     )
     RETURNING shard, account_id, counted_microtokens
 )

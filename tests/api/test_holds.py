@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from ledger import access
@@ -151,14 +152,12 @@ def test_a_hold_whose_client_died_counts_for_nothing_after_its_life(api):
 
 def age(api, by: timedelta) -> None:
     """As if it had been asked for earlier: behind the back of what keeps facts as they are."""
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         cursor.execute(
-            "UPDATE ledger_hold SET asked_at = asked_at - %(by)s, held_at = held_at - %(by)s,"
-            " expires_at = expires_at - %(by)s, due_at = due_at - %(by)s",
-            {"by": by},
+            "UPDATE ledger_hold SET asked_at = asked_at - %(by)s::interval, held_at = held_at - %(by)s::interval,"
+            " expires_at = expires_at - %(by)s::interval, due_at = due_at - %(by)s::interval",
+            {"by": str(by)},
         )
         cursor.execute("SET LOCAL session_replication_role = origin")
 

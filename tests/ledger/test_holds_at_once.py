@@ -1,10 +1,11 @@
 """Real threads on committed data: whoever races, no token is held twice, and no cap is passed."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from ledger import accounts, debiting, grants, holds, limits, queries
 from ledger.deciding import HoldNow
@@ -104,11 +105,11 @@ def test_the_charge_wins_whoever_releases_meanwhile(shop, account_id) -> None:
     names = [f"r{n}" for n in range(8)]
     for name in names:
         hold(shop, 10, run=name)
-    works = []
+    works: list[Callable[[], object]] = []
     for name in names:
-        works.append(lambda name=name: debit(shop, [make_run(10, run_id=name)], at=NOON))
-        works.append(lambda name=name: release(shop, name))
-        works.append(lambda: tried(shop, 10))
+        works.append(partial(debit, shop, [make_run(10, run_id=name)], at=NOON))
+        works.append(partial(release, shop, name))
+        works.append(partial(tried, shop, 10))
     in_parallel(works)
     debiting.drain_all(at=NOON)
     assert Run.objects.count() == 8
@@ -249,8 +250,6 @@ class _Crash:
         self.left = after
 
     def __enter__(self) -> None:
-        from django.db import connection
-
         self.wrapped = connection.execute_wrapper(self._count)
         self.wrapped.__enter__()
 

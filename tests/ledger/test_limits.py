@@ -1,6 +1,7 @@
 """Limits on the way from a run up to its account: they refuse holds, count debits, ask people."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -137,7 +138,7 @@ def test_days_begin_where_the_account_is(shop, account_id) -> None:
 
 
 def cap(**facts) -> Cap:
-    terms = {
+    terms: dict[str, Any] = {
         "id": 1, "account_id": 1, "scope": "account", "scope_value": "", "period": "day",
         "unit": "tokens", "cap": 1, "is_hard": True, "effective_at": NOON, "until_at": None,
         "time_zone": "Europe/Paris",
