@@ -153,7 +153,7 @@ def balance_as_of(*, account_id: int, as_of: datetime) -> Balance:
     by_lot = _moved(account_id, after, after)
     sums: dict[str, int] = defaultdict(int)
     for lot in queries.lots(account_ids=[account_id]):
-        if lot.id in by_lot and (lot.kind == "debt" or lot.serves(as_of)):
+        if lot.id in by_lot and lot.serves(as_of):  # the debt lot always does
             sums[lot.kind] += _line(lot, by_lot[lot.id]).closing_microtokens
     return Balance(
         available_microtokens=Microtokens(sums["prepaid"]),

@@ -89,6 +89,18 @@ def test_a_run_stands_on_the_statement_of_when_it_was_recorded(db: None) -> None
     assert (line.opening_microtokens, line.closing_microtokens) == (10, 7)
 
 
+def test_a_late_run_over_several_lots_stands_on_each_when_it_was_recorded(db: None) -> None:
+    shop = make_shop()
+    account_id = make_account(shop)
+    make_lot(account_id, 10, at=NOON)
+    make_lot(account_id, 10, at=NOON)
+    debit(shop, [make_run(13, at=NOON)], at=NOON + 24 * HOUR)
+    before = of(account_id, BEGIN, NOON + 24 * HOUR).section("prepaid")
+    assert (before.moved.used_microtokens, before.closing_microtokens) == (0, 20)
+    after = of(account_id, NOON + 24 * HOUR, END).section("prepaid")
+    assert (after.moved.used_microtokens, after.closing_microtokens) == (-13, 7)
+
+
 def test_a_run_over_several_lots_stands_on_each(db: None) -> None:
     shop = make_shop()
     account_id = make_account(shop)
