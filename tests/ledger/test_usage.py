@@ -1,6 +1,7 @@
 """What runs used: folded once, read exactly, each rung the sum of the one below it."""
 
 import doctest
+import threading
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -150,6 +151,34 @@ def test_a_debit_does_not_wait_for_a_fold_and_two_folds_do_not_fold_twice(
         finally:
             other.close()
     assert lines(account_id) == [(2, 5)]
+
+
+def test_whoever_reads_while_blocks_are_folded_counts_each_once(transactional_db: None) -> None:
+    shop = make_shop()
+    account_id = make_account(shop)
+    is_done = threading.Event()
+
+    def debit_and_fold() -> None:
+        try:
+            for _ in range(40):
+                debit(shop, [make_run(1)])
+                folding.fold_all()
+        finally:
+            is_done.set()
+            connection.close()
+
+    writer = threading.Thread(target=debit_and_fold)
+    writer.start()
+    wrong: list[tuple[int, int, int]] = []
+    while not is_done.is_set():
+        least = Run.objects.count()
+        found = sum(line.runs_count for line in everything(account_id))
+        most = Run.objects.count()
+        if not least <= found <= most:
+            wrong.append((least, found, most))
+    writer.join()
+    assert wrong == []
+    assert lines(account_id) == [(40, 40)]
 
 
 @pytest.mark.parametrize("is_folded", [False, True])
