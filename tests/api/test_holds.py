@@ -155,8 +155,9 @@ def age(api, by: timedelta) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         cursor.execute(
-            "UPDATE ledger_hold SET asked_at = asked_at - %(by)s::interval, held_at = held_at - %(by)s::interval,"
-            " expires_at = expires_at - %(by)s::interval, due_at = due_at - %(by)s::interval",
+            "UPDATE ledger_hold SET (asked_at, held_at, expires_at, due_at) ="
+            " ROW(asked_at - by, held_at - by, expires_at - by, due_at - by)"
+            " FROM CAST(%(by)s AS interval) AS by",
             {"by": str(by)},
         )
         cursor.execute("SET LOCAL session_replication_role = origin")

@@ -45,6 +45,9 @@ def test_an_error_is_raised_in_all_whom_it_concerns_and_the_next_go_on():
 
 
 def test_a_thousand_at_once_get_a_thousand_answers():
-    together = Together(lambda items: [item + 1 for item in items], items_max=7)
+    def work(items: Sequence[int]) -> list[int]:
+        return [item + 1 for item in items]
+
+    together = Together(work, items_max=7)
     with ThreadPoolExecutor(24) as pool:
         assert list(pool.map(together, range(1_000))) == list(range(1, 1_001))
