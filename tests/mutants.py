@@ -25,6 +25,8 @@ RATING, VALUE, QUERIES, UNITS = (
 )
 AMENDING, CORRECTIONS, HISTORY = "ledger/amending.py", "ledger/corrections.py", "ledger/history.py"
 PARTS, RETAKES, RERATING = "ledger/parts.py", "ledger/retakes.py", "ledger/rerating.py"
+FOLDING, SEVERAL, USAGE = "ledger/folding.py", "ledger/several.py", "ledger/usage.py"
+FORECASTS, STATEMENTS, TOTALS = "ledger/forecasts.py", "ledger/statements.py", "ledger/totals.py"
 SQL = "ledger/sql"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
@@ -133,11 +135,26 @@ MUTANTS = [  # file, text, fault
     (RERATING, "        if before is None\n", "        if before is not None or True\n"),
     ("ledger/prices.py", '"published_at", "id"', '"-published_at", "-id"'),
     ("ledger/receipts.py", "min(of.rows, key=lambda row: (row.occurred_at, row.part))", "of.rows[-1]"),
+    (FORECASTS, "if days_count < DAYS_MIN:", "if days_count <= DAYS_MIN:"),
+    (FORECASTS, "daily_microtokens[-weeks_count * _DAYS_OF_WEEK :]", "daily_microtokens[: weeks_count * _DAYS_OF_WEEK]"),
+    (FORECASTS, "pattern[number % _DAYS_OF_WEEK]", "pattern[(number + 1) % _DAYS_OF_WEEK]"),
+    (FORECASTS, "if time_us < until_us)", "if time_us <= until_us)"),
+    (FORECASTS, "min(remaining, supply.rollover_microtokens_max)", "remaining"),
+    (STATEMENTS, "after = as_of + _MOMENT", "after = as_of"),
+    (STATEMENTS, '"repaid": ("repaid_microtokens", 1)', '"repaid": ("repaid_microtokens", -1)'),
+    (f"{SQL}/statement.sql", "recorded_at >= %(from_at)s", "recorded_at > %(from_at)s"),
+    (f"{SQL}/statement.sql", "coalesce(block.recorded_at, entry.occurred_at)", "entry.occurred_at"),
+    (FOLDING, "update(folded_number=blocks[-1].number)", "update(folded_number=blocks[0].number)"),
+    (f"{SQL}/add_usage.sql", "micros = known.micros + excluded.micros,", "micros = excluded.micros,"),
+    (f"{SQL}/unfolded_blocks.sql", "> coalesce(fold.folded_number, 0)", ">= coalesce(fold.folded_number, 0)"),
+    (USAGE, '(rows["hour"] < until_at)', '(rows["hour"] <= until_at)'),
+    (SEVERAL, "        rework = cost if run.flags & FAILED else (0, 0)", "        rework = (0, 0)"),
+    (TOTALS, '"accepted_first_count": is_run & ~failed & ~retakes', '"accepted_first_count": is_run & ~failed'),
 ]  # fmt: skip
 
 # Quick tests first: most faults are caught before the slow ones begin.
 TESTS = ["rating", "value", "lots", "exactly_once", "paths", "parking", "concurrency", "model"]
-TESTS += ["corrections", "outcomes", "parts", "rerating"]
+TESTS += ["corrections", "outcomes", "parts", "rerating", "forecasts", "statements", "usage"]
 
 
 def is_caught(copy: Path, file: str, text: str, fault: str) -> bool:
