@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from threading import Barrier
 from typing import Any
 
@@ -255,7 +256,7 @@ def test_a_run_that_is_voided_by_many_at_once_is_given_back_once(shop, account_i
 
     same = in_parallel([lambda: void("k", 2)] * 6)
     assert same == ["given back"] * 6
-    others = in_parallel([lambda number=number: void(f"k{number}", 2) for number in range(6)])
+    others = in_parallel([partial(void, f"k{number}", 2) for number in range(6)])
     assert sorted(others) == ["given back"] * 2 + ["refused"] * 4
     found = receipts.receipt(account=account, run_id="r")
     assert (found.version, found.microtokens) == (4, 1)
@@ -276,7 +277,7 @@ def test_voids_grants_and_debits_at_once_leave_a_sound_ledger(shop, account_id) 
         )
 
     in_parallel(
-        [lambda number=number: void(number) for number in range(8)]
+        [partial(void, number) for number in range(8)]
         + [lambda: debit(shop, [make_run(3)])] * 4
         + [lambda: make_lot(account_id, 15)] * 4
     )
@@ -291,6 +292,6 @@ def test_parts_of_one_run_from_many_workers_make_one_run(shop, account_id) -> No
         msgspec.structs.replace(make_run(2, run_id="r"), part=NewPart(id=f"{number}"))
         for number in range(10)
     ]
-    in_parallel([lambda one=one: debit(shop, [one]) for one in (*sent, *sent)])
+    in_parallel([partial(debit, shop, [one]) for one in (*sent, *sent)])
     found = receipts.receipt(account=accounts.account(account_id=account_id), run_id="r")
     assert (found.microtokens, len(found.inferences), Run.objects.count()) == (20, 10, 11)
