@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from django.db import connection
 
 from ledger import leaves, units
 from ledger.drawdown import Slice
@@ -70,6 +71,16 @@ _SLICES: Final = """
        AND entry.part = asked.part
     ORDER BY entry.id
 """
+_EMPTY_BLOCKS: Final = """
+    SELECT shard, number
+    FROM ledger_block AS block
+    WHERE runs_count > 0 AND NOT EXISTS (
+        SELECT FROM ledger_run AS run
+        WHERE run.shard = block.shard AND run.block_number = block.number
+    )
+    ORDER BY shard, number
+    LIMIT %s
+"""
 _NO_DETAILS: Final = bytes(HASH_BYTES)
 
 Place = tuple[int, int]  # a shard, and a block or submission of it
@@ -92,6 +103,7 @@ class Receipts:
     def __init__(self, broken: BrokenRows) -> None:
         self._broken = broken
         self._blocks: dict[Place, _Block] = {}
+        self._whole_count = 0
         self._decode = msgspec.json.Decoder(RunDetails).decode
 
     def take(self, rows: Rows) -> None:
@@ -106,12 +118,21 @@ class Receipts:
             block.parts.append(rows[indices])
             if block.missing_count <= 0:
                 del self._blocks[place]
+                self._whole_count += 1
                 whole.append((np.concatenate(block.parts), block.leaves))
         if whole:
             self._check(whole)
 
     def judge(self) -> None:
         """When all runs were seen."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM ledger_block WHERE runs_count > 0")
+            [blocks_count] = cursor.fetchone()
+            # There is no index for it, and nearly always no need.
+            if blocks_count != self._whole_count + len(self._blocks):
+                cursor.execute(_EMPTY_BLOCKS, [BrokenRows.ROWS_MAX])
+                for shard, number in cursor.fetchall():
+                    self._broken.add(LEAVES, (shard, number, "all of its runs are missing"))
         for (shard, number), block in self._blocks.items():
             self._broken.add(LEAVES, (shard, number, f"{block.missing_count} runs are missing"))
 

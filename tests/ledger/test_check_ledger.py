@@ -98,10 +98,10 @@ def broken_ledger(*changes: str) -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-ONE_LOT_RUN = (
-    "(SELECT run_key FROM ledger_run WHERE slices_count = 1 AND part = 0 ORDER BY sequence LIMIT 1)"
-)
-CROSSING_RUN = "(SELECT run_key FROM ledger_run WHERE slices_count > 1 ORDER BY sequence LIMIT 1)"
+ACME = "(SELECT id FROM ledger_account WHERE code = 'acme')"
+OF_ACME = f"(SELECT run_key FROM ledger_run WHERE account_id = {ACME} AND slices_count"
+ONE_LOT_RUN = f"{OF_ACME} = 1 ORDER BY sequence LIMIT 1)"
+CROSSING_RUN = f"{OF_ACME} > 1 ORDER BY sequence LIMIT 1)"
 FIRST_LOT = "(SELECT min(id) FROM ledger_lot WHERE kind = 'prepaid')"
 LOT_IN_USE = "(SELECT in_use_lot_id FROM ledger_account WHERE in_use_lot_id IS NOT NULL LIMIT 1)"
 OTHER_ACCOUNT = "(SELECT id FROM ledger_account WHERE code = 'other')"
