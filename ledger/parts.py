@@ -184,27 +184,33 @@ def _make_runs(debit: Waiting, rows: npt.NDArray[np.int64]) -> None:
 
 def _known_digests(shard: int, names: Iterable[RunName]) -> dict[RunName, int]:
     """Of these runs those that are there, with the digests of their bodies."""
-    keys = _keys(names)
+    listed = list(names)
     return {
         (account_id, key): digest
         for account_id, key, _, digest in sql.rows(
-            "known_runs", shard=shard, **keys, parts=[0] * len(keys["run_keys"])
+            "known_runs", shard=shard, **_keys(listed), parts=sql.array([0] * len(listed))
         )
     }
 
 
 def _names(waiting: Waiting) -> list[RunName]:
-    named = waiting.keys()
-    return [(account_id, key) for account_id, key, _ in named]
+    """The run of each row; the parts of one share its key."""
+    known: dict[bytes, uuid.UUID] = {}
+    return [
+        (account_id, known.get(key) or known.setdefault(key, uuid.UUID(bytes=key)))
+        for account_id, key in zip(
+            waiting.runs["account_id"].tolist(), waiting.runs["run_key"].tolist(), strict=True
+        )
+    ]
 
 
 def _zip(names: list[RunName], is_part: list[bool]) -> Iterable[tuple[RunName, bool]]:
     return zip(names, is_part, strict=True)
 
 
-def _keys(names: Iterable[RunName]) -> dict[str, list[int] | list[uuid.UUID]]:
+def _keys(names: Iterable[RunName]) -> dict[str, str]:
     listed = list(names)
     return {
-        "account_ids": [account_id for account_id, _ in listed],
-        "run_keys": [key for _, key in listed],
+        "account_ids": sql.array(account_id for account_id, _ in listed),
+        "run_keys": sql.array(key.hex for _, key in listed),
     }

@@ -211,6 +211,13 @@ def test_a_run_is_marked_once_however_many_retake_it(shop, account_id) -> None:
     assert counts() == (4, 0, 0, 3)
 
 
+def test_a_retake_that_fails_or_is_done_again_was_never_accepted_first(shop, account_id) -> None:
+    debit(shop, [run_of("r"), run_of("x", retake_of="r"), run_of("y", retake_of="x")])
+    assert counts() == (3, 0, 0, 2)
+    fail(account_id, "y", "customer")
+    assert counts() == (3, 0, 1, 2)
+
+
 def test_a_retake_sent_twice_marks_once(shop, account_id) -> None:
     debit(shop, [run_of("r")])
     for _ in range(2):
