@@ -1,14 +1,14 @@
 """Open accounts and find them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection, transaction
 
 from ledger.errors import AccountCodeTaken, UnknownAccount, UnknownRateCard
 from ledger.models import Account, Lot, RateCard
-from ledger.sql import lock_shard
+from ledger.sql import lock_shard, query
 from ledger.units import ALWAYS, SHARDS, UNBOUNDED_MICROTOKENS, shard_of, shard_of_code
 
 DEBT_PRIORITY = 0
@@ -23,9 +23,6 @@ class AccountFacts:
     name: str
     rate_card_id: int
     default_cost_centre: str
-
-
-_FACTS = tuple(field.name for field in fields(AccountFacts))
 
 
 def open_account(
@@ -98,9 +95,11 @@ def find(*, book_id: int, code: str) -> AccountFacts:
 
 def find_all(*, book_id: int, codes: Sequence[str]) -> dict[str, AccountFacts]:
     """The accounts that these codes name in a book; codes that name none are left out."""
-    shards = {shard_of_code(book_id=book_id, code=code) for code in codes}
-    named = Account.objects.filter(shard__in=shards, book_id=book_id, code__in=list(codes))
-    return {row["code"]: AccountFacts(**row) for row in named.values(*_FACTS)}
+    shards = sorted({shard_of_code(book_id=book_id, code=code) for code in codes})
+    named = query(
+        AccountFacts, "accounts_by_code", shards=shards, book_id=book_id, codes=list(codes)
+    )
+    return {facts.code: facts for facts in named}
 
 
 def next_lot_id(*, shard: int) -> int:

@@ -86,8 +86,10 @@ class EndedHold:
 
 def caps_of(account_ids: Iterable[int]) -> dict[int, list[Cap]]:
     """The limits of these accounts that are not ended, in the order in which they are asked."""
-    ids = sorted(account_ids)
     caps: dict[int, list[Cap]] = defaultdict(list)
+    ids = sorted(account_ids)
+    if not ids:
+        return caps
     shards = sorted({shard_of(account_id) for account_id in ids})
     for cap in sql.query(Cap, "caps_of_accounts", shards=shards, account_ids=ids):
         caps[cap.account_id].append(cap)
