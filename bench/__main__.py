@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-ROWS = ("debit", "accept", "http", "holds", "check", "verify", "usage")
+ROWS = ("debit", "backlog", "accept", "http", "holds", "check", "verify", "usage", "size")
+# Of several minutes each, or simulated: only when they are named.
+MORE_ROWS = ("grown", "scale")
 DESCRIPTION = """
 Measure the ledger beside the limits of this machine, in a database of the bench's own
 (its name ends in _bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
@@ -16,12 +18,18 @@ EXAMPLE = "example: python -m bench debit --batches 10 --repetitions 1"
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench", description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; none: all")
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        metavar="ROW",
+        help=f"{', '.join(ROWS)}; none: all of these; also {', '.join(MORE_ROWS)}",
+    )
     parser.add_argument("--batches", type=_count, default=20, help="in a repetition (default 20)")
     parser.add_argument("--repetitions", type=_count, default=3, help="for the median (default 3)")
     options = parser.parse_args(arguments)
-    if unknown := sorted(set(options.rows) - set(ROWS)):
-        parser.error(f"there is no row {unknown[0]!r}: choose from {', '.join(ROWS)}")
+    known = (*ROWS, *MORE_ROWS)
+    if unknown := sorted(set(options.rows) - set(known)):
+        parser.error(f"there is no row {unknown[0]!r}: choose from {', '.join(known)}")
     return _run(options.rows or ROWS, batches=options.batches, repetitions=options.repetitions)
 
 
@@ -38,16 +46,34 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
 
-    from bench import accept, check, database, debit, figures, holds, http, usage, verify
+    from bench import (
+        accept,
+        backlog,
+        check,
+        database,
+        debit,
+        figures,
+        grown,
+        holds,
+        http,
+        scale,
+        size,
+        usage,
+        verify,
+    )  # fmt: skip
 
     measures = {
         "debit": debit.measure,
+        "backlog": backlog.measure,
         "accept": accept.measure,
         "http": http.measure,
         "holds": holds.measure,
         "check": check.measure,
         "verify": verify.measure,
         "usage": usage.measure,
+        "size": size.measure,
+        "grown": grown.measure,
+        "scale": scale.measure,
     }
     found: list[figures.Figure] = []
     with database.own_database():

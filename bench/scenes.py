@@ -49,25 +49,25 @@ _BUILD: Final = {
             effective_at, expires_at, closes_at, granted_microtokens, price_micros, currency)
         SELECT shard, debt_lot_id, id, 'debt', 'debt', 0, %(at)s, '1970-01-01Z'::timestamptz, NULL,
             NULL, 4000000000000000000, 0, ''
-        FROM ledger_account
+        FROM ledger_account WHERE shard = %(shard)s
         UNION ALL
         SELECT shard, (%(accounts)s + (id >> 8) * %(lots)s + k) * 256 + shard, id, 'prepaid',
             'top_up', 0, %(at)s, %(at)s, %(at)s + k * interval '100 days',
             %(at)s + k * interval '100 days', %(size)s, 1000000, 'EUR'
-        FROM ledger_account, generate_series(1, %(lots)s) AS k
+        FROM ledger_account, generate_series(1, %(lots)s) AS k WHERE shard = %(shard)s
     """,
     "ledger_entry": """
         INSERT INTO ledger_entry (shard, account_id, lot_id, kind, out_before_microtokens,
             microtokens, operation_key, occurred_at)
         SELECT shard, account_id, id, 'grant', 0, granted_microtokens, 'grant-' || id, %(at)s
-        FROM ledger_lot WHERE kind = 'prepaid'
+        FROM ledger_lot WHERE kind = 'prepaid' AND shard = %(shard)s
     """,
     "ledger_attribution": """
         INSERT INTO ledger_attribution (shard, account_id, key, workflow, project, job, cost_centre,
             department, actor)
         SELECT shard, id, %(key)s, %(workflow)s, %(project)s, %(job)s, %(cost_centre)s,
             %(department)s, %(actor)s
-        FROM ledger_account
+        FROM ledger_account WHERE shard = %(shard)s
     """,
 }
 
@@ -93,6 +93,7 @@ class Scene:
     accounts: int
     batches: int
     batch_runs: int
+    shard: int = SHARD
 
     def build(self) -> None:
         """Lots hold, in all, a little more than their account's runs are likely to cost."""
@@ -101,7 +102,7 @@ class Scene:
         likely = (runs_each * 1.1 + 9 * runs_each**0.5 + 12) * COST_MAX / 2 * 1.05
         names = ("workflow", "project", "job", "cost_centre", "department", "actor")
         parameters: dict[str, int | str | datetime] = {
-            "shard": SHARD,
+            "shard": self.shard,
             "accounts": self.accounts,
             "lots": LOTS_PER_ACCOUNT,
             "size": int(likely / LOTS_PER_ACCOUNT) + 1,
@@ -139,7 +140,7 @@ class Scene:
         times = to_us(BEGIN) + (number * count + np.arange(count)) * 1_000
         ids = [_time_ordered_id(int(time), random.bytes(9)) for time in times]
         runs = np.empty(count, RUN)
-        runs["account_id"] = (self._accounts(number, random) + 1) * SHARDS + SHARD
+        runs["account_id"] = (self._accounts(number, random) + 1) * SHARDS + self.shard
         runs["run_key"] = np.frombuffer(b"".join(run_key(one).bytes for one in ids), "V16")
         runs["occurred_at_us"] = times
         runs["microtokens"] = random.integers(1, COST_MAX + 1, count)
@@ -153,7 +154,7 @@ class Scene:
             cursor.execute(
                 _TAKE_IN,
                 {
-                    "shard": SHARD,
+                    "shard": self.shard,
                     "batch_id": uuid.UUID(int=number),
                     "at": AT,
                     "count": count,

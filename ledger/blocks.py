@@ -148,6 +148,7 @@ def _copy_runs(waiting: Waiting, sequences: Integers, laid: Laid, *, block_numbe
     columns = _columns(waiting, sequences, laid, block_number)
     hashes: list[bytes] = []
     roots: list[bytes] = []
+    added = b""
     with (
         connection.cursor() as cursor,
         connection.wrap_database_errors,
