@@ -31,18 +31,13 @@ def wake(shards: Sequence[int]) -> None:
 
 @shared_task
 def debit_shards(shards: list[int]) -> None:
-    """Sent by whoever has accepted runs.
-
-    A block a shard, and then the others' turn: what waits again by then is announced anew. So
-    each block is as large as the load makes it, and one busy shard keeps no worker from the rest.
-    """
-    for shard in shards:
-        debiting.drain_block(shard=shard, at=timezone.now())
-    wake(_waiting(shards))
+    """Sent by whoever has accepted runs. Ends when each shard had nothing left for a moment."""
+    for shard in _waiting(shards):
+        debiting.drain_shard(shard=shard, at=timezone.now())
 
 
 def _waiting(shards: Sequence[int]) -> list[int]:
-    """Those of the shards in which something waits, since whenever."""
+    """Those of the shards in which something waits: another message may have been there first."""
     rows = sql.rows("unannounced_shards", shards=list(shards), ids=[0] * len(shards))
     return [shard for (shard,) in rows]
 

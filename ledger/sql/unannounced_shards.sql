@@ -1,7 +1,7 @@
 -- Of shards in which runs were taken in, those that nobody has been told of yet.
 --
 -- Where an older intake still waits, its shard was announced with that one; and whoever drains a
--- shard announces it anew if something waits afterwards. This must be asked after the intakes are committed.
+-- shard looks again until nothing waits. This must be asked after the intakes are committed.
 --
 -- locks       none
 -- parameters  shards bigint[], and ids bigint[], each the oldest of the intakes taken in there
