@@ -115,6 +115,7 @@ def test_parts_in_any_order_and_twice_give_the_same_receipt(
     )
     assert out(account_id) == 6
     assert Run.objects.count() == 4
+    assert found.issued_at == DEBITED_AT
 
 
 def test_the_same_part_with_another_body_is_a_conflict(shop, account_id) -> None:
