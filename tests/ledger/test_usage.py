@@ -1,6 +1,5 @@
 """What runs used: folded once, read exactly, each rung the sum of the one below it."""
 
-import doctest
 import threading
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -12,8 +11,7 @@ from django.db import connection, transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import accounts, catalog, corrections, days, folding, several, usage
-from ledger.intake import NewInference, NewPart, NewRun
+from ledger import days, folding, usage
 from ledger.models import Account, Block, Run, Usage, UsageFold
 from ledger.units import shard_of
 from tests.ledger.builders import (
@@ -25,51 +23,19 @@ from tests.ledger.builders import (
     make_lot,
     make_run,
     make_shop,
-    next_number,
 )
+from tests.ledger.using import LATER, LONG_AGO, everything, make_shop_of_engines, run_of
 
 DAY = timedelta(days=1)
-LONG_AGO = NOON - timedelta(days=400)
-LATER = NOON + timedelta(days=400)
 
 
 def move(account_id: int, time_zone: str) -> None:
     Account.objects.filter(shard=shard_of(account_id), id=account_id).update(time_zone=time_zone)
 
 
-def run_of(
-    costs: dict[str, int],
-    *,
-    at: datetime = NOON,
-    workflow: str = "review",
-    account: str = "acme",
-    run_id: str | None = None,
-    **more: Any,
-) -> NewRun:
-    """A run that took these engines."""
-    return NewRun(
-        id=f"run-{next_number()}" if run_id is None else run_id,
-        account=account,
-        workflow=workflow,
-        occurred_at=at,
-        inferences=[
-            NewInference(engine=engine, quantities={"executions": cost})
-            for engine, cost in costs.items()
-        ],
-        **more,
-    )
-
-
 @pytest.fixture
 def shop(db: None) -> Shop:
-    shop = make_shop()
-    for code in ("gpt", "claude"):
-        catalog.create_engine(book_id=shop.book_id, code=code, name=code)
-    return shop
-
-
-def everything(account_id: int, **more):
-    return usage.read(account_ids=[account_id], from_at=LONG_AGO, until_at=LATER, **more)
+    return make_shop_of_engines()
 
 
 def lines(account_id: int, **more) -> list[tuple[object, ...]]:
@@ -79,10 +45,6 @@ def lines(account_id: int, **more) -> list[tuple[object, ...]]:
         (*(getattr(line, name) for name in by), line.runs_count, line.microtokens)
         for line in everything(account_id, **more)
     ]
-
-
-def test_the_examples_are_true() -> None:
-    assert doctest.testmod(several).failed == 0
 
 
 def test_usage_is_there_as_soon_as_the_debit_is_and_folding_changes_nothing(shop) -> None:
@@ -279,107 +241,6 @@ def test_accounts_of_several_time_zones_are_added_up(shop) -> None:
     assert (line.runs_count, line.microtokens) == (2, 5)
     each = usage.read(account_ids=ids, by=["account"], **window)
     assert {(one.account_id, one.microtokens) for one in each} == {(ids[0], 2), (ids[1], 3)}
-
-
-def test_a_run_of_several_engines_is_told_apart_and_counted_once(shop) -> None:
-    account_id = make_account(shop)
-    make_lot(account_id, 1000, price_micros=1003)
-    debit(shop, [run_of({"gpt": 2, "claude": 5}), run_of({"gpt": 3, "claude": 1})])
-    debit(shop, [run_of({"gpt": 10})])
-    whole = everything(account_id)
-    for _ in range(2):
-        found = {line.engine: line for line in everything(account_id, by=["engine"])}
-        assert {code: (one.runs_count, one.microtokens) for code, one in found.items()} == {
-            "": (2, 0),
-            "gpt": (1, 15),
-            "claude": (0, 6),
-        }
-        assert sum(one.micros for one in found.values()) == whole[0].micros
-        assert found["claude"].micros == 6
-        assert everything(account_id) == whole
-        folding.fold_all()
-
-
-def test_a_failed_run_of_several_engines_is_rework_of_each(shop) -> None:
-    account_id = make_account(shop)
-    debit(shop, [run_of({"gpt": 2, "claude": 5}, outcome="failed", fault="customer")])
-    found = {line.engine: line.rework_microtokens for line in everything(account_id, by=["engine"])}
-    assert found == {"": 0, "gpt": 2, "claude": 5}
-
-
-def by_engine(account_id: int) -> dict[str | None, tuple[int, int, int]]:
-    """(runs, microtokens, of these rework) by engine, without those of which nothing is left."""
-    found = everything(account_id, by=["engine"])
-    amounts = {
-        line.engine: (line.runs_count, line.microtokens, line.rework_microtokens) for line in found
-    }
-    return {engine: counted for engine, counted in amounts.items() if any(counted)}
-
-
-def test_what_a_correction_gives_back_is_taken_from_each_engine(shop) -> None:
-    account_id = make_account(shop)
-    debit(shop, [run_of({"gpt": 2, "claude": 4}, run_id="a"), run_of({"gpt": 1})])
-    before = by_engine(account_id)
-    assert before == {"": (1, 0, 0), "gpt": (1, 3, 0), "claude": (0, 4, 0)}
-    for key, microtokens, left in (
-        ("half", 3, {"gpt": (1, 2, 0), "claude": (0, 2, 0)}),
-        ("rest", None, {"gpt": (1, 1, 0)}),
-    ):
-        corrections.void(
-            account=accounts.account(account_id=account_id),
-            run_id="a",
-            microtokens=microtokens,
-            reason="wrong",
-            idempotency_key=key,
-            at=NOON + 500 * HOUR,
-        )
-        found = by_engine(account_id)
-        assert {engine: found[engine] for engine in left} == left
-        assert sum(tokens for _, tokens, _ in found.values()) == sum(
-            tokens for _, tokens, _ in left.values()
-        )
-        folding.fold_all()
-        assert by_engine(account_id) == found
-
-
-def test_a_run_that_was_retaken_is_rework_and_was_not_accepted_first(shop) -> None:
-    account_id = make_account(shop)
-    debit(shop, [run_of({"gpt": 2, "claude": 4}, run_id="a"), run_of({"gpt": 1})])
-    debit(shop, [run_of({"gpt": 3}, retake_of="a")])
-    for _ in range(2):
-        [line] = everything(account_id)
-        assert (line.runs_count, line.retakes_count, line.works_count) == (3, 1, 2)
-        assert (line.accepted_first_count, line.rework_microtokens) == (1, 6)
-        assert line.accepted_first_share == Fraction(1, 2)
-        found = by_engine(account_id)
-        assert found["gpt"][1:] == (6, 2)
-        assert found["claude"][1:] == (4, 4)
-        folding.fold_all()
-
-
-def test_a_run_in_parts_is_one_run_and_its_parts_are_what_it_cost(shop) -> None:
-    account_id = make_account(shop)
-    parts = [
-        run_of({"gpt": 2, "claude": 4}, run_id="a", part=NewPart(id="1")),
-        run_of({"claude": 3}, run_id="a", part=NewPart(id="2", last=True)),
-    ]
-    for part in parts:
-        debit(shop, [part])
-    for _ in range(2):
-        [line] = everything(account_id)
-        assert (line.runs_count, line.microtokens) == (1, 9)
-        found = by_engine(account_id)
-        assert (found["gpt"][1], found["claude"][1]) == (2, 7)
-        folding.fold_all()
-
-
-@given(total=st.integers(-1000, 1000), weights=st.lists(st.integers(0, 9), min_size=1, max_size=5))
-def test_what_is_shared_out_adds_up(total, weights) -> None:
-    shares = several.share_out(total, weights)
-    assert sum(shares) == total
-    assert several.share_out(-total, weights) == [-share for share in shares]
-    if sum(weights):
-        assert several.share_out(sum(weights), weights) == weights
 
 
 def test_the_validated_utility_rate_and_the_cost_of_rework_are_kept(shop) -> None:
