@@ -27,11 +27,14 @@ OPERATIONS = [
         "corrections",
         "debiting",
         "grants",
+        "holds",
         "intake",
+        "limits",
         "parking",
         "parts",
         "rerating",
         "retakes",
+        "reviews",
     )
 ]
 WORDS_THAT_SAY_NOTHING = {"utils", "helpers", "common", "services", "misc"}

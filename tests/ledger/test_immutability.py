@@ -13,6 +13,7 @@ from ledger.catalog import NewRate
 from ledger.errors import RateCardVersionEmpty, RateCardVersionPublished
 from ledger.intake import NewPart
 from ledger.models import Meter, Rate, RateCardVersion
+from tests.ledger import broken_holds
 from tests.ledger.builders import (
     NOON,
     accept,
@@ -43,7 +44,16 @@ TERMS_OF_A_LOT = [
     "closes_at", "granted_microtokens", "price_micros", "currency", "tiers",
     "rollover_microtokens_max", "rollover_expires_at", "rolled_from_lot_id",
 ]  # fmt: skip
+TERMS_OF_A_HOLD = ["run_id", "body_digest", "microtokens", "actor", "life_seconds", "asked_at"]
+TERMS_OF_A_LIMIT = ["scope", "scope_value", "period", "unit", "cap", "is_hard", "effective_at"]
 CHANGES = [
+    *[f"UPDATE ledger_hold SET {column} = {column}" for column in TERMS_OF_A_HOLD],
+    *[f"UPDATE ledger_limit SET {column} = {column}" for column in TERMS_OF_A_LIMIT],
+    "UPDATE ledger_hold SET expires_at = expires_at + interval '1 day' WHERE held_at IS NOT NULL",
+    "UPDATE ledger_hold SET captured_at = NULL WHERE captured_at IS NOT NULL",
+    "UPDATE ledger_limitreview SET asked = asked",
+    "UPDATE ledger_limitexcess SET used_after = used_after",
+    *[f"DELETE FROM ledger_{of}" for of in ("hold", "limit", "limitreview", "limitexcess")],
     *[f"UPDATE {table} SET {column} = {column}" for table in FACTS for column in FACTS[table]],
     *[f"DELETE FROM {table}" for table in FACTS],
     *[f"UPDATE ledger_lot SET {column} = {column}" for column in TERMS_OF_A_LOT],
@@ -60,6 +70,7 @@ def history(db: None):
     shop = make_shop()
     account_id = make_account(shop)
     make_lot(account_id, 5)
+    broken_holds.hold_something(shop)
     debit(shop, [make_run(7, run_id="a"), make_run(1, run_id="b"), make_run(2, run_id="b")])
     part = NewPart(id="1", last=True)
     debit(shop, [msgspec.structs.replace(make_run(1, run_id="p"), part=part, retake_of="a")])
