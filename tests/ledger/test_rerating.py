@@ -175,6 +175,21 @@ def test_what_was_given_back_already_is_not_given_back_twice(shop, account_id) -
     ]
 
 
+def test_a_run_that_was_voided_whole_is_not_charged_when_it_becomes_dearer(
+    shop, account_id
+) -> None:
+    debit(shop, [make_run(7, run_id="r")])
+    corrections.void(
+        account=accounts.account(account_id=account_id),
+        run_id="r",
+        reason="",
+        idempotency_key="k",
+        at=LATER,
+    )
+    rerate(shop, correct(shop, 13))
+    assert (receipt(account_id).version, receipt(account_id).microtokens) == (2, 0)
+
+
 def test_a_run_by_the_vendors_fault_stays_free(shop, account_id) -> None:
     failed = msgspec.structs.replace(make_run(7, run_id="r"), outcome="failed", fault="vendor")
     debit(shop, [failed])
