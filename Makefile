@@ -21,6 +21,9 @@ export UV_SYSTEM_CERTS ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
+# A process for each core, each with a database of its own; a file's tests stay together, in order.
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint bench clean packages chromium
@@ -33,7 +36,7 @@ demo: packages
 
 test: lint chromium
 	@echo "test: running the tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(IN_PARALLEL)
 
 lint: packages
 	@echo "lint: ruff check"

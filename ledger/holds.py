@@ -47,8 +47,8 @@ from ledger.errors import (
     UnknownHold,
 )
 from ledger.intake import Accepted
-from ledger.reported import INFERENCES_PER_RUN_MAX, Name, NewInference, NewRun, RequiredName
 from ledger.models import Hold
+from ledger.reported import INFERENCES_PER_RUN_MAX, Name, NewInference, NewRun, RequiredName
 from ledger.units import (
     NEVER,
     RUN_MICROTOKENS_MAX,

@@ -19,6 +19,25 @@ settings.register_profile("mutation", settings.get_profile("default"), phases=[P
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# Files of a few long tests: begun first, so that no process is left alone with one at the end.
+LONG = (
+    "test_replay_kills.py",
+    "test_older_postgresql.py",
+    "test_services_up.py",
+    "test_services_database.py",
+    "test_disk_full.py",
+    "test_broker_restart.py",
+    "test_demo_refusals.py",
+    "test_journeys.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of files; within a file nothing moves."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(autouse=True)
 def ledger_stays_sound(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test that has the database did in it, every invariant holds when it is done."""
