@@ -9,6 +9,7 @@ from django.db import connection
 from hypothesis import HealthCheck, Phase, settings
 
 from billing.invariants import violations as billing_violations
+from ledger.api.waking import WAKER
 from ledger.invariants import violations
 
 settings.register_profile(
@@ -47,6 +48,7 @@ def ledger_stays_sound(request: pytest.FixtureRequest) -> Iterator[None]:
     # Asked for here, so that what is checked is still there afterwards.
     request.getfixturevalue("_django_db_helper")
     yield
+    WAKER.finish()
     try:
         assert violations() == {}
         assert billing_violations() == {}

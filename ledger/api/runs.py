@@ -19,7 +19,7 @@ from ledger.api import answers, bodies
 from ledger.api.authority import HasKey, KeyAuthentication, book_id, secret_of
 from ledger.api.problems import Unreadable
 from ledger.api.together import Together
-from ledger.api.waking import Waker
+from ledger.api.waking import WAKER
 from ledger.errors import InvalidApiKey, InvalidRuns, RunConflict, UnknownBatch
 from ledger.intake import Accepted, Submitted
 from ledger.receipts import RunResult
@@ -68,7 +68,7 @@ class Runs(APIView):
             raise taken
         if "wait" in request.query_params:
             return _debited(taken)
-        _waker.tell(taken.accepted.intakes)
+        WAKER.tell(taken.accepted.intakes)
         return _json(_acknowledged(taken.accepted), status=202)
 
 
@@ -127,7 +127,6 @@ def _taken(submitted: Submitted, accepted: Accepted | InvalidRuns) -> _Taken | I
 
 
 _taking: Final = Together(_take_all)
-_waker: Final = Waker()
 
 
 class BatchOfRuns(KeyView):
@@ -156,7 +155,7 @@ def _debited(taken: _Taken) -> HttpResponse:
         while receipts.waits(batch_id=accepted.batch_id, shard=shard):
             debiting.drain_block(shard=shard, at=timezone.now())
     # Runs that came in meanwhile may have been left out of their announcement for ours.
-    _waker.tell(accepted.intakes)
+    WAKER.tell(accepted.intakes)
     # A batch may name one run twice; its results stand in the order of the runs.
     results: dict[tuple[str, str], deque[RunResult]] = defaultdict(deque)
     for one in receipts.of_batch(book_id=taken.book_id, batch_id=accepted.batch_id):

@@ -17,6 +17,7 @@ from ledger import sql, tasks
 
 PAUSE_SECONDS: Final = 0.05
 IDLE_SECONDS: Final = 0.1
+FINISH_SECONDS_MAX: Final = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +29,8 @@ class Waker:
         self._lock = threading.Lock()
         self._oldest: dict[int, int] = {}
         self._is_told = threading.Event()
+        self._is_idle = threading.Event()
+        self._is_hurried = False
         self._thread: threading.Thread | None = None
 
     def tell(self, intakes: Mapping[int, int]) -> None:
@@ -38,18 +41,39 @@ class Waker:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
                 self._thread.start()
+        self._is_idle.clear()
         self._is_told.set()
+
+    def finish(self) -> None:
+        """Wait until all that was told is announced, and the thread has closed its connection."""
+        if self._thread is not None:
+            self._is_hurried = True
+            self._is_told.set()
+            self._is_idle.wait(FINISH_SECONDS_MAX)
 
     def _run(self) -> None:
         while True:
             if not self._is_told.wait(IDLE_SECONDS):
-                connection.close()
-                self._is_told.wait()
+                self._rest()
             self._is_told.clear()
             with self._lock:
                 oldest, self._oldest = self._oldest, {}
-            tasks.wake(_unannounced(oldest))
+            if oldest:
+                tasks.wake(_unannounced(oldest))
+            if self._is_hurried:
+                self._is_hurried = False
+                self._rest()
             time.sleep(PAUSE_SECONDS)
+
+    def _rest(self) -> None:
+        connection.close()
+        with self._lock:
+            if not self._oldest:
+                self._is_idle.set()
+        self._is_told.wait()
+
+
+WAKER: Final = Waker()
 
 
 def _unannounced(oldest: Mapping[int, int]) -> list[int]:

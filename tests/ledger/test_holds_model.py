@@ -44,7 +44,8 @@ class ModelHold:
     def counts(self, now: int) -> bool:
         if self.captured or self.released:
             return False
-        return self.claimed is not None or now < self.begins + self.life
+        # Claimed in time it is held until its debit; claimed later it counts for nothing.
+        return (now if self.claimed is None else self.claimed) < self.begins + self.life
 
     def status(self, now: int) -> str:
         if self.captured:

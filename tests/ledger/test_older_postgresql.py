@@ -49,7 +49,19 @@ def server() -> Iterator[str]:
         **identity,
     )
     process = subprocess.Popen(
-        [found / "postgres", "-D", folder / "data", "-k", folder, "-h", "", "-c", "fsync=off"],
+        [
+            found / "postgres",
+            "-D",
+            folder / "data",
+            "-k",
+            folder,
+            "-h",
+            "",
+            "-c",
+            "fsync=off",
+            "-c",
+            "jit=off",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         **identity,
