@@ -63,60 +63,58 @@ def drain_shard(*, shard: int, at: datetime) -> int:
 
 
 def drain_block(*, shard: int, at: datetime) -> Drained:
-    """Debit the oldest waiting runs of a shard, in one transaction."""
+    """Debit the oldest waiting runs of a shard, in one transaction.
+
+    Nearly always all of them are new, and the unique key is the quickest to say so. If it says that
+    one is not, the transaction is undone, and done again with the known ones set apart first.
+    """
+    try:
+        with transaction.atomic():
+            return _drain(shard=shard, are_new=True, at=at)
+    except IntegrityError as error:
+        if "ledger_run_pkey" not in str(error):
+            raise
     with transaction.atomic():
-        sql.execute("begin_debit", shard=shard)
-        intakes = sql.binary(
-            "oldest_intakes",
-            shard=shard,
-            runs_max=RUNS_PER_BLOCK_MAX,
-            intakes_max=INTAKES_PER_BLOCK_MAX,
-        )
-        if not intakes:
-            return Drained(runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True)
-        waiting = Waiting.of(shard, intakes)
-        drained = _debit_each_once(waiting, at=at)
-        sql.binary("delete_intakes", shard=shard, ids=[intake_id for intake_id, _, _ in intakes])
-        return drained
+        return _drain(shard=shard, are_new=False, at=at)
 
 
-def _debit_each_once(waiting: Waiting, *, at: datetime) -> Drained:
+def _drain(*, shard: int, are_new: bool, at: datetime) -> Drained:
+    sql.execute("begin_debit", shard=shard)
+    intakes = sql.binary(
+        "oldest_intakes",
+        shard=shard,
+        runs_max=RUNS_PER_BLOCK_MAX,
+        intakes_max=INTAKES_PER_BLOCK_MAX,
+    )
+    if not intakes:
+        return Drained(runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True)
+    drained = _debit(Waiting.of(shard, intakes), are_new=are_new, at=at)
+    sql.binary("delete_intakes", shard=shard, ids=[intake_id for intake_id, _, _ in intakes])
+    return drained
+
+
+def _debit(waiting: Waiting, *, are_new: bool, at: datetime) -> Drained:
     come = len(waiting.runs)
     conflicts: list[Waiting] = []
     if parts.has_parts(waiting):
         arranged = parts.arrange(waiting)
         waiting, conflicts = arranged.debit, [arranged.conflicts]
-    new = _debit_new(waiting, conflicts, at=at)
-    if len(new.runs):
-        _follow_up(new, at=at)
+    if not are_new:
+        waiting, in_conflict = _set_known_apart(waiting)
+        conflicts.append(in_conflict)
+    if len(waiting.runs):
+        write_block(waiting, at=at)
+        _follow_up(waiting, at=at)
     conflicts_count = sum(len(one.runs) for one in conflicts)
     for one in conflicts:
         _record_conflicts(one, at=at)
-    runs_count = len(new.runs) - int(np.count_nonzero(new.runs["flags"] & IN_PARTS))
+    runs_count = len(waiting.runs) - int(np.count_nonzero(waiting.runs["flags"] & IN_PARTS))
     return Drained(
         runs_count=runs_count,
         repeated_count=come - runs_count - conflicts_count,
         conflicts_count=conflicts_count,
         is_empty=False,
     )
-
-
-def _debit_new(waiting: Waiting, conflicts: list[Waiting], *, at: datetime) -> Waiting:
-    """Debit those that are new, each once, and return them; adds to what is in conflict."""
-    try:
-        with transaction.atomic():
-            if len(waiting.runs):
-                write_block(waiting, at=at)
-    except IntegrityError as error:
-        if "ledger_run_pkey" not in str(error):
-            raise
-    else:
-        return waiting
-    new, in_conflict = _set_known_apart(waiting)
-    if len(new.runs):
-        write_block(new, at=at)
-    conflicts.append(in_conflict)
-    return new
 
 
 def _follow_up(debited: Waiting, *, at: datetime) -> None:
