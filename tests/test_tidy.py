@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants import MUTANTS
+
 ROOT = Path(__file__).parent.parent
 APPS = ("config", "ledger", "billing")
 MODULES = [
@@ -134,3 +136,10 @@ def test_no_code_of_ours_is_replaced_in_tests() -> None:
     this = Path(__file__)
     tests = [path for path in MODULES if "tests" in path.parts and path != this]
     assert [name(path) for path in tests if REPLACES_CODE.search(path.read_text("utf-8"))] == []
+
+
+def test_every_deliberate_fault_can_still_be_put_in() -> None:
+    stale = [
+        (file, text) for file, text, _ in MUTANTS if text not in (ROOT / file).read_text("utf-8")
+    ]
+    assert stale == []
