@@ -61,6 +61,7 @@ def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
         bench = _Bench(web=web, secret=secret, accounts=[found[code] for code in codes])
         bench.load(bench.bodies(WARM_UP_BODIES), connections=CONNECTIONS)
         bench.load(bench.singles(WARM_UP_BODIES), connections=CONNECTIONS)
+        yield from bench.latencies("idle", [], rate=1)
         loads = [
             bench.load(bench.bodies(batches * BODIES_PER_BATCH), connections=CONNECTIONS)
             for _ in range(repetitions)
@@ -70,7 +71,6 @@ def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
             for _ in range(repetitions)
         ]
         yield from _rates(loads, singles)
-        yield from bench.latencies("idle", [], rate=1)
         half = median(one.acknowledged for one in loads) / BATCH_RUNS / 2
         bodies = bench.bodies(round(half * PROBES * PROBE_SECONDS))
         yield from bench.latencies(f"half load, {BATCH_RUNS:,} runs a body", bodies, rate=half)

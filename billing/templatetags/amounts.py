@@ -29,6 +29,12 @@ def tokens(microtokens: int) -> str:
 
 
 @register.filter
+def count(number: int) -> str:
+    """1,234."""
+    return f"{number:,}"
+
+
+@register.filter
 def money(amount: Money) -> str:
     """€1,234.50."""
     return billing_money.text(amount)
