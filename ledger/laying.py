@@ -290,12 +290,15 @@ def _move_on(
     rows_say: dict[int, int],
     last_times: Integers,
 ) -> None:
-    """Write the lots that have moved, and take those into use that serve the last runs."""
+    """Take those lots into use that serve the last runs, and write the others that have moved."""
+    in_use = [lot_in_use(of_account, int(last_times[other])) for other, of_account in lots.items()]
+    # Of a lot in use the account says what is out; its own row may lag behind.
+    used = {one.lot.id for one in in_use}
     moved = [
         lot
         for of_account in lots.values()
         for lot in of_account
-        if lot.out_microtokens != rows_say[lot.id]
+        if lot.out_microtokens != rows_say[lot.id] and lot.id not in used
     ]
     sql.binary(
         "move_lots",
@@ -303,7 +306,6 @@ def _move_on(
         lot_ids=_packed(lot.id for lot in moved),
         out_microtokens=_packed(lot.out_microtokens for lot in moved),
     )
-    in_use = [lot_in_use(of_account, int(last_times[other])) for other, of_account in lots.items()]
     sql.binary(
         "use_lots",
         shard=shard,

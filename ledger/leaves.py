@@ -36,6 +36,7 @@ LEAF: Final = np.dtype(
     ]
 )
 _COLUMNS: Final = [name for name in LEAF.fields or () if name not in ("leaf_prefix", "letter")]
+_LEAF_BYTES: Final = struct.Struct(f"{LEAF.itemsize}s")
 _SLICE: Final = struct.Struct(">qqq")
 
 
@@ -51,8 +52,8 @@ def pack(runs_count: int, columns: Mapping[str, Any]) -> Rows:
 
 def hashes(leaves: Rows) -> list[bytes]:
     """The hash of each leaf of a run that one lot served, or none."""
-    packed, size, sha256 = leaves.tobytes(), LEAF.itemsize, hashlib.sha256
-    return [sha256(packed[begin : begin + size]).digest() for begin in range(0, len(packed), size)]
+    sha256 = hashlib.sha256
+    return [sha256(leaf).digest() for (leaf,) in _LEAF_BYTES.iter_unpack(leaves.tobytes())]
 
 
 def hash_of_crossing(leaf: np.void, slices: Sequence[Slice]) -> bytes:
