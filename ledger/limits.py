@@ -62,19 +62,9 @@ class Use:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitNow:
+class LimitNow(Cap):
     """A limit, and how it stands in its present period."""
 
-    id: int
-    account_id: int
-    scope: str
-    scope_value: str
-    period: str
-    unit: str
-    cap: int
-    is_hard: bool
-    effective_at: datetime
-    until_at: datetime | None
     set_at: datetime
     ended_at: datetime | None
     uses: list[Use]
@@ -261,9 +251,10 @@ def _now(account_id: int, rows: Sequence[Limit], *, at: datetime) -> list[LimitN
     time_zone = Account.objects.values_list("time_zone", flat=True).get(shard=shard, id=account_id)
     found = []
     for row in rows:
-        start = _cap(row, time_zone).period_start(at)
+        cap = _cap(row, time_zone)
+        start = cap.period_start(at)
         uses = LimitUse.objects.filter(shard=shard, limit_id=row.id, period_start=start)
-        found.append(_limit_now(row, list(uses.order_by("scope_value"))))
+        found.append(_limit_now(row, cap, list(uses.order_by("scope_value"))))
     return found
 
 
@@ -283,18 +274,9 @@ def _cap(row: Limit, time_zone: str) -> Cap:
     )
 
 
-def _limit_now(row: Limit, uses: Sequence[LimitUse]) -> LimitNow:
+def _limit_now(row: Limit, cap: Cap, uses: Sequence[LimitUse]) -> LimitNow:
     return LimitNow(
-        id=row.id,
-        account_id=row.account_id,
-        scope=row.scope,
-        scope_value=row.scope_value,
-        period=row.period,
-        unit=row.unit,
-        cap=row.cap,
-        is_hard=row.is_hard,
-        effective_at=row.effective_at,
-        until_at=row.until_at,
+        **vars(cap),
         set_at=row.set_at,
         ended_at=row.ended_at,
         uses=[
