@@ -2,12 +2,12 @@
 
 import json
 import sys
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from billing.invariants import BROKEN_ROWS_MAX, INVARIANTS, violations
+from ledger.management.examples import CommandWithExamples
 
 EXAMPLE = f"""
 examples:
@@ -20,14 +20,9 @@ with 1 if not. Of each rule that is broken the first {BROKEN_ROWS_MAX} rows are 
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Check that everything which must always hold of billing does."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -2,12 +2,11 @@
 
 import json
 import signal
-from argparse import RawDescriptionHelpFormatter
 from datetime import UTC
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,6 +18,7 @@ from config.demo.checkout_page import NotPaid
 from config.demo.sending import NotTaken
 from config.demo.story import DoesNotAddUp, Stage
 from config.embedded import supervisor
+from ledger.management.examples import CommandWithExamples
 
 RUNS_MIN = 1_000
 BROKER_SECONDS_MAX = 10
@@ -36,14 +36,9 @@ in the same month, it goes on where it was or shows the same ending: nothing hap
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Play one month of a vendor's business: runs in over HTTP, invoices paid through Stripe."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true", help="end after the table")

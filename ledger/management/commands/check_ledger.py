@@ -2,15 +2,15 @@
 
 import json
 import sys
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connection
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ledger.invariants import BROKEN_ROWS_MAX, NAMES, STEPS, violations
+from ledger.management.examples import CommandWithExamples
 
 EXAMPLE = f"""
 examples:
@@ -23,14 +23,9 @@ NO_COLOR=1 switches colours off; a progress bar is shown only to a terminal.
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Check that everything which must always hold of the ledger does (docs/ledger)."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")

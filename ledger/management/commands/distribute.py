@@ -1,13 +1,13 @@
 """Spread the hot tables over several PostgreSQL nodes."""
 
 import json
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connection, transaction
 
 from ledger import distribution
+from ledger.management.examples import CommandWithExamples
 
 EXAMPLE = """
 examples:
@@ -20,14 +20,9 @@ their nodes meanwhile, so stop the workers first. docs/ledger/operating.md tells
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Print, or run, what distributes the ledger's hot tables over Citus nodes by shard."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--apply", action="store_true", help="run the statements")

@@ -1,12 +1,11 @@
 """Export an account's receipts with their proofs."""
 
 import json
-from argparse import RawDescriptionHelpFormatter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress
@@ -14,6 +13,7 @@ from rich.progress import Progress
 from ledger import accounts, proofs
 from ledger.errors import UnknownAccount
 from ledger.management.books import book_of
+from ledger.management.examples import CommandWithExamples
 
 EXAMPLE = """
 examples:
@@ -29,14 +29,9 @@ and before the other (UTC unless they name a zone). docs/ledger/receipts.md desc
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Write an account's receipts to a folder, with proofs that can be checked without us."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("account", help="the account's code")

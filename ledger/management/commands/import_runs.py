@@ -1,13 +1,12 @@
 """Import runs from a CSV file."""
 
 import json
-from argparse import RawDescriptionHelpFormatter
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress
@@ -15,6 +14,7 @@ from rich.progress import Progress
 from ledger import importing
 from ledger.importing import REQUIRED_FIELDS, RUN_FIELDS, ColumnMapping, InvalidFile
 from ledger.management.books import book_of
+from ledger.management.examples import CommandWithExamples
 from ledger.units import tokens_text
 
 EXAMPLE = """
@@ -31,14 +31,9 @@ known by its number, so lines must not move.
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Import runs from a CSV file, through the same path as the API's."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         fields = ", ".join(RUN_FIELDS)

@@ -1,14 +1,14 @@
 """Publish the heads of the chains of blocks."""
 
 import json
-from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from ledger import heads
+from ledger.management.examples import CommandWithExamples
 
 EXAMPLE = """
 examples:
@@ -20,14 +20,9 @@ fixes all receipts before it, and says nothing of whose they are (docs/ledger/re
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Publish the last block of every shard, so that nothing before it can be changed."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("-o", "--output", type=Path, help="also write them to this new file")

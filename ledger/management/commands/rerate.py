@@ -1,18 +1,19 @@
 """Price runs anew."""
 
 import json
-from argparse import RawDescriptionHelpFormatter
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress
 
 from ledger import rerating
 from ledger.errors import UnknownRateCardVersion
+from ledger.management.books import book_of
+from ledger.management.examples import CommandWithExamples
 from ledger.models import Account, Book
 from ledger.rerating import KEY_LENGTH_MAX, Rerated
 from ledger.units import MICROS_PER_UNIT_OF_MONEY, tokens_text
@@ -28,14 +29,9 @@ stopped, and no run is priced anew twice.
 """
 
 
-class Command(BaseCommand):
+class Command(CommandWithExamples):
     help = "Price runs anew after a mistake in a price list was corrected by another version."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLE
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    examples = EXAMPLE
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("rate_card", help="its code")
@@ -48,7 +44,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        book = _book(options["book"])
+        book = book_of(options["book"])
         rate_card, number = options["rate_card"], options["number"]
         key = options["key"] or f"{rate_card}-{number}"
         if len(key) > KEY_LENGTH_MAX:
@@ -125,15 +121,3 @@ def _table(rerated: Rerated, book: Book) -> list[str]:
         )
         for row in rows
     ]
-
-
-def _book(code: str | None) -> Book:
-    books = Book.objects.order_by("code")
-    if code is not None:
-        found = books.filter(code=code).first()
-        if found is None:
-            raise CommandError(f"there is no book {code!r}")
-        return found
-    if books.count() != 1:
-        raise CommandError("say which book with --book")
-    return books.get()
