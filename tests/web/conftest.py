@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -92,9 +93,10 @@ def text_of(response: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, of the PATH or of Playwright. Ended with its module: while Playwright runs, Django
-    takes this thread for asynchronous."""
+def browser(django_db_setup: None) -> Iterator[Browser]:
+    """Chromium, of the PATH or of Playwright. Begun after the database is made and ended with its
+    module: while Playwright runs, Django takes this thread for asynchronous and has other
+    connections for it, through which what is made before or after can't be dropped."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
     with pytest.MonkeyPatch.context() as environment, sync_playwright() as playwright:
@@ -110,6 +112,7 @@ def browser() -> Iterator[Browser]:
             flags.append("--no-sandbox")
         with playwright.chromium.launch(executable_path=program, args=flags) as chromium:
             yield chromium
+        connections.close_all()
 
 
 @dataclass
