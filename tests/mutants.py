@@ -160,31 +160,41 @@ MUTANTS = [  # file, text, fault
 ]  # fmt: skip
 
 # Quick tests first: most faults are caught before the slow ones begin.
-TESTS = ["rating", "value", "lots", "exactly_once", "paths", "parking", "concurrency", "model"]
-TESTS += ["corrections", "outcomes", "parts", "rerating"]
-TESTS += ["forecasts", "statements", "several", "usage"]
+TESTS = ["rating", "value", "lots", "exactly_once", "corrections", "outcomes", "parts", "rerating"]
+TESTS += ["forecasts", "statements", "several", "usage", "concurrency", "parking", "paths", "model"]
+SECONDS_MAX = 900
 
 
-def is_caught(copy: Path, file: str, text: str, fault: str) -> bool:
+def caught_by(copy: Path, file: str, text: str, fault: str) -> str:
+    """The first test that fails when the fault is in; empty if none does."""
     path = copy / file
     original = path.read_text("utf-8")
     path.write_text(original.replace(text, fault, 1), "utf-8")
     try:
         tests = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "--reuse-db", "-p", "no:cacheprovider"]
-            + [f"tests/ledger/test_{name}.py" for name in TESTS],
+            + [f"tests/ledger/test_{name}.py" for name in _nearest_first(file)],
             cwd=copy,
             env=os.environ | {"HYPOTHESIS_PROFILE": "mutation", "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
+            text=True,
             check=False,
-            timeout=300,
+            timeout=SECONDS_MAX,
             preexec_fn=_limit_memory,
         )
     except subprocess.TimeoutExpired:
-        return True  # a ledger that no longer ends is noticed
+        return "the clock"  # a ledger that no longer ends is noticed
     finally:
         path.write_text(original, "utf-8")
-    return tests.returncode != 0
+    if tests.returncode == 0:
+        return ""
+    told = [line for line in tests.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return told[0].split(" - ")[0] if told else tests.stdout[-200:]
+
+
+def _nearest_first(file: str) -> list[str]:
+    """The tests named after the module before all others."""
+    return sorted(TESTS, key=lambda name: name not in Path(file).stem)
 
 
 def _limit_memory() -> None:
@@ -203,9 +213,10 @@ def main(parts: Sequence[str]) -> int:
         ignored = shutil.ignore_patterns(".venv", ".git", ".runledger", ".tools", "__pycache__")
         shutil.copytree(ROOT, copy, ignore=ignored, symlinks=True)
         for file, text, fault in [one for one in chosen if one not in stale]:
-            caught = is_caught(copy, file, text, fault)
-            print(f"{'caught' if caught else 'MISSED'}  {file}: {text!r} -> {fault!r}", flush=True)
-            if not caught:
+            by = caught_by(copy, file, text, fault)
+            told = f"{file}: {text!r} -> {fault!r}"
+            print(f"caught  {told} by {by}" if by else f"MISSED  {told}", flush=True)
+            if not by:
                 missed.append(file)
     print(f"{len(chosen) - len(stale) - len(missed)} of {len(chosen)} faults caught")
     return len(missed) + len(stale)
