@@ -16,7 +16,12 @@ settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.register_profile("nightly", settings.get_profile("default"), max_examples=2_000)
-settings.register_profile("mutation", settings.get_profile("default"), phases=[Phase.generate])
+settings.register_profile(
+    "mutation",
+    settings.get_profile("default"),
+    phases=[Phase.generate],
+    report_multiple_bugs=False,  # one will do
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
