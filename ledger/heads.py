@@ -36,7 +36,7 @@ def publish(*, at: datetime) -> list[PublishedHead]:
     A shard at a time: blocks that are written meanwhile are in the next publication.
     """
     with transaction.atomic():
-        for shard in range(SHARDS):
+        for (shard,) in sql.rows("shards_to_publish", shards=SHARDS):
             sql.execute("publish_head", shard=shard, at=at)
     return published(at=at)
 
