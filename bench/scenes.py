@@ -44,6 +44,10 @@ _BUILD: Final = {
             %(at)s, n * 256 + %(shard)s
         FROM generate_series(1, %(accounts)s) AS n
     """,
+    "ledger_standing": """
+        INSERT INTO ledger_standing (shard, account_id)
+        SELECT shard, id FROM ledger_account WHERE shard = %(shard)s
+    """,
     "ledger_lot": """
         INSERT INTO ledger_lot (shard, id, account_id, kind, source, priority, issued_at,
             effective_at, expires_at, closes_at, granted_microtokens, price_micros, currency)
@@ -115,7 +119,7 @@ class Scene:
                 cursor.execute(statement, parameters)
                 # What refers to it would be checked by plans made for an empty table.
                 cursor.execute(f"ANALYZE {table}")
-            cursor.execute("VACUUM ANALYZE ledger_account, ledger_lot")
+            cursor.execute("VACUUM ANALYZE ledger_account, ledger_standing, ledger_lot")
         checkpoint()
 
     @property

@@ -42,6 +42,7 @@ _BUILD: Final = """
     SELECT %(shard)s, n * 256 + %(shard)s, 1, 'account-' || n, 'Account', 1, 'centre', %(at)s,
         n * 256 + %(shard)s
     FROM generate_series(1, %(accounts)s) AS n;
+    INSERT INTO ledger_standing (shard, account_id) SELECT shard, id FROM ledger_account;
     INSERT INTO ledger_attribution (shard, account_id, key, workflow, project, job, cost_centre,
         department, actor)
     SELECT %(shard)s, %(account_id)s, lpad(to_hex(n), 32, '0')::uuid,

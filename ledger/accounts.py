@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import connection, transaction
 
 from ledger.errors import AccountCodeTaken, UnknownAccount, UnknownRateCard
-from ledger.models import Account, Lot, RateCard
+from ledger.models import Account, Lot, RateCard, Standing
 from ledger.sql import lock_shard, query
 from ledger.units import ALWAYS, SHARDS, UNBOUNDED_MICROTOKENS, shard_of, shard_of_code
 
@@ -61,6 +61,7 @@ def open_account(
             opened_at=at,
             debt_lot_id=next_lot_id(shard=shard),
         )
+        Standing.objects.create(account_id=account.id, shard=shard)
         Lot.objects.create(
             id=account.debt_lot_id,
             shard=shard,

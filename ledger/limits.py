@@ -25,7 +25,7 @@ from ledger.caps import Cap
 from ledger.counting import Counts, caps_of
 from ledger.deciding import lock
 from ledger.errors import Fault, IdempotencyKeyReused, InvalidLimit, UnknownLimit
-from ledger.models import Account, Limit, LimitExcess, LimitUse
+from ledger.models import Account, Limit, LimitExcess, LimitUse, Standing
 from ledger.reported import Instant
 from ledger.units import SHARDS, shard_of
 
@@ -116,7 +116,7 @@ def end_limit(*, account_id: int, limit_id: int, at: datetime) -> LimitNow:
         ended = Limit.objects.filter(
             shard=shard, id=limit_id, account_id=account_id, ended_at__isnull=True
         ).update(ended_at=at)
-        Account.objects.filter(shard=shard, id=account_id).update(
+        Standing.objects.filter(shard=shard, account_id=account_id).update(
             limits_count=F("limits_count") - ended
         )
         return limit_now(account_id=account_id, limit_id=limit_id, at=at)
@@ -158,7 +158,7 @@ def excesses(*, account_id: int) -> list[Excess]:
 def _check(account_id: int, limit: NewLimit, *, at: datetime) -> None:
     effective_at = limit.effective_at or at
     shard = shard_of(account_id)
-    count = Account.objects.get(shard=shard, id=account_id).limits_count
+    count = Standing.objects.get(shard=shard, account_id=account_id).limits_count
     rules = (
         (limit.scope == "run" and limit.period != "run", "period", "period_of_run",
          "is 'run' for a limit on each run"),
@@ -199,7 +199,9 @@ def _create(account_id: int, limit: NewLimit, *, idempotency_key: str, at: datet
         idempotency_key=idempotency_key,
         set_at=at,
     )
-    Account.objects.filter(shard=shard, id=account_id).update(limits_count=F("limits_count") + 1)
+    Standing.objects.filter(shard=shard, account_id=account_id).update(
+        limits_count=F("limits_count") + 1
+    )
     if limit.period != "run":
         [cap] = [cap for cap in caps_of([account_id])[account_id] if cap.id == row.id]
         _count_what_was_used(cap)

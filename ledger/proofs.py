@@ -39,7 +39,7 @@ from ledger.accounts import AccountFacts
 from ledger.errors import UnknownRun
 from ledger.instants import to_us
 from ledger.merkle import HASH_BYTES
-from ledger.models import Account, Block
+from ledger.models import Block, Standing
 from ledger.units import run_key
 
 FORMAT: Final = 1
@@ -138,7 +138,7 @@ def export(
 
 
 def receipts_count(*, account: AccountFacts) -> int:
-    return Account.objects.get(shard=account.shard, id=account.id).runs_count
+    return Standing.objects.get(shard=account.shard, account_id=account.id).runs_count
 
 
 def of_run(*, account: AccountFacts, run_id: str) -> dict[str, Any]:

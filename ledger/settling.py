@@ -19,7 +19,7 @@ from ledger import sql
 from ledger.caps import Cap
 from ledger.counting import Counter, Counts, EndedHold, caps_of, give_back
 from ledger.instants import from_us, to_us
-from ledger.models import Account, Attribution, LimitExcess
+from ledger.models import Attribution, LimitExcess, Standing
 from ledger.packing import IN_PARTS, LAST_PART, Integers, Rows
 from ledger.units import NEVER
 
@@ -33,8 +33,8 @@ def settle(*, shard: int, runs: Rows, micros: Integers, at: datetime) -> None:
     and with what each cost in money. The caller holds the shard's lock.
     """
     ids = np.unique(runs["account_id"]).tolist()
-    watched = Account.objects.filter(shard=shard, id__in=ids)
-    rows = list(watched.values_list("id", "open_holds_count", "limits_count"))
+    watched = Standing.objects.filter(shard=shard, account_id__in=ids)
+    rows = list(watched.values_list("account_id", "open_holds_count", "limits_count"))
     holding = {account_id: count for account_id, count, _ in rows if count}
     caps = caps_of(account_id for account_id, _, limits_count in rows if limits_count)
     counts = Counts()

@@ -67,8 +67,8 @@ MUTANTS = [  # file, text, fault
     (f"{SQL}/oldest_intakes.sql", "runs_so_far <= %(runs_max)s", "runs_so_far < %(runs_max)s"),
     (f"{SQL}/oldest_intakes.sql", "position = 1 OR ", ""),
     (f"{SQL}/move_lots.sql", "moved.out_microtokens < lot.granted_microtokens", "true"),
-    (f"{SQL}/put_away_lots.sql", "SET out_microtokens = account.in_use_out_microtokens,", "SET out_microtokens = lot.out_microtokens,"),
-    (f"{SQL}/debit_accounts.sql", "account.runs_count + batch.receipts_count", "account.runs_count + 1"),
+    (f"{SQL}/put_away_lots.sql", "SET out_microtokens = standing.in_use_out_microtokens,", "SET out_microtokens = lot.out_microtokens,"),
+    (f"{SQL}/debit_accounts.sql", "standing.runs_count + batch.receipts_count", "standing.runs_count + 1"),
     (f"{SQL}/enter_slices.sql", "ORDER BY slice.position", "ORDER BY slice.position DESC"),
     (f"{SQL}/lock_shard.sql", "SELECT pg_advisory_xact_lock(1279607879, %(shard)s)", "SELECT %(shard)s"),
     (f"{SQL}/lots_now.sql", "expires_at NULLS LAST", "expires_at NULLS FIRST"),
@@ -159,9 +159,30 @@ MUTANTS = [  # file, text, fault
     (TOTALS, '"accepted_first_count": is_run & ~failed & ~retakes', '"accepted_first_count": is_run & ~failed'),
 ]  # fmt: skip
 
-# Quick tests first: most faults are caught before the slow ones begin.
-TESTS = ["rating", "value", "lots", "exactly_once", "corrections", "outcomes", "parts", "rerating"]
-TESTS += ["forecasts", "statements", "several", "usage", "concurrency", "parking", "paths", "model"]
+# Quick tests first, but before all others those that look most closely at what a file does.
+TESTS = ["rating", "value", "lots", "exactly_once", "corrections", "corrections_in_any_order"]
+TESTS += ["outcomes", "parts", "rerating", "holds", "limits", "forecasts", "statements", "several"]
+TESTS += ["usage", "intake", "check_ledger", "concurrency", "parking", "holds_model", "paths"]
+TESTS += ["model"]
+CLOSEST = {
+    DRAWDOWN: ["model"],
+    LAYING: ["model", "paths"],
+    BLOCKS: ["model"],
+    DEBITING: ["exactly_once", "model"],
+    GRANTS: ["lots", "model"],
+    INTAKE: ["intake"],
+    CHECKING: ["intake", "exactly_once"],
+    AMENDING: ["corrections", "corrections_in_any_order", "outcomes"],
+    HISTORY: ["parts", "outcomes", "corrections"],
+    "ledger/faults.py": ["exactly_once", "rating", "intake"],
+    "ledger/sql/": ["lots", "corrections", "parts", "statements", "usage", "model"],
+    "ledger/totals.py": ["usage"],
+    "ledger/folding.py": ["usage"],
+    "ledger/invariants/": ["check_ledger"],
+    "ledger/prices.py": ["rerating", "rating"],
+    "ledger/retakes.py": ["outcomes"],
+    "ledger/receipts.py": ["parts"],
+}
 SECONDS_MAX = 900
 
 
@@ -193,8 +214,9 @@ def caught_by(copy: Path, file: str, text: str, fault: str) -> str:
 
 
 def _nearest_first(file: str) -> list[str]:
-    """The tests named after the module before all others."""
-    return sorted(TESTS, key=lambda name: name not in Path(file).stem)
+    close = [Path(file).stem]
+    close += [name for start, names in CLOSEST.items() if file.startswith(start) for name in names]
+    return sorted(TESTS, key=lambda name: close.index(name) if name in close else len(close))
 
 
 def _limit_memory() -> None:

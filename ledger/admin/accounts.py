@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from config.admin import FactAdmin, books_of, tokens_shown
 from ledger import queries
-from ledger.models import Account, Lot
+from ledger.models import Account, Lot, Standing
 
 RUNS_SHOWN_MAX = 50
 
@@ -21,7 +21,7 @@ class AccountAdmin(FactAdmin[Account]):
     search_fields = ("name", "code")
     ordering = ("name",)
     fields = ("name", "code", "opened_at", "default_cost_centre", "runs_count", "available", "owed")
-    readonly_fields = ("available", "owed")
+    readonly_fields = ("runs_count", "available", "owed")
     change_form_template = "admin/ledger/account/change_form.html"
     purpose = (
         "What holds tokens. An account is opened with its customer; its runs name it by its code."
@@ -29,6 +29,11 @@ class AccountAdmin(FactAdmin[Account]):
 
     def _balance(self, account: Account) -> queries.Balance:
         return queries.balances(account_ids=[account.id], at=timezone.now())[account.id]
+
+    @admin.display(description="runs")
+    def runs_count(self, account: Account) -> str:
+        standing = Standing.objects.get(shard=account.shard, account_id=account.id)
+        return f"{standing.runs_count:,}"
 
     @admin.display(description="available (tokens)")
     def available(self, account: Account) -> str:
@@ -73,9 +78,9 @@ class LotAdmin(FactAdmin[Lot]):
     )
 
     def rows_of(self, request: HttpRequest, *, roles: frozenset[str]) -> QuerySet[Lot]:
-        """With what is out now: of the lot in use its account knows (ledger.models.accounts)."""
+        """With what is out now: of the lot in use its account's standing knows."""
         accounts = Account.objects.filter(book_id__in=books_of(request, roles=roles))
-        in_use = Account.objects.filter(shard=OuterRef("shard"), in_use_lot_id=OuterRef("id"))
+        in_use = Standing.objects.filter(shard=OuterRef("shard"), in_use_lot_id=OuterRef("id"))
         return Lot.objects.filter(account_id__in=accounts.values("id")).annotate(
             out_now=Coalesce(Subquery(in_use.values("in_use_out_microtokens")), "out_microtokens"),
             account_name=Subquery(

@@ -21,23 +21,25 @@ _COUNTED_BY_LIMITS: Final = f"""
 
 INVARIANTS: Final[dict[str, str]] = {
     "an account counts what its open holds hold": """
-        SELECT account.id
-        FROM ledger_account AS account
+        SELECT standing.account_id
+        FROM ledger_standing AS standing
         LEFT JOIN (
             SELECT shard, account_id, sum(counted_microtokens) AS microtokens,
                    count(*) FILTER (WHERE due_at IS NOT NULL) AS open_count
             FROM ledger_hold GROUP BY shard, account_id
-        ) AS holds ON holds.shard = account.shard AND holds.account_id = account.id
-        WHERE account.held_microtokens <> coalesce(holds.microtokens, 0)
-           OR account.open_holds_count <> coalesce(holds.open_count, 0)
+        ) AS holds
+            ON holds.shard = standing.shard AND holds.account_id = standing.account_id
+        WHERE standing.held_microtokens <> coalesce(holds.microtokens, 0)
+           OR standing.open_holds_count <> coalesce(holds.open_count, 0)
     """,
     "an account counts its limits": """
-        SELECT account.id
-        FROM ledger_account AS account
+        SELECT standing.account_id
+        FROM ledger_standing AS standing
         LEFT JOIN ledger_limit AS cap
-            ON cap.shard = account.shard AND cap.account_id = account.id AND cap.ended_at IS NULL
-        GROUP BY account.shard, account.id
-        HAVING account.limits_count <> count(cap.id)
+            ON cap.shard = standing.shard AND cap.account_id = standing.account_id
+           AND cap.ended_at IS NULL
+        GROUP BY standing.shard, standing.account_id
+        HAVING standing.limits_count <> count(cap.id)
     """,
     "a hold is captured if its run is debited, and only then": """
         SELECT hold.account_id, hold.run_key

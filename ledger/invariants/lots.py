@@ -52,16 +52,23 @@ INVARIANTS: Final[dict[str, str]] = {
           AND (lot.closes_at IS NULL OR entry.occurred_at < lot.closes_at)
     """,
     "an account's lot in use is one of its open lots": """
-        SELECT account.id
-        FROM ledger_account AS account
+        SELECT standing.account_id
+        FROM ledger_standing AS standing
         LEFT JOIN ledger_lot AS lot
-            ON lot.shard = account.shard AND lot.id = account.in_use_lot_id
-        WHERE account.in_use_lot_id IS NOT NULL
-          AND (lot.account_id IS DISTINCT FROM account.id OR NOT lot.open
-               OR lot.granted_microtokens <> account.in_use_granted_microtokens
-               OR account.in_use_out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens
-               OR account.in_use_from_at < lot.effective_at
-               OR account.in_use_until_at > lot.expires_at)
+            ON lot.shard = standing.shard AND lot.id = standing.in_use_lot_id
+        WHERE standing.in_use_lot_id IS NOT NULL
+          AND (lot.account_id IS DISTINCT FROM standing.account_id OR NOT lot.open
+               OR lot.granted_microtokens <> standing.in_use_granted_microtokens
+               OR standing.in_use_out_microtokens NOT BETWEEN 0 AND lot.granted_microtokens
+               OR standing.in_use_from_at < lot.effective_at
+               OR standing.in_use_until_at > lot.expires_at)
+    """,
+    "an account has its standing, and only an account has one": """
+        SELECT coalesce(account.id, standing.account_id)
+        FROM ledger_account AS account
+        FULL JOIN ledger_standing AS standing
+            ON standing.shard = account.shard AND standing.account_id = account.id
+        WHERE account.id IS NULL OR standing.account_id IS NULL
     """,
     "a lot is open while something is left": """
         SELECT id FROM ledger_lot_now

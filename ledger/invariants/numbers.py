@@ -14,17 +14,17 @@ NO_GAPS: Final = "receipts of an account are numbered without gaps"
 HAS_ACCOUNT: Final = "a run has an account"
 NAMES: Final = (NO_GAPS, HAS_ACCOUNT)
 
-_ACCOUNT_COLUMNS: Final = {"id": "bigint", "shard": "smallint", "runs_count": "bigint"}
+_COLUMNS: Final = {"account_id": "bigint", "shard": "smallint", "runs_count": "bigint"}
 
 
 class Numbers:
     """All accounts. Receipt n is a stretch from n - 1 to n: together they reach the last one."""
 
     def __init__(self, broken: BrokenRows) -> None:
-        accounts = read("ledger_account", _ACCOUNT_COLUMNS)
-        accounts = accounts[np.argsort(accounts["id"])]
+        accounts = read("ledger_standing", _COLUMNS)
+        accounts = accounts[np.argsort(accounts["account_id"])]
         self._broken = broken
-        self._ids = accounts["id"].copy()
+        self._ids = accounts["account_id"].copy()
         self._shards = accounts["shard"].copy()
         self._runs_counts = accounts["runs_count"].copy()
         self._places = Places(len(accounts))

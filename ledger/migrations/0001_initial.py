@@ -29,6 +29,16 @@ class Migration(migrations.Migration):
                 ('currency', models.CharField(blank=True, max_length=3)),
                 ('opened_at', models.DateTimeField()),
                 ('debt_lot_id', models.BigIntegerField()),
+            ],
+            options={
+                'managed': False,
+            },
+        ),
+        migrations.CreateModel(
+            name='Standing',
+            fields=[
+                ('account_id', models.BigIntegerField(primary_key=True, serialize=False)),
+                ('shard', models.SmallIntegerField()),
                 ('runs_count', models.BigIntegerField(default=0)),
                 ('held_microtokens', models.BigIntegerField(default=0)),
                 ('open_holds_count', models.IntegerField(default=0)),

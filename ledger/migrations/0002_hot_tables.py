@@ -22,25 +22,33 @@ CREATE TABLE ledger_account (
     currency varchar(3) NOT NULL DEFAULT '',
     opened_at timestamptz NOT NULL,
     debt_lot_id bigint NOT NULL,
+    PRIMARY KEY (shard, id),
+    CONSTRAINT account_code_once UNIQUE (shard, book_id, code),
+    CONSTRAINT account_lives_in_its_shard CHECK (shard = (id & 255) AND shard BETWEEN 0 AND 255),
+    CONSTRAINT account_has_a_code CHECK (code <> '')
+);
+
+-- Written by every debit: a row as short as can be, on a page with room for its next version. What
+-- refers to an account refers to the row above, so that nothing is checked when this one changes.
+CREATE TABLE ledger_standing (
+    account_id bigint NOT NULL,
     runs_count bigint NOT NULL DEFAULT 0,
     held_microtokens bigint NOT NULL DEFAULT 0,
-    open_holds_count integer NOT NULL DEFAULT 0,
-    limits_count integer NOT NULL DEFAULT 0,
     in_use_lot_id bigint,
     in_use_out_microtokens bigint,
     in_use_granted_microtokens bigint,
     in_use_price_micros bigint,
     in_use_from_at timestamptz,
     in_use_until_at timestamptz,
-    PRIMARY KEY (shard, id),
-    CONSTRAINT account_code_once UNIQUE (shard, book_id, code),
-    CONSTRAINT account_lives_in_its_shard CHECK (shard = (id & 255) AND shard BETWEEN 0 AND 255),
-    CONSTRAINT account_has_a_code CHECK (code <> ''),
-    CONSTRAINT account_lot_in_use_whole CHECK (
+    open_holds_count integer NOT NULL DEFAULT 0,
+    limits_count integer NOT NULL DEFAULT 0,
+    shard smallint NOT NULL,
+    PRIMARY KEY (shard, account_id),
+    CONSTRAINT standing_lot_in_use_whole CHECK (
         num_nonnulls(in_use_lot_id, in_use_out_microtokens, in_use_granted_microtokens,
                      in_use_price_micros, in_use_from_at, in_use_until_at) IN (0, 6)
     ),
-    CONSTRAINT account_holds_in_range CHECK (
+    CONSTRAINT standing_holds_in_range CHECK (
         held_microtokens >= 0 AND open_holds_count >= 0 AND limits_count >= 0
     )
 ) WITH (fillfactor = 50);
@@ -268,16 +276,17 @@ ALTER TABLE ledger_block ALTER COLUMN totals SET STORAGE EXTERNAL;
 """
 
 VIEWS = """
--- Lots as they are now: the account knows how much of the lot in use is out.
+-- Lots as they are now: the account's standing knows how much of the lot in use is out.
 CREATE VIEW ledger_lot_now AS
 SELECT lot.shard, lot.id, lot.account_id, lot.kind, lot.source, lot.priority, lot.issued_at,
        lot.effective_at, lot.expires_at, lot.closes_at, lot.granted_microtokens, lot.price_micros,
        lot.currency, lot.tiers, lot.rollover_microtokens_max, lot.rollover_expires_at,
        lot.rolled_from_lot_id, lot.open,
-       CASE WHEN account.in_use_lot_id = lot.id THEN account.in_use_out_microtokens
+       CASE WHEN standing.in_use_lot_id = lot.id THEN standing.in_use_out_microtokens
             ELSE lot.out_microtokens END AS out_microtokens
 FROM ledger_lot AS lot
-JOIN ledger_account AS account ON account.shard = lot.shard AND account.id = lot.account_id;
+JOIN ledger_standing AS standing
+    ON standing.shard = lot.shard AND standing.account_id = lot.account_id;
 
 -- All movements in one shape: what stands in a run's own row, and every entry but grants.
 -- `sign` is +1 where tokens leave the lot and -1 where they come back.

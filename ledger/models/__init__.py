@@ -1,6 +1,6 @@
 """The ledger's tables. Each module is one subject; the packages above import from here."""
 
-from ledger.models.accounts import Account
+from ledger.models.accounts import Account, Standing
 from ledger.models.books import ApiKey, Book, BookMember
 from ledger.models.corrections import Correction, PartedRun, Retake
 from ledger.models.heads import Head
@@ -49,6 +49,7 @@ __all__ = [
     "RateCardVersion",
     "Retake",
     "Run",
+    "Standing",
     "Submission",
     "Unit",
     "Usage",

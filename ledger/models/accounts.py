@@ -3,10 +3,10 @@
 An account lives in one of 256 shards, a fixed hash of its code; its id, and its lots' ids, end
 in the shard's byte. Whoever writes in a shard holds the shard's lock (sql/lock_shard.sql).
 
-The columns `in_use_*` are a cache that makes the debit fast: the one lot that serves every run
-whose time lies in [in_use_from_at, in_use_until_at), for as long as it lasts. While a lot is in
-use, how much of it is out stands *here*; its own row catches up when the lot is put away
-(sql/put_away_lots.sql). The view `ledger_lot_now` reads the truth of both.
+The columns `in_use_*` of its standing are a cache that makes the debit fast: the one lot that
+serves every run whose time lies in [in_use_from_at, in_use_until_at), for as long as it lasts.
+While a lot is in use, how much of it is out stands *here*; its own row catches up when the lot is
+put away (sql/put_away_lots.sql). The view `ledger_lot_now` reads the truth of both.
 """
 
 from django.db import models
@@ -25,6 +25,18 @@ class Account(models.Model):
     opened_at = models.DateTimeField()
     debt_lot_id = models.BigIntegerField()
 
+    class Meta:
+        managed = False  # its keys start with the shard: the migration writes them out
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Standing(models.Model):
+    """How an account stands: what a debit writes of it, in a row of its own (the shortest)."""
+
+    account_id = models.BigIntegerField(primary_key=True)
+    shard = models.SmallIntegerField()
     runs_count = models.BigIntegerField(default=0)  # the last receipt's number
     # Caches of the open holds, and of the limits in force.
     held_microtokens = models.BigIntegerField(default=0)
@@ -38,7 +50,7 @@ class Account(models.Model):
     in_use_until_at = models.DateTimeField(null=True)
 
     class Meta:
-        managed = False  # its keys start with the shard: the migration writes them out
+        managed = False
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.account_id)

@@ -10,15 +10,15 @@
 --             tiers), how many open holds and limits it has bigint[], in_use_from_at,
 --             in_use_until_at timestamptz[]
 WITH debited AS (
-    UPDATE ledger_account AS account
-    SET runs_count = account.runs_count + batch.receipts_count,
-        in_use_out_microtokens = account.in_use_out_microtokens + batch.microtokens
+    UPDATE ledger_standing AS standing
+    SET runs_count = standing.runs_count + batch.receipts_count,
+        in_use_out_microtokens = standing.in_use_out_microtokens + batch.microtokens
     FROM unnest(%(account_ids)s::bigint[], %(receipts_counts)s::bigint[], %(microtokens)s::bigint[])
         AS batch (id, receipts_count, microtokens)
-    WHERE account.shard = %(shard)s AND account.id = batch.id
-    RETURNING account.*
+    WHERE standing.shard = %(shard)s AND standing.account_id = batch.id
+    RETURNING standing.*
 )
-SELECT array_agg(id), array_agg(runs_count),
+SELECT array_agg(account_id), array_agg(runs_count),
        array_agg(coalesce(in_use_lot_id, 0)),
        array_agg(coalesce(in_use_out_microtokens, 0)),
        array_agg(coalesce(in_use_granted_microtokens, 1)),

@@ -24,11 +24,11 @@ WITH new AS (
     )
     RETURNING shard, account_id, counted_microtokens
 )
-UPDATE ledger_account AS account
-SET held_microtokens = account.held_microtokens + sums.microtokens,
-    open_holds_count = account.open_holds_count + sums.holds_count
+UPDATE ledger_standing AS standing
+SET held_microtokens = standing.held_microtokens + sums.microtokens,
+    open_holds_count = standing.open_holds_count + sums.holds_count
 FROM (
     SELECT shard, account_id, sum(counted_microtokens)::bigint AS microtokens, count(*) AS holds_count
     FROM new GROUP BY shard, account_id
 ) AS sums
-WHERE account.shard = sums.shard AND account.id = sums.account_id
+WHERE standing.shard = sums.shard AND standing.account_id = sums.account_id

@@ -3,7 +3,7 @@
 -- locks       takes the account's row, as the debit does; its key may still be referred to
 -- parameters  shard int, account_id bigint
 -- row         id bigint, held_microtokens bigint, limits_count int
-SELECT id, held_microtokens, limits_count
-FROM ledger_account
-WHERE shard = %(shard)s AND id = %(account_id)s
+SELECT account_id AS id, held_microtokens, limits_count
+FROM ledger_standing
+WHERE shard = %(shard)s AND account_id = %(account_id)s
 FOR NO KEY UPDATE

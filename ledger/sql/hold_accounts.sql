@@ -4,7 +4,7 @@
 -- locks       takes the accounts' rows, as the debit does; keys may still be referred to
 -- parameters  shards int[], account_ids bigint[]
 -- row         id bigint, held_microtokens bigint, limits_count int
-SELECT id, held_microtokens, limits_count
-FROM ledger_account
-WHERE shard = ANY (%(shards)s) AND id = ANY (%(account_ids)s)
+SELECT account_id AS id, held_microtokens, limits_count
+FROM ledger_standing
+WHERE shard = ANY (%(shards)s) AND account_id = ANY (%(account_ids)s)
 FOR NO KEY UPDATE SKIP LOCKED

@@ -27,11 +27,11 @@ sums AS (
     FROM passed GROUP BY shard, account_id
 ),
 counted AS (
-    UPDATE ledger_account AS account
-    SET held_microtokens = account.held_microtokens - sums.microtokens,
-        open_holds_count = account.open_holds_count - sums.done_count
+    UPDATE ledger_standing AS standing
+    SET held_microtokens = standing.held_microtokens - sums.microtokens,
+        open_holds_count = standing.open_holds_count - sums.done_count
     FROM sums
-    WHERE account.shard = sums.shard AND account.id = sums.account_id
+    WHERE standing.shard = sums.shard AND standing.account_id = sums.account_id
 )
 SELECT account_id, counted_microtokens AS microtokens, counted_micros AS micros, held_at, limit_ids,
        workflow, project, job, cost_centre, actor

@@ -7,15 +7,15 @@
 -- parameters  shard int, account_ids bigint[]
 WITH put_away AS (
     UPDATE ledger_lot AS lot
-    SET out_microtokens = account.in_use_out_microtokens,
-        open = account.in_use_out_microtokens < lot.granted_microtokens
-    FROM ledger_account AS account
-    WHERE account.shard = %(shard)s
-      AND account.id = ANY (%(account_ids)s)
-      AND lot.shard = account.shard
-      AND lot.id = account.in_use_lot_id
+    SET out_microtokens = standing.in_use_out_microtokens,
+        open = standing.in_use_out_microtokens < lot.granted_microtokens
+    FROM ledger_standing AS standing
+    WHERE standing.shard = %(shard)s
+      AND standing.account_id = ANY (%(account_ids)s)
+      AND lot.shard = standing.shard
+      AND lot.id = standing.in_use_lot_id
 )
-UPDATE ledger_account
+UPDATE ledger_standing
 SET in_use_lot_id = NULL, in_use_out_microtokens = NULL, in_use_granted_microtokens = NULL,
     in_use_price_micros = NULL, in_use_from_at = NULL, in_use_until_at = NULL
-WHERE shard = %(shard)s AND id = ANY (%(account_ids)s) AND in_use_lot_id IS NOT NULL
+WHERE shard = %(shard)s AND account_id = ANY (%(account_ids)s) AND in_use_lot_id IS NOT NULL

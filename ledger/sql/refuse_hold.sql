@@ -7,5 +7,5 @@ WITH refused AS (
     SET refused_at = %(at)s, refusal = %(refusal)s, due_at = NULL
     WHERE shard = %(shard)s AND account_id = %(account_id)s AND run_key = %(run_key)s
 )
-UPDATE ledger_account SET open_holds_count = open_holds_count - 1
-WHERE shard = %(shard)s AND id = %(account_id)s
+UPDATE ledger_standing SET open_holds_count = open_holds_count - 1
+WHERE shard = %(shard)s AND account_id = %(account_id)s

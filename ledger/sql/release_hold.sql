@@ -7,6 +7,6 @@ WITH released AS (
     SET released_at = %(at)s, counted_microtokens = 0, counted_micros = 0, due_at = %(due_at)s
     WHERE shard = %(shard)s AND account_id = %(account_id)s AND run_key = %(run_key)s
 )
-UPDATE ledger_account
+UPDATE ledger_standing
 SET held_microtokens = held_microtokens - %(microtokens)s
-WHERE shard = %(shard)s AND id = %(account_id)s
+WHERE shard = %(shard)s AND account_id = %(account_id)s

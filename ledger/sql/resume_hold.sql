@@ -10,6 +10,6 @@ WITH resumed AS (
         counted_microtokens = %(microtokens)s, counted_micros = %(micros)s
     WHERE shard = %(shard)s AND account_id = %(account_id)s AND run_key = %(run_key)s
 )
-UPDATE ledger_account
+UPDATE ledger_standing
 SET held_microtokens = held_microtokens + %(microtokens)s
-WHERE shard = %(shard)s AND id = %(account_id)s
+WHERE shard = %(shard)s AND account_id = %(account_id)s

@@ -32,15 +32,15 @@ changed AS (
       AND hold.run_key = settled.run_key
 ),
 counted AS (
-    UPDATE ledger_account AS account
-    SET held_microtokens = account.held_microtokens - sums.microtokens,
-        open_holds_count = account.open_holds_count - sums.ended_count
+    UPDATE ledger_standing AS standing
+    SET held_microtokens = standing.held_microtokens - sums.microtokens,
+        open_holds_count = standing.open_holds_count - sums.ended_count
     FROM (
         SELECT shard, account_id, sum(microtokens)::bigint AS microtokens,
                count(*) FILTER (WHERE is_ended) AS ended_count
         FROM settled GROUP BY shard, account_id
     ) AS sums
-    WHERE account.shard = sums.shard AND account.id = sums.account_id
+    WHERE standing.shard = sums.shard AND standing.account_id = sums.account_id
 )
 SELECT account_id, microtokens, micros, held_at, limit_ids, workflow, project, job, cost_centre, actor
 FROM settled

@@ -4,17 +4,17 @@
 -- locks       the accounts (hold_accounts.sql), in an earlier statement; none to read only
 -- parameters  shards int[], account_ids bigint[], at timestamptz
 -- row         account_id bigint, spendable_microtokens numeric, has_due boolean
-SELECT account.id AS account_id,
+SELECT standing.account_id,
        (SELECT coalesce(sum(lot.granted_microtokens::numeric
-                            - CASE WHEN lot.id = account.in_use_lot_id
-                                   THEN account.in_use_out_microtokens
+                            - CASE WHEN lot.id = standing.in_use_lot_id
+                                   THEN standing.in_use_out_microtokens
                                    ELSE lot.out_microtokens END), 0)
         FROM ledger_lot AS lot
-        WHERE lot.shard = account.shard AND lot.account_id = account.id AND lot.open
+        WHERE lot.shard = standing.shard AND lot.account_id = standing.account_id AND lot.open
           AND lot.kind <> 'debt' AND lot.effective_at <= %(at)s
           AND (lot.expires_at IS NULL OR lot.expires_at > %(at)s)) AS spendable_microtokens,
        EXISTS (SELECT FROM ledger_hold AS hold
-               WHERE hold.shard = account.shard AND hold.account_id = account.id
+               WHERE hold.shard = standing.shard AND hold.account_id = standing.account_id
                  AND hold.due_at <= %(at)s) AS has_due
-FROM ledger_account AS account
-WHERE account.shard = ANY (%(shards)s) AND account.id = ANY (%(account_ids)s)
+FROM ledger_standing AS standing
+WHERE standing.shard = ANY (%(shards)s) AND standing.account_id = ANY (%(account_ids)s)

@@ -7,12 +7,15 @@ from tests.ledger.holding import hold
 
 FAULTS: dict[str, list[str]] = {
     "an account counts what its open holds hold": [
-        "UPDATE ledger_account SET held_microtokens = held_microtokens + 1 WHERE code = 'holding'",
-        "UPDATE ledger_account SET open_holds_count = 9 WHERE code = 'holding'",
+        "UPDATE ledger_standing SET held_microtokens = held_microtokens + 1 WHERE account_id ="
+        " (SELECT id FROM ledger_account WHERE code = 'holding')",
+        "UPDATE ledger_standing SET open_holds_count = 9 WHERE account_id ="
+        " (SELECT id FROM ledger_account WHERE code = 'holding')",
         "DELETE FROM ledger_hold WHERE run_id = 'held'",
     ],
     "an account counts its limits": [
-        "UPDATE ledger_account SET limits_count = 0 WHERE code = 'holding'",
+        "UPDATE ledger_standing SET limits_count = 0 WHERE account_id ="
+        " (SELECT id FROM ledger_account WHERE code = 'holding')",
         "UPDATE ledger_limit SET ended_at = now() WHERE is_hard",
     ],
     "a hold is captured if its run is debited, and only then": [

@@ -34,7 +34,7 @@ def test_the_hot_tables_are_sharded(db: None) -> None:
         for name in (
             "account", "attribution", "block", "conflict", "correction", "entry", "head", "hold",
             "intake", "limit", "limitexcess", "limitreview", "limituse", "lot", "operation",
-            "parkedrun", "partedrun", "retake", "run", "submission", "usage", "usagefold",
+            "parkedrun", "partedrun", "retake", "run", "standing", "submission", "usage", "usagefold",
         )
     }  # fmt: skip
 
@@ -71,11 +71,11 @@ def test_every_reference_of_a_sharded_table_starts_with_the_shard_on_both_sides(
     assert not NOT_SHARDED.intersection(table for row in touching for table in row[:2])
 
 
-@pytest.mark.parametrize("table", ["account", "lot"])
+@pytest.mark.parametrize("table", ["standing", "lot"])
 def test_a_row_that_changes_all_day_changes_no_index(db: None, table: str) -> None:
     """Of what an update in the debit touches, only the flag that flips once is in an index."""
     changing = {
-        "account": {"runs_count", "in_use_out_microtokens", "in_use_lot_id"},
+        "standing": {"runs_count", "in_use_out_microtokens", "in_use_lot_id"},
         "lot": {"out_microtokens"},
     }[table]
     indexes = rows(f"SELECT indexdef FROM pg_indexes WHERE tablename = 'ledger_{table}'")

@@ -103,14 +103,14 @@ OF_ACME = f"(SELECT run_key FROM ledger_run WHERE account_id = {ACME} AND slices
 ONE_LOT_RUN = f"{OF_ACME} = 1 ORDER BY sequence LIMIT 1)"
 CROSSING_RUN = f"{OF_ACME} > 1 ORDER BY sequence LIMIT 1)"
 FIRST_LOT = "(SELECT min(id) FROM ledger_lot WHERE kind = 'prepaid')"
-LOT_IN_USE = "(SELECT in_use_lot_id FROM ledger_account WHERE in_use_lot_id IS NOT NULL LIMIT 1)"
+LOT_IN_USE = "(SELECT in_use_lot_id FROM ledger_standing WHERE in_use_lot_id IS NOT NULL LIMIT 1)"
 OTHER_ACCOUNT = "(SELECT id FROM ledger_account WHERE code = 'other')"
 
 # For each rule, something that a careless hand or a fault of ours could do.
 FAULTS: dict[str, list[str]] = {
     "what is out of a lot is the sum of its movements": [
         f"UPDATE ledger_lot SET out_microtokens = 1 WHERE id = {FIRST_LOT}",
-        "UPDATE ledger_account SET in_use_out_microtokens = in_use_out_microtokens + 1"
+        "UPDATE ledger_standing SET in_use_out_microtokens = in_use_out_microtokens + 1"
         " WHERE in_use_lot_id IS NOT NULL",
         "DELETE FROM ledger_entry WHERE kind = 'expire'",
     ],
@@ -141,9 +141,9 @@ FAULTS: dict[str, list[str]] = {
     "receipts of an account are numbered without gaps": [
         f"UPDATE ledger_run SET sequence = sequence + 1 WHERE run_key = {CROSSING_RUN}",
         f"DELETE FROM ledger_run WHERE run_key = {ONE_LOT_RUN}",
-        "UPDATE ledger_account SET runs_count = runs_count + 1",
+        "UPDATE ledger_standing SET runs_count = runs_count + 1",
     ],
-    "a run has an account": ["DELETE FROM ledger_account WHERE code = 'acme'"],
+    "a run has an account": [f"DELETE FROM ledger_standing WHERE account_id = {ACME}"],
     "a run says who it is for": ["DELETE FROM ledger_attribution"],
     "a block counts its runs, and blocks of a shard are numbered without gaps": [
         "UPDATE ledger_block SET microtokens = microtokens + 1",
@@ -178,8 +178,12 @@ FAULTS: dict[str, list[str]] = {
         "UPDATE ledger_entry SET occurred_at = '2026-06-15 12:00Z' WHERE kind = 'expire'",
     ],
     "an account's lot in use is one of its open lots": [
-        "UPDATE ledger_account SET in_use_granted_microtokens = 7 WHERE in_use_lot_id IS NOT NULL",
+        "UPDATE ledger_standing SET in_use_granted_microtokens = 7 WHERE in_use_lot_id IS NOT NULL",
         f"UPDATE ledger_lot SET open = false WHERE id = {LOT_IN_USE}",
+    ],
+    "an account has its standing, and only an account has one": [
+        "INSERT INTO ledger_standing (shard, account_id) VALUES (7, 263)",
+        f"DELETE FROM ledger_standing WHERE account_id = {OTHER_ACCOUNT}",
     ],
     "a lot is open while something is left": [
         "UPDATE ledger_lot SET open = false WHERE kind = 'debt'",

@@ -17,7 +17,7 @@ from ledger.errors import (
     UnknownAccount,
     UnknownHold,
 )
-from ledger.models import Account, Hold, Run
+from ledger.models import Hold, Run, Standing
 from ledger.reported import NewInference
 from ledger.units import shard_of
 from tests.ledger.builders import (
@@ -105,8 +105,8 @@ def test_the_run_settles_its_hold_whichever_way_it_came(shop, account_id) -> Non
     debit(shop, [make_run(50, run_id="b")], at=NOON)
     assert available(account_id) == 20
     assert {one.run_id: one.counted_microtokens for one in Hold.objects.all()} == {"a": 0, "b": 0}
-    account = Account.objects.get(id=account_id)
-    assert (account.held_microtokens, account.open_holds_count) == (0, 0)
+    standing = Standing.objects.get(account_id=account_id)
+    assert (standing.held_microtokens, standing.open_holds_count) == (0, 0)
 
 
 def test_what_a_run_costs_above_its_hold_is_paid_all_the_same(shop, account_id) -> None:
@@ -258,11 +258,11 @@ def test_a_capture_after_days_is_a_normal_debit_and_says_so(shop, account_id) ->
     hold(shop, 60, run="r")
     holds.sweep(at=NOON + HOUR)
     holds.sweep(at=NOON + 48 * HOUR)
-    assert Account.objects.get(id=account_id).open_holds_count == 0
+    assert Standing.objects.get(account_id=account_id).open_holds_count == 0
     capture(shop, make_run(50, run_id="r"), at=NOON + 72 * HOUR)
     found = holds.find(account=accounts.account(account_id=account_id), run_id="r")
     assert found.is_late
-    assert Account.objects.get(id=account_id).open_holds_count == 0
+    assert Standing.objects.get(account_id=account_id).open_holds_count == 0
 
 
 def test_the_same_request_again_gets_the_same_hold(shop, account_id) -> None:

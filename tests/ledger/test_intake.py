@@ -12,7 +12,7 @@ from ledger.errors import InvalidRuns
 from ledger.familiar import Familiar
 from ledger.instants import to_us
 from ledger.intake import NewInference, NewPart, NewRun, Submitted
-from ledger.models import Account, Batch
+from ledger.models import Account, Batch, Standing
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -136,7 +136,7 @@ def test_submissions_taken_together_are_each_for_themselves(db):
         (third.batch_id, other.book_id, 1),
     }
     assert debiting.drain_all(at=LATER) == 3
-    assert Account.objects.get(id=account_id).runs_count == 2
+    assert Standing.objects.get(account_id=account_id).runs_count == 2
 
 
 def test_an_account_that_was_rolled_back_is_not_remembered(transactional_db):

@@ -19,7 +19,7 @@ from ledger.errors import (
     UnknownReview,
 )
 from ledger.limits import NewLimit
-from ledger.models import Account, Hold, LimitExcess
+from ledger.models import Account, Hold, LimitExcess, Standing
 from ledger.reported import NewPart
 from ledger.reviews import Answer, Review
 from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run, make_shop
@@ -226,7 +226,7 @@ def test_a_change_ends_one_limit_and_begins_another(shop, account_id) -> None:
     hold(shop, 20, at=NOON + MINUTE)
     capture(shop, make_run(8, run_id="a"), at=NOON + MINUTE)
     assert used(account_id) == {"": (8, 20)}
-    assert Account.objects.get(id=account_id).limits_count == 1
+    assert Standing.objects.get(account_id=account_id).limits_count == 1
 
 
 def test_a_limit_is_set_once_under_its_key(account_id) -> None:

@@ -109,7 +109,7 @@ def test_a_debit_does_not_wait_for_a_fold_and_two_folds_do_not_fold_twice(
                 cursor.execute("SELECT folded_number FROM ledger_usagefold FOR UPDATE SKIP LOCKED")
                 assert cursor.fetchall() == [], "somebody else could fold the same block"
                 cursor.execute("SET lock_timeout = '1s'")
-                cursor.execute("UPDATE ledger_account SET runs_count = runs_count")
+                cursor.execute("UPDATE ledger_standing SET runs_count = runs_count")
         finally:
             other.close()
     assert lines(account_id) == [(2, 5)]
