@@ -34,7 +34,8 @@ def test_the_hot_tables_are_sharded(db: None) -> None:
         for name in (
             "account", "attribution", "block", "conflict", "correction", "entry", "head", "hold",
             "intake", "limit", "limitexcess", "limitreview", "limituse", "lot", "operation",
-            "parkedrun", "partedrun", "retake", "run", "standing", "submission", "usage", "usagefold",
+            "parkedrun", "partedrun", "retake", "run", "standing", "submission", "usage",
+            "usagefold",
         )
     }  # fmt: skip
 
