@@ -115,18 +115,21 @@ def test_an_edited_correction_is_found(shop, tmp_path: Path, before, after) -> N
     assert findings[0].block == block
 
 
-@pytest.mark.parametrize("run_id", ["a", "crossing", "0", "failed", "again", "parted", "after"])
-def test_one_runs_proof_is_checked_by_itself(shop, tmp_path: Path, run_id: str, capsys) -> None:
+def test_one_runs_proof_is_checked_by_itself(
+    shop, tmp_path: Path, capsys, subtests: pytest.Subtests
+) -> None:
     path = tmp_path / "proof.json"
-    proof = proofs.of_run(account=acme(shop), run_id=run_id)
-    path.write_text(json.dumps(proof))
-    report = verify(of_proof(path), [], 1, lambda done: None)
-    assert (report.findings, report.receipts) == ([], 1)
-    # What is not published yet reaches to the last block, and nothing vouches for that.
-    assert report.heads == (0 if run_id == "after" else 1)
-    assert len(proof["receipts"]) == {"crossing": 3, "parted": 3, "a": 2}.get(run_id, 1)
-    assert main([str(path)]) == 0
-    assert capsys.readouterr().out.startswith("Sound: 1 receipts of acme")
+    for run_id in ("a", "crossing", "0", "failed", "again", "parted", "after"):
+        with subtests.test(run_id):
+            proof = proofs.of_run(account=acme(shop), run_id=run_id)
+            path.write_text(json.dumps(proof))
+            report = verify(of_proof(path), [], 1, lambda done: None)
+            assert (report.findings, report.receipts) == ([], 1)
+            # What is not published yet reaches to the last block, and nothing vouches for that.
+            assert report.heads == (0 if run_id == "after" else 1)
+            assert len(proof["receipts"]) == {"crossing": 3, "parted": 3, "a": 2}.get(run_id, 1)
+            assert main([str(path)]) == 0
+            assert capsys.readouterr().out.startswith("Sound: 1 receipts of acme")
 
 
 def test_a_proof_of_another_receipt_is_none(shop, tmp_path: Path) -> None:

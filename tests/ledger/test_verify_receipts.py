@@ -116,18 +116,21 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
-def test_an_edit_is_found_and_its_block_and_receipt_are_named(exported, capsys, name) -> None:
-    lines = lines_of(exported.folder)
-    before, after = EDITS[name]
-    assert before in lines[1], lines[1]
-    lines[1] = lines[1].replace(before, after, 1)
-    put(exported.folder, lines)
-    answer = verify(capsys, exported.folder)
-    assert not answer["sound"]
-    assert answer["findings"][0]["block"] == 1
-    if name not in ("the block", "the position", "the key", "its end"):
-        assert 2 in [one["receipt"] for one in answer["findings"]] or name == "the number"
+def test_an_edit_is_found_and_its_block_and_receipt_are_named(
+    exported, capsys, subtests: pytest.Subtests
+) -> None:
+    untouched = lines_of(exported.folder)
+    for name, (before, after) in EDITS.items():
+        with subtests.test(name):
+            lines = untouched.copy()
+            assert before in lines[1], lines[1]
+            lines[1] = lines[1].replace(before, after, 1)
+            put(exported.folder, lines)
+            answer = verify(capsys, exported.folder)
+            assert not answer["sound"]
+            assert answer["findings"][0]["block"] == 1
+            if name not in ("the block", "the position", "the key", "its end"):
+                assert 2 in [one["receipt"] for one in answer["findings"]] or name == "the number"
 
 
 def test_an_edit_that_mends_its_own_check_still_does_not_lead_to_the_root(exported, capsys) -> None:
@@ -245,17 +248,17 @@ COLUMNS = {
 A2 = "WHERE sequence = 2 AND account_id = (SELECT id FROM ledger_account WHERE code = 'acme')"
 
 
-@pytest.mark.parametrize("column", COLUMNS)
 def test_a_column_edited_in_the_database_is_found_there_and_in_what_is_exported(
-    shop, tmp_path, capsys, column
+    shop, tmp_path, capsys, subtests: pytest.Subtests
 ) -> None:
-    with broken_ledger(f"UPDATE ledger_run SET {column} = {COLUMNS[column]} {A2}"):
-        [first, *_] = violations()[LEAVES]
-        assert first[1] in (1, 2)
-        folder = export(shop, tmp_path / "acme")
-        answer = verify(capsys, folder)
-    assert not answer["sound"]
-    assert answer["findings"][0]["block"] == 1
+    for column, value in COLUMNS.items():
+        edit = f"UPDATE ledger_run SET {column} = {value} {A2}"
+        with subtests.test(column), broken_ledger(edit):
+            [first, *_] = violations()[LEAVES]
+            assert first[1] in (1, 2)
+            answer = verify(capsys, export(shop, tmp_path / column))
+            assert not answer["sound"]
+            assert answer["findings"][0]["block"] == 1
 
 
 def test_a_run_deleted_in_the_database_is_found_there_and_in_what_is_exported(
