@@ -4,17 +4,36 @@ Every task finds its work in the database, so a run that is missed is made up fo
 and a message that nobody took in time may be forgotten.
 """
 
-from datetime import UTC, datetime
-from typing import Any
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
+from celery.schedules import schedstate, schedule
+
+_BEGAN_AT: Final = datetime.now(UTC)
+_BEGAN: Final = time.monotonic()
 # So a new beat does everything at once: an installation that was down is late already.
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Every(schedule):
+    """Every so often, by a clock that nobody sets.
+
+    By the machine's own, which may be put back by an hour, nothing would be due for an hour.
+    """
+
+    def now(self) -> datetime:
+        return _BEGAN_AT + timedelta(seconds=time.monotonic() - _BEGAN)
+
+    def is_due(self, last_run_at: datetime) -> schedstate:
+        # The beat before us may have done it at a time that, by our clock, is still to come.
+        return super().is_due(_LONG_AGO if last_run_at > self.now() else last_run_at)
 
 
 def _every(seconds: float, task: str, *args: str) -> dict[str, Any]:
     return {
         "task": task,
-        "schedule": seconds,
+        "schedule": Every(seconds),
         "args": args,
         "options": {"expires": seconds},
         "last_run_at": _LONG_AGO,

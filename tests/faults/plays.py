@@ -41,9 +41,9 @@ LEASES_RUN_OUT = """
 
 
 @contextmanager
-def copied(template: Installation, home: Path) -> Iterator[Installation]:
+def copied(template: Installation, home: Path, **variables: str) -> Iterator[Installation]:
     """An installation like another, which nobody uses: preparing a database takes a while."""
-    with installation(home) as made:
+    with installation(home, **variables) as made:
         shutil.copytree(template.home, home, ignore=shutil.ignore_patterns("postgresql"))
         # As it is: its files may belong to somebody else.
         copy = ["cp", "-a", f"{template.database_folder}/", f"{made.database_folder}"]

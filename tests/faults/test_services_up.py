@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
@@ -18,6 +16,7 @@ from tests.faults.processes import (
     installation,
     wait_until,
 )
+from tests.faults.serving import up
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see who is left")
 
@@ -26,25 +25,6 @@ pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc 
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with installation(tmp_path_factory.mktemp("up"), STRIPE_SECRET_KEY="sk_test_none") as made:
         yield made
-
-
-@contextmanager
-def up(here: Installation) -> Iterator["subprocess.Popen[str]"]:
-    process = here.start("manage.py", "up", stdout=subprocess.PIPE)
-    try:
-        assert process.stdout
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "Runledger is at" in line:
-                break
-        else:
-            pytest.fail("".join(lines))
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=PATIENCE_SECONDS)
-        here.wait_until_nothing_is_left()
 
 
 def verdicts(here: Installation) -> dict[str, str]:

@@ -60,7 +60,7 @@ def test_no_block_no_head(db: None) -> None:
 def test_they_are_published_every_hour(shop) -> None:
     [planned] = [one for one in SCHEDULE.values() if one["task"].endswith(".publish_heads")]
     assert planned["task"] == tasks.publish_heads.name
-    assert planned["schedule"] == 3600
+    assert planned["schedule"].seconds == 3600
     tasks.publish_heads()
     assert Head.objects.exists()
 
