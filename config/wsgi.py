@@ -9,4 +9,8 @@ from config.plainly import told_plainly
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 with told_plainly():
-    application = with_length(get_wsgi_application())
+    usual = get_wsgi_application()
+    # Only now: its views need the applications that are set up.
+    from ledger.api.direct import directly
+
+    application = with_length(directly(usual))

@@ -1,6 +1,8 @@
 """Machines show an API key: `Authorization: Bearer rl_…`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
@@ -23,12 +25,12 @@ class KeyAuthentication(BaseAuthentication):
     """Finds the book that the request's key opens. Raises InvalidApiKey."""
 
     def authenticate(self, request: Request) -> tuple[Machine, None]:
-        return Machine(book_id=access.book_of_api_key(secret=secret_of(request))), None
+        return Machine(book_id=access.book_of_api_key(secret=secret_of(request.META))), None
 
 
-def secret_of(request: Request) -> str:
-    """The key that the request shows, whatever it opens. Raises InvalidApiKey if there is none."""
-    scheme, _, secret = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+def secret_of(environ: Mapping[str, Any]) -> str:
+    """The key that a request shows, whatever it opens. Raises InvalidApiKey if there is none."""
+    scheme, _, secret = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         raise InvalidApiKey
     return str(secret.strip())

@@ -1,6 +1,7 @@
 """Read JSON bodies into typed structures, or say which field broke which rule."""
 
 import re
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -32,6 +33,15 @@ _RULES: Final = (
 )
 
 Body = TypeVar("Body")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """A request with its key, unread."""
+
+    secret: str
+    body: bytes
+    content_type: str
 
 
 def read(

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from ledger import access, accounts, debiting, holds, receipts
 from ledger.api import answers, bodies
 from ledger.api.authority import book_id, secret_of
+from ledger.api.bodies import Sent
 from ledger.api.problems import Unreadable
 from ledger.api.runs import KeyView
 from ledger.api.together import Together
@@ -40,30 +41,27 @@ class Holds(APIView):
     permission_classes = ()
 
     def post(self, request: Request) -> HttpResponse:
-        sent = _Sent(
-            secret=secret_of(request),
+        sent = Sent(
+            secret=secret_of(request.META),
             body=request._request.body,
             content_type=request.content_type,
         )
-        outcome = _deciding(sent)
-        if outcome is None:
-            # Its account is busy elsewhere: wait for it, alone.
-            [outcome] = _decide([sent])
-        assert outcome is not None, "one account is waited for"
-        if isinstance(outcome, Exception):
-            raise outcome
-        hold, account, at = outcome.hold, outcome.account, outcome.at
-        status = 200 if hold.asked_at < at else 201 if hold.held_at else 202
-        return _json(_hold(hold, account), status=status)
+        status, answer = decide(sent)
+        return HttpResponse(answer, status=status, content_type="application/json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sent:
-    """A request for a hold, unread."""
-
-    secret: str
-    body: bytes
-    content_type: str
+def decide(sent: Sent) -> tuple[int, bytes]:
+    """Decide the hold that a request asks for; the answer. Raises LedgerError and Unreadable."""
+    outcome = _deciding(sent)
+    if outcome is None:
+        # Its account is busy elsewhere: wait for it, alone.
+        [outcome] = _decide([sent])
+    assert outcome is not None, "one account is waited for"
+    if isinstance(outcome, Exception):
+        raise outcome
+    hold, account, at = outcome.hold, outcome.account, outcome.at
+    status = 200 if hold.asked_at < at else 201 if hold.held_at else 202
+    return status, msgspec.json.encode(_hold(hold, account))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ class _Decided:
 _Refusal = LedgerError | Unreadable
 
 
-def _decide_all(requests: Sequence[_Sent]) -> list[_Decided | Exception | None]:
+def _decide_all(requests: Sequence[Sent]) -> list[_Decided | Exception | None]:
     """Decide the holds of several requests in one transaction, each for itself."""
     try:
         return list(_decide(requests))
@@ -87,7 +85,7 @@ def _decide_all(requests: Sequence[_Sent]) -> list[_Decided | Exception | None]:
         return [one for request in requests for one in _decide_all([request])]
 
 
-def _decide(requests: Sequence[_Sent]) -> list[_Decided | _Refusal | None]:
+def _decide(requests: Sequence[Sent]) -> list[_Decided | _Refusal | None]:
     at = timezone.now()
     with transaction.atomic(durable=True):
         opened = access.books_of_api_keys(secrets=[request.secret for request in requests])
@@ -100,7 +98,7 @@ def _decide(requests: Sequence[_Sent]) -> list[_Decided | _Refusal | None]:
         ]
 
 
-def _read(request: _Sent, book_id: int | None, *, at: datetime) -> holds.Request | _Refusal:
+def _read(request: Sent, book_id: int | None, *, at: datetime) -> holds.Request | _Refusal:
     if book_id is None:
         return InvalidApiKey()
     try:

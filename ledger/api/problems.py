@@ -114,7 +114,7 @@ class Unreadable(Exception):
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Django REST framework's hook."""
-    document = _document(error)
+    document = document_of(error)
     if document is None:
         return None  # a fault of ours: 500, logged
     set_rollback()
@@ -132,7 +132,8 @@ def not_found(request: HttpRequest, path: str) -> JsonResponse:
     return JsonResponse(document, status=404, content_type=CONTENT_TYPE)
 
 
-def _document(error: Exception) -> dict[str, Any] | None:
+def document_of(error: Exception) -> dict[str, Any] | None:
+    """None: it is not the request's fault."""
     if isinstance(error, Unreadable):
         return _problem(error.status, error.code, str(error), [error.fault])
     if isinstance(error, InvalidCorrection | InvalidHold | InvalidLimit | InvalidRuns):

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from ledger import access, accounts, debiting, intake, receipts
 from ledger.api import answers, bodies
 from ledger.api.authority import HasKey, KeyAuthentication, book_id, secret_of
+from ledger.api.bodies import Sent
 from ledger.api.problems import Unreadable
 from ledger.api.together import Together
 from ledger.api.waking import WAKER
@@ -61,24 +62,29 @@ class Runs(APIView):
     permission_classes = ()
 
     def post(self, request: Request) -> HttpResponse:
-        body = request._request.body
-        sent = _Sent(secret=secret_of(request), body=body, content_type=request.content_type)
-        taken = _taking(sent) if len(body) <= TOGETHER_BYTES_MAX else _take([sent])[0]
-        if isinstance(taken, Exception):
-            raise taken
+        sent = Sent(
+            secret=secret_of(request.META),
+            body=request._request.body,
+            content_type=request.content_type,
+        )
         if "wait" in request.query_params:
-            return _debited(taken)
-        WAKER.tell(taken.accepted.intakes)
-        return _json(_acknowledged(taken.accepted), status=202)
+            return _debited(_taken_from(sent))
+        status, answer = acknowledge(sent)
+        return HttpResponse(answer, status=status, content_type="application/json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sent:
-    """A request to take runs, unread."""
+def acknowledge(sent: Sent) -> tuple[int, bytes]:
+    """Take the runs of a request; the answer. Raises InvalidApiKey, InvalidRuns and Unreadable."""
+    taken = _taken_from(sent)
+    WAKER.tell(taken.accepted.intakes)
+    return 202, msgspec.json.encode(_acknowledged(taken.accepted))
 
-    secret: str
-    body: bytes
-    content_type: str
+
+def _taken_from(sent: Sent) -> "_Taken":
+    taken = _taking(sent) if len(sent.body) <= TOGETHER_BYTES_MAX else _take([sent])[0]
+    if isinstance(taken, Exception):
+        raise taken
+    return taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +96,7 @@ class _Taken:
 _Refusal = InvalidApiKey | InvalidRuns | Unreadable
 
 
-def _take_all(requests: Sequence[_Sent]) -> list[_Taken | Exception]:
+def _take_all(requests: Sequence[Sent]) -> list[_Taken | Exception]:
     """Take the runs of several requests in one transaction, each for itself."""
     try:
         return list(_take(requests))
@@ -101,7 +107,7 @@ def _take_all(requests: Sequence[_Sent]) -> list[_Taken | Exception]:
         return [one for request in requests for one in _take_all([request])]
 
 
-def _take(requests: Sequence[_Sent]) -> list[_Taken | _Refusal]:
+def _take(requests: Sequence[Sent]) -> list[_Taken | _Refusal]:
     with transaction.atomic(durable=True):
         opened = access.books_of_api_keys(secrets=[request.secret for request in requests])
         read = [_read(request, opened.get(request.secret)) for request in requests]
@@ -110,7 +116,7 @@ def _take(requests: Sequence[_Sent]) -> list[_Taken | _Refusal]:
         return [_taken(one, next(accepted)) if isinstance(one, Submitted) else one for one in read]
 
 
-def _read(request: _Sent, book_id: int | None) -> Submitted | _Refusal:
+def _read(request: Sent, book_id: int | None) -> Submitted | _Refusal:
     if book_id is None:
         return InvalidApiKey()
     try:
