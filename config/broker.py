@@ -51,7 +51,8 @@ def conninfo(database: dict[str, Any]) -> str:
     """A database of Django's settings, as libpq takes it."""
     names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
     given = {name: database[key] for name, key in names.items() if database[key]}
-    options = {name: value for name, value in database["OPTIONS"].items() if name != "pool"}
+    ours = ("pool", "prepare_threshold")  # Django's and psycopg's, not libpq's
+    options = {name: value for name, value in database["OPTIONS"].items() if name not in ours}
     return make_conninfo("", dbname=database["NAME"], **given, **options)
 
 

@@ -128,6 +128,8 @@ database: dict[str, Any] = (
 # Kept and looked after: a restart of the database costs a reconnection, not an error.
 database["CONN_HEALTH_CHECKS"] = True
 database["CONN_MAX_AGE"] = None
+# Django turns preparing off. Only statements that ask for it are prepared, never the ORM's.
+database["OPTIONS"]["prepare_threshold"] = 5
 if pool_size := environment.number("DATABASE_POOL_SIZE", default=0):
     # For the web alone: its threads come and go, and a task's process has one connection.
     database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 20}
