@@ -77,7 +77,7 @@ class Waiting:
         counts = [runs_count for _, runs_count, _ in intakes]
         return Waiting(
             shard=shard,
-            runs=np.concatenate([unpack_runs(packed) for _, _, packed in intakes]),
+            runs=unpack_runs(b"".join(packed for _, _, packed in intakes)),
             submission_ids=np.repeat([submission_id for submission_id, _, _ in intakes], counts),
             positions=np.concatenate([np.arange(count) for count in counts]),
         )
@@ -90,6 +90,13 @@ class Waiting:
             submission_ids=self.submission_ids[rows],
             positions=self.positions[rows],
         )
+
+    def by_account(self) -> "Waiting":
+        """Account after account; within an account still in order of arrival."""
+        ids = np.ascontiguousarray(self.runs["account_id"])
+        if (ids[1:] >= ids[:-1]).all():
+            return self
+        return self.pick(np.argsort(ids, kind="stable"))
 
     def keys(self) -> list[tuple[int, uuid.UUID, int]]:
         """(account id, run key, part) of each run."""
@@ -109,13 +116,14 @@ class _Sealed:
     totals: bytes
 
 
-def write_block(waiting: Waiting, *, at: datetime) -> None:
-    """Debit runs, all of them new, in order of arrival. The caller holds the shard's lock."""
-    # Account after account; within an account still in order of arrival.
-    waiting = waiting.pick(np.argsort(waiting.runs["account_id"], kind="stable"))
+def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
+    """Debit runs, all of them new, in order of arrival, after the shard's last block.
+
+    The caller holds the shard's lock.
+    """
+    waiting = waiting.by_account()
     accounts = debit_accounts(waiting.shard, waiting.runs)
     laid = lay(waiting.shard, waiting.runs, accounts)
-    head = chain.head(waiting.shard)
     sequences = _sequences(waiting.runs, accounts)
     sealed = _copy_runs(waiting, sequences, laid, block_number=head.number + 1)
     _write_slices(waiting, laid.crossing)
@@ -158,11 +166,11 @@ def _copy_runs(waiting: Waiting, sequences: Integers, laid: Laid, *, block_numbe
             end = min(begin + _CHUNK_RUNS, len(waiting.runs))
             chunk = {name: column[begin:end] for name, column in columns.items()}
             copy.write(_RUN_COPY.pack(end - begin, chunk, is_first=begin == 0))
-            found = leaves.hashes(leaves.pack(end - begin, chunk))
+            packed = leaves.pack(end - begin, chunk)
+            found = leaves.hashes(packed)
             for row in laid.crossing.keys() & set(range(begin, end)):
                 at = row - begin
-                leaf = leaves.pack(1, {name: column[at : at + 1] for name, column in chunk.items()})
-                found[at] = leaves.hash_of_crossing(leaf[0], laid.crossing[row])
+                found[at] = leaves.hash_of_crossing(packed[at], laid.crossing[row])
             hashes += found
             roots.append(merkle.root(found))
             if not begin:

@@ -36,14 +36,17 @@ class Head:
     number: int
     hash: bytes
 
+    @staticmethod
+    def of(rows: Sequence[tuple[int, bytes]]) -> "Head":
+        """Of what head.sql found: number 0 while the shard has no block."""
+        if not rows:
+            return Head(number=0, hash=NO_BLOCK)
+        [(number, block_hash)] = rows
+        return Head(number=number, hash=bytes(block_hash))
+
 
 def head(shard: int) -> Head:
-    """Number 0 while the shard has no block."""
-    found = sql.rows("head", shard=shard)
-    if not found:
-        return Head(number=0, hash=NO_BLOCK)
-    [(number, block_hash)] = found
-    return Head(number=number, hash=bytes(block_hash))
+    return Head.of(sql.rows("head", shard=shard))
 
 
 def block_hash(

@@ -1,7 +1,7 @@
 """Debit what was accepted: drain a shard, one transaction a block.
 
 A block is the runs of the oldest intakes of one shard, at most about RUNS_PER_BLOCK_MAX. Its
-transaction holds the shard's lock, writes the block (ledger.blocks) and deletes the intakes.
+transaction holds the shard's lock, takes the intakes and writes the block (ledger.blocks).
 
 A crash anywhere leaves all of it undone and the intakes in place. A run that is there already
 violates the unique key; the block is then done again without it: the same body is the same run,
@@ -20,6 +20,7 @@ from django.db import IntegrityError, transaction
 
 from ledger import parts, retakes, sql
 from ledger.blocks import Waiting, write_block
+from ledger.chain import Head
 from ledger.models import Conflict, Intake
 from ledger.packing import IN_PARTS
 from ledger.units import shard_of
@@ -79,21 +80,18 @@ def drain_block(*, shard: int, at: datetime) -> Drained:
 
 
 def _drain(*, shard: int, are_new: bool, at: datetime) -> Drained:
-    sql.execute("begin_debit", shard=shard)
-    intakes = sql.binary(
-        "oldest_intakes",
-        shard=shard,
-        runs_max=RUNS_PER_BLOCK_MAX,
-        intakes_max=INTAKES_PER_BLOCK_MAX,
+    limits = {"runs_max": RUNS_PER_BLOCK_MAX, "intakes_max": INTAKES_PER_BLOCK_MAX}
+    _, intakes, last = sql.in_one_go(
+        ("begin_debit", {"shard": shard}),
+        ("take_oldest_intakes", {"shard": shard, **limits}),
+        ("head", {"shard": shard}),
     )
     if not intakes:
         return Drained(runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True)
-    drained = _debit(Waiting.of(shard, intakes), are_new=are_new, at=at)
-    sql.binary("delete_intakes", shard=shard, ids=[intake_id for intake_id, _, _ in intakes])
-    return drained
+    return _debit(Waiting.of(shard, intakes), Head.of(last), are_new=are_new, at=at)
 
 
-def _debit(waiting: Waiting, *, are_new: bool, at: datetime) -> Drained:
+def _debit(waiting: Waiting, head: Head, *, are_new: bool, at: datetime) -> Drained:
     come = len(waiting.runs)
     conflicts: list[Waiting] = []
     if parts.has_parts(waiting):
@@ -103,7 +101,7 @@ def _debit(waiting: Waiting, *, are_new: bool, at: datetime) -> Drained:
         waiting, in_conflict = _set_known_apart(waiting)
         conflicts.append(in_conflict)
     if len(waiting.runs):
-        write_block(waiting, at=at)
+        write_block(waiting, head, at=at)
         _follow_up(waiting, at=at)
     conflicts_count = sum(len(one.runs) for one in conflicts)
     for one in conflicts:

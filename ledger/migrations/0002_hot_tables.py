@@ -28,8 +28,9 @@ CREATE TABLE ledger_account (
     CONSTRAINT account_has_a_code CHECK (code <> '')
 );
 
--- Written by every debit: a row as short as can be, on a page with room for its next version. What
--- refers to an account refers to the row above, so that nothing is checked when this one changes.
+-- Written by every debit: a row as short as can be, on a page with room for its next version (and
+-- it grows by half when a lot is first in use). What refers to an account refers to the row above,
+-- so that nothing is checked when this one changes.
 CREATE TABLE ledger_standing (
     account_id bigint NOT NULL,
     runs_count bigint NOT NULL DEFAULT 0,
@@ -51,7 +52,7 @@ CREATE TABLE ledger_standing (
     CONSTRAINT standing_holds_in_range CHECK (
         held_microtokens >= 0 AND open_holds_count >= 0 AND limits_count >= 0
     )
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 30);
 
 CREATE TABLE ledger_lot (
     shard smallint NOT NULL,

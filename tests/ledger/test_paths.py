@@ -254,12 +254,14 @@ def test_a_block_takes_the_oldest_intakes_up_to_its_size(
     account_id = make_account(shop)
     for size in (3, 2, 1, 9, 1):
         accept(shop, [make_run(1) for _ in range(size)])
-    oldest = sql.query(
-        Oldest,
-        "oldest_intakes",
-        shard=shard_of(account_id),
-        runs_max=runs_max,
-        intakes_max=intakes_max,
-    )
+    with transaction.atomic():
+        oldest = sql.query(
+            Oldest,
+            "take_oldest_intakes",
+            shard=shard_of(account_id),
+            runs_max=runs_max,
+            intakes_max=intakes_max,
+        )
+        transaction.set_rollback(True)
     assert [one.runs_count for one in oldest] == taken
     assert drain(account_id) == 16
