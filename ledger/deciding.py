@@ -89,6 +89,7 @@ class HoldNow:
     claimed_at: datetime | None
     captured_at: datetime | None
     released_at: datetime | None
+    lapsed_at: datetime | None
     refused_at: datetime | None
     refusal: str
     review_id: int | None
@@ -98,7 +99,7 @@ class HoldNow:
     due_at: datetime | None
 
     def status(self, at: datetime) -> str:
-        """In a word, at an instant: time decides, never whether a job has run."""
+        """In a word, at an instant. What is over stays over, though the clock be put back."""
         if self.captured_at is not None:
             return "captured"
         if self.released_at is not None:
@@ -109,13 +110,15 @@ class HoldNow:
             return "waiting"
         if self.claimed_at is not None:
             return "capturing"
-        return "held" if at < self.expires_at else "expired"
+        return "held" if at < self.expires_at and self.lapsed_at is None else "expired"
 
     @property
     def is_late(self) -> bool:
         """Whether its run came only after the hold's deadline."""
         came_at = self.claimed_at or self.captured_at
-        return came_at is not None and self.expires_at is not None and came_at >= self.expires_at
+        if came_at is None or self.expires_at is None:
+            return False
+        return self.lapsed_at is not None or came_at >= self.expires_at
 
     @property
     def is_after_release(self) -> bool:
@@ -170,17 +173,17 @@ class Round:
         rows = list(locked)
         ids = [row.id for row in rows]
         caps = caps_of(row.id for row in rows if row.limits_count)
-        spendable = self._spendable(ids)
+        now = {row.account_id: row for row in spendable(ids, at=at)}
         self.accounts = {
             row.id: _Account(
                 id=row.id,
-                spendable=int(spendable[row.id].spendable_microtokens),
+                spendable=int(now[row.id].spendable_microtokens),
                 held=row.held_microtokens,
                 caps=[cap for cap in caps.get(row.id, ()) if cap.in_force(at)],
             )
             for row in rows
         }
-        for ended in let_time_pass([one for one in ids if spendable[one].has_due], at=at):
+        for ended in let_time_pass([one for one in ids if now[one].has_due], at=at):
             self.accounts[ended.account_id].held -= ended.microtokens
             give_back([ended], counts=self.counts, caps=caps)
         self._read_lots()
@@ -306,9 +309,6 @@ class Round:
         )
         return review.id
 
-    def _spendable(self, account_ids: list[int]) -> dict[int, "_Spendable"]:
-        return {row.account_id: row for row in spendable(account_ids, at=self.at)}
-
     def _read_lots(self) -> None:
         """Only limits in money ask what tokens would cost."""
         asked = [
@@ -400,8 +400,7 @@ class _Spendable:
 def spendable(account_ids: Sequence[int], *, at: datetime) -> list[_Spendable]:
     """What accounts could spend on a run that occurs at `at`, with the overage they may use."""
     shards = sorted({shard_of(account_id) for account_id in account_ids})
-    ids = list(account_ids)
-    return sql.query(_Spendable, "spendable", shards=shards, account_ids=ids, at=at)
+    return sql.query(_Spendable, "spendable", shards=shards, account_ids=list(account_ids), at=at)
 
 
 def let_time_pass(account_ids: Sequence[int], *, at: datetime) -> list[EndedHold]:
@@ -440,6 +439,7 @@ def _new(held: Held, *, at: datetime) -> HoldNow:
         claimed_at=None,
         captured_at=None,
         released_at=None,
+        lapsed_at=None,
         refused_at=None,
         refusal="",
         review_id=held.review_id,

@@ -249,6 +249,8 @@ def _claim(hold: HoldNow, *, at: datetime) -> None:
         return
     shard = shard_of(hold.account_id)
     if hold.due_at is None:
+        if _is_over(hold):
+            return
         sql.execute("watch_again", shard=shard, account_id=hold.account_id)
     Hold.objects.filter(shard=shard, account_id=hold.account_id, run_key=hold.run_key).update(
         claimed_at=at, due_at=NEVER
@@ -287,6 +289,13 @@ def _is_accepted(hold: HoldNow) -> bool:
     head = _RUN_HEAD.pack(hold.account_id, hold.run_key.bytes)
     [(is_there,)] = sql.rows("waits_in_intake", shard=shard_of(hold.account_id), head=head)
     return bool(is_there)
+
+
+def _is_over(hold: HoldNow) -> bool:
+    """Whether the run was debited long after its time, when nobody awaited it any more."""
+    name = {"account_id": hold.account_id, "run_key": hold.run_key}
+    [(is_over,)] = sql.rows("is_over", shard=shard_of(hold.account_id), **name)
+    return bool(is_over)
 
 
 def _as_of_now(account: AccountFacts, run_id: str, *, at: datetime) -> HoldNow | None:

@@ -1,4 +1,4 @@
--- Which of the runs that holds are asked for have one already, or are debited, whole.
+-- Which of the runs that holds are asked for have one already, or are debited: whole, or to the end.
 --
 -- locks       the accounts (hold_accounts.sql), in an earlier statement
 -- parameters  account_ids bigint[], run_keys uuid[]
@@ -10,5 +10,10 @@ LEFT JOIN ledger_hold AS hold
    AND hold.run_key = asked.run_key
 LEFT JOIN ledger_run AS run
     ON run.shard = (asked.account_id & 255)::smallint AND run.account_id = asked.account_id
-   AND run.run_key = asked.run_key AND run.part = 0 AND run.flags & 8 = 0
-WHERE hold.run_key IS NOT NULL OR run.run_key IS NOT NULL
+   AND run.run_key = asked.run_key AND run.part = 0
+WHERE hold.run_key IS NOT NULL OR run.flags & 8 = 0
+   OR run.flags & 8 > 0 AND EXISTS (
+          SELECT FROM ledger_partedrun AS parted
+          WHERE parted.shard = run.shard AND parted.account_id = run.account_id
+            AND parted.run_key = run.run_key AND parted.ended_at IS NOT NULL
+      )

@@ -6,8 +6,8 @@
 SELECT hold.account_id, hold.run_key, hold.run_id, hold.body_digest, hold.microtokens, hold.micros,
        hold.workflow, hold.project, hold.job, hold.cost_centre, hold.department, hold.actor,
        hold.life_seconds, hold.asked_at, hold.held_at, hold.expires_at, hold.claimed_at,
-       hold.captured_at, hold.released_at, hold.refused_at, hold.refusal, hold.review_id,
-       hold.limit_ids, hold.counted_microtokens, hold.counted_micros, hold.due_at
+       hold.captured_at, hold.released_at, hold.lapsed_at, hold.refused_at, hold.refusal,
+       hold.review_id, hold.limit_ids, hold.counted_microtokens, hold.counted_micros, hold.due_at
 FROM ledger_hold AS hold
 WHERE hold.shard = %(shard)s AND hold.review_id = %(review_id)s
   AND hold.held_at IS NULL AND hold.refused_at IS NULL

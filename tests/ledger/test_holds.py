@@ -375,3 +375,14 @@ def test_a_parked_run_keeps_its_hold_until_it_is_priced(shop, account_id) -> Non
 def test_an_unknown_hold_is_unknown(shop, account_id) -> None:
     with pytest.raises(UnknownHold):
         holds.find(account=accounts.account(account_id=account_id), run_id="r")
+
+
+def test_a_hold_that_was_over_stays_over_though_the_clock_is_put_back(shop, account_id) -> None:
+    make_lot(account_id, 10)
+    hold(shop, 6, run="r")
+    # Its time is over, and somebody else has the tokens.
+    hold(shop, 9, run="other", at=NOON + HOUR)
+    assert status(shop, "r", at=NOON) == "expired"
+    capture(shop, make_run(6, run_id="r"))
+    found = holds.find(account=accounts.account(account_id=account_id), run_id="r")
+    assert (found.status(NOON), found.is_late) == ("captured", True)

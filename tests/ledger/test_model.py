@@ -6,6 +6,7 @@ runs on PostgreSQL and on the model; after every step they must agree, lot by lo
 slice. It reports the shortest history in which they don't.
 """
 
+import uuid
 from collections import Counter
 from datetime import datetime
 from itertools import count
@@ -279,7 +280,7 @@ def slices_of(account_id: int, numbers: dict[int, int], run_ids: list[str]) -> C
         )
         return Counter(
             Slice(
-                cause=ids[run_key] if key is None else named(key, numbers),
+                cause=ids[run_key] if key is None else named(key, numbers, ids),
                 kind=kind,
                 lot=numbers[lot_id],
                 out_before=out_before,
@@ -289,10 +290,15 @@ def slices_of(account_id: int, numbers: dict[int, int], run_ids: list[str]) -> C
         )
 
 
-def named(key: str, numbers: dict[int, int]) -> str:
-    """A closing is named after its lot; the model's lots have numbers of their own."""
-    verb, _, lot_id = key.partition(":")
-    return f"close:{numbers[int(lot_id)]}" if verb == "close" else key
+def named(key: str, numbers: dict[int, int], ids: dict[Any, str]) -> str:
+    """A closing is named after its lot, a correction after its run: the model has other names."""
+    verb, _, what = key.partition(":")
+    if verb == "close":
+        return f"close:{numbers[int(what)]}"
+    if verb == "correction":
+        run_key, _, version = what.partition(":")
+        return f"correction:{ids[uuid.UUID(run_key)]}:{version}"
+    return key
 
 
 def test_the_ledger_behaves_like_its_model(db: None) -> None:
