@@ -1,6 +1,7 @@
 """What all tests share. The database is DATABASE_URL's server, else the embedded one, which the
 engine of the settings starts at the first connection."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -73,6 +74,13 @@ _EMPTY = """
         END LOOP;
     END $$
 """
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture(scope="session")
