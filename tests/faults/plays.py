@@ -74,21 +74,25 @@ class Play:
     def wait_for(self, statement: str, is_so: Callable[[int], bool]) -> int:
         """Ask the database until the answer is right; the answer. The play must go on meanwhile."""
         deadline = time.monotonic() + MOMENT_SECONDS_MAX
+        answer = None
         while True:
-            assert self.process.poll() is None, self.process.communicate()
-            answer = self._asked(statement)
-            if answer is not None and is_so(answer):
-                return answer
-            assert time.monotonic() < deadline, f"{statement}: {answer}"
-            time.sleep(0.01)
+            try:
+                # One connection for many questions: to begin one costs the server more than they.
+                with psycopg.connect(
+                    places.connection_string(self.here.home), autocommit=True
+                ) as connection:
+                    answer = _asked(connection, statement)
+                    while not is_so(answer):
+                        self._goes_on(deadline, f"{statement}: {answer}")
+                        answer = _asked(connection, statement)
+                    return answer
+            except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+                self._goes_on(deadline, f"{statement}: {answer}")  # it is not up yet, or down again
 
-    def _asked(self, statement: str) -> int | None:
-        try:
-            with psycopg.connect(places.connection_string(self.here.home)) as connection:
-                row = connection.execute(statement).fetchone()
-        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-            return None  # it is not up yet
-        return None if row is None else int(row[0])
+    def _goes_on(self, deadline: float, asked: str) -> None:
+        assert self.process.poll() is None, self.process.communicate()
+        assert time.monotonic() < deadline, asked
+        time.sleep(0.01)
 
     def wait_until_some_runs_are_acknowledged(self, *, share: float = 0.1) -> None:
         """Some, and not all: the moment to kill something in the middle of the replay."""
@@ -106,6 +110,12 @@ class Play:
         self.process.send_signal(signal.SIGKILL)
         self.process.communicate()
         self.here.wait_until_nothing_is_left()
+
+
+def _asked(connection: psycopg.Connection, statement: str) -> int:
+    row = connection.execute(statement).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def told(figures: dict[str, Any]) -> dict[str, Any]:
