@@ -24,7 +24,7 @@ RUN_COLUMNS: Final = {
     "lot_id": "bigint",
     "out_before_microtokens": "bigint",
     "microtokens": "bigint",
-    "occurred_at": "bigint",
+    "occurred_at": "timestamptz",
     "run_key": "uuid",
 }
 ENTRY_COLUMNS: Final = {
@@ -34,15 +34,15 @@ ENTRY_COLUMNS: Final = {
     "out_before_microtokens": "bigint",
     "CASE WHEN kind IN ('repaid', 'return') THEN -microtokens ELSE microtokens END"
     " AS microtokens": "bigint",
-    "occurred_at": "bigint",
+    "occurred_at": "timestamptz",
     "coalesce(run_key, '00000000-0000-0000-0000-000000000000') AS run_key": "uuid",
     "(kind = 'debit')::integer AS is_debit": "integer",
 }
 _LOT_COLUMNS: Final = {
     "lot.id AS id": "bigint",
     "lot.account_id AS account_id": "bigint",
-    "lot.effective_at AS effective_at": "bigint",
-    "coalesce(lot.expires_at, 'infinity') AS expires_at": "bigint",
+    "lot.effective_at AS effective_at": "timestamptz",
+    "coalesce(lot.expires_at, 'infinity') AS expires_at": "timestamptz",
     "lot.granted_microtokens AS granted": "bigint",
     "coalesce(now.out_microtokens, lot.out_microtokens) AS out": "bigint",
 }

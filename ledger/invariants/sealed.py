@@ -32,7 +32,7 @@ RUN_COLUMNS: Final = {
     "run_key": "uuid",
     "part": "bigint",
     "sequence": "bigint",
-    "occurred_at": "bigint",
+    "occurred_at": "timestamptz",
     "microtokens": "bigint",
     "micros": "bigint",
     "lot_id": "bigint",

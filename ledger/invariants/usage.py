@@ -145,7 +145,7 @@ def _by_quarter(totals: Rows) -> Rows:
 def _runs_by_quarter() -> Rows:
     columns = {
         "account_id": "bigint",
-        "quarter": "bigint",
+        "quarter": "timestamptz",
         "attribution_key": "uuid",
         "engine_id": "integer",
         **dict.fromkeys(AMOUNTS, "bigint"),
@@ -197,7 +197,7 @@ def _usage_rows(shard: int) -> Rows:
     """As PLACED rows, with the rung in the place of the day."""
     columns = {
         "account_id": "bigint",
-        "begins_at": "bigint",
+        "begins_at": "timestamptz",
         "rung": "smallint",
         "attribution_key": "uuid",
         "engine_id": "integer",
