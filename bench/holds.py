@@ -23,7 +23,7 @@ from bench.figures import Figure
 from bench.http import services
 from ledger import access, catalog
 from ledger.catalog import NewRate
-from ledger.models import Account, Lot
+from ledger.models import Account, Lot, Standing
 from ledger.units import LOT_MICROTOKENS_MAX, SHARDS, shard_of_code
 
 CLIENTS: Final = 32
@@ -105,6 +105,10 @@ def _accounts() -> str:
                 debt_lot_id=number * SHARDS + shard,
             )
             for number, (code, shard) in enumerate(zip(codes, shards, strict=True), 1)
+        )
+        Standing.objects.bulk_create(
+            Standing(account_id=number * SHARDS + shard, shard=shard)
+            for number, shard in enumerate(shards, 1)
         )
         Lot.objects.bulk_create(
             Lot(

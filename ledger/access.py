@@ -72,14 +72,28 @@ def book_of_api_key(*, secret: str) -> int:
     opened = books_of_api_keys(secrets=[secret])
     if secret not in opened:
         raise InvalidApiKey
-    return opened[secret]
+    return opened[secret].id
 
 
-def books_of_api_keys(*, secrets: Sequence[str]) -> dict[str, int]:
-    """The books that keys open; a key that is unknown or revoked opens none."""
+@dataclass(frozen=True, kw_only=True)
+class OpenedBook:
+    """A book that a key opens; `revision` counts the changes of its prices and names."""
+
+    id: int
+    revision: int
+
+
+def books_of_api_keys(*, secrets: Sequence[str]) -> dict[str, OpenedBook]:
+    """The books that keys open; a key that is unknown or revoked opens none.
+
+    Asked at the beginning of a transaction, which then finds its rows by keys.
+    """
     digests = {secret: _digest(secret) for secret in secrets}
-    rows = sql.rows("books_of_api_keys", digests=list(digests.values()))
-    opened = {bytes(digest): book_id for digest, book_id in rows}
+    asked = {"digests": list(digests.values())}
+    _, rows = sql.in_one_go(("plan_by_keys", {}), ("books_of_api_keys", asked))
+    opened = {
+        digest: OpenedBook(id=book_id, revision=revision) for digest, book_id, revision in rows
+    }
     return {secret: opened[digest] for secret, digest in digests.items() if digest in opened}
 
 

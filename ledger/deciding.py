@@ -17,9 +17,11 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from decimal import Decimal
+from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from ledger import queries, sql
 from ledger.caps import Cap
@@ -32,8 +34,10 @@ from ledger.errors import (
     LimitReached,
     RunDebited,
 )
+from ledger.held import HoldKey, HoldNow, known
 from ledger.instants import to_us
 from ledger.models import LimitReview
+from ledger.packing import PackedArray, bigints
 from ledger.units import NEVER, shard_of
 
 # How long a run is awaited that comes after its hold has lapsed or was released.
@@ -44,8 +48,6 @@ _WRITTEN: Final = (
     "project", "job", "cost_centre", "department", "actor", "life_seconds", "expires_at", "due_at",
     "review_id",
 )  # fmt: skip
-
-HoldKey = tuple[int, uuid.UUID]  # the account's id, and the run's key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,66 +66,6 @@ class Ask:
     @property
     def key(self) -> HoldKey:
         return (self.account_id, self.run_key)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HoldNow:
-    """A hold as it stands. What became of it is a list of dates."""
-
-    account_id: int
-    run_key: uuid.UUID
-    run_id: str
-    body_digest: int
-    microtokens: int
-    micros: int
-    workflow: str
-    project: str
-    job: str
-    cost_centre: str
-    department: str
-    actor: str
-    life_seconds: int
-    asked_at: datetime
-    held_at: datetime | None
-    expires_at: datetime | None
-    claimed_at: datetime | None
-    captured_at: datetime | None
-    released_at: datetime | None
-    lapsed_at: datetime | None
-    refused_at: datetime | None
-    refusal: str
-    review_id: int | None
-    limit_ids: list[int]
-    counted_microtokens: int
-    counted_micros: int
-    due_at: datetime | None
-
-    def status(self, at: datetime) -> str:
-        """In a word, at an instant. What is over stays over, though the clock be put back."""
-        if self.captured_at is not None:
-            return "captured"
-        if self.released_at is not None:
-            return "released"
-        if self.refused_at is not None:
-            return "refused"
-        if self.expires_at is None:
-            return "waiting"
-        if self.claimed_at is not None:
-            return "capturing"
-        return "held" if at < self.expires_at and self.lapsed_at is None else "expired"
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its run came only after the hold's deadline."""
-        came_at = self.claimed_at or self.captured_at
-        if came_at is None or self.expires_at is None:
-            return False
-        return self.lapsed_at is not None or came_at >= self.expires_at
-
-    @property
-    def is_after_release(self) -> bool:
-        """Whether its run came although the hold had been released: work is never lost."""
-        return self.captured_at is not None and self.released_at is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,8 +92,7 @@ class _Account:
     lots: list[queries.LotNow] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Locked:
+class _Locked(NamedTuple):
     """A row of hold_accounts.sql and hold_account.sql."""
 
     id: int
@@ -161,19 +102,26 @@ class _Locked:
 
 def lock(account_id: int) -> None:
     """Wait for an account, and be the only one who decides on it."""
-    sql.rows("hold_account", shard=shard_of(account_id), account_id=account_id)
+    sql.rows("hold_account", shards=[shard_of(account_id)], account_ids=[account_id])
 
 
 class Round:
     """What one transaction decides. Made with the accounts locked that it decides on."""
 
-    def __init__(self, locked: Iterable[_Locked], *, at: datetime) -> None:
+    def __init__(
+        self,
+        rows: Sequence[_Locked],
+        now: Mapping[int, "_Spendable"],
+        known: Sequence["_Known"],
+        *,
+        at: datetime,
+    ) -> None:
+        """`known` is what is there already of the asks that are to be decided."""
         self.at = at
+        self.known = known
         self.counts = Counts()
-        rows = list(locked)
         ids = [row.id for row in rows]
         caps = caps_of(row.id for row in rows if row.limits_count)
-        now = {row.account_id: row for row in spendable(ids, at=at)}
         self.accounts = {
             row.id: _Account(
                 id=row.id,
@@ -189,19 +137,35 @@ class Round:
         self._read_lots()
 
     @classmethod
-    def of_one(cls, account_id: int, *, at: datetime) -> "Round":
-        """Waits for the account."""
-        shard = shard_of(account_id)
-        rows = sql.query(_Locked, "hold_account", shard=shard, account_id=account_id)
-        return cls(rows, at=at)
+    def of_account(cls, account_id: int, *, at: datetime) -> "Round":
+        """Waits for the account. For asks that are there already."""
+        return cls._locked([account_id], (), at=at)
 
     @classmethod
-    def of_free(cls, account_ids: Iterable[int], *, at: datetime) -> "Round":
-        """Of those accounts that nobody has locked."""
-        ids = sorted(account_ids)
-        shards = sorted({shard_of(account_id) for account_id in ids})
-        rows = sql.query(_Locked, "hold_accounts", shards=shards, account_ids=ids)
-        return cls(rows, at=at)
+    def of_asks(cls, asks: Sequence[Ask], *, at: datetime) -> "Round":
+        """Waits for their account if it is one; of several, takes those that nobody has locked."""
+        return cls._locked(sorted({ask.account_id for ask in asks}), asks, at=at)
+
+    @classmethod
+    def _locked(cls, account_ids: list[int], asks: Sequence[Ask], *, at: datetime) -> "Round":
+        shards = _bigints({shard_of(account_id) for account_id in account_ids})
+        ids = _bigints(account_ids)
+        asked = {
+            "account_ids": _bigints(ask.account_id for ask in asks),
+            "run_keys": [ask.run_key for ask in asks],
+        }
+        lock = "hold_account" if len(account_ids) == 1 else "hold_accounts"
+        locked, spendable, known = sql.in_one_go(
+            (lock, {"shards": shards, "account_ids": ids}),
+            ("spendable", {"shards": shards, "account_ids": ids, "at": at}),
+            ("known_of_asked", asked),
+        )
+        return cls(
+            [_Locked(*row) for row in locked],
+            {row[0]: _Spendable(*row) for row in spendable},
+            [_Known(*row) for row in known],
+            at=at,
+        )
 
     def read_counts(self, asks: Iterable[Ask]) -> None:
         """Of every limit that one of these asks may count on."""
@@ -329,15 +293,8 @@ class Round:
         return sum(one.micros for one in slices)
 
 
-def known(keys: Sequence[HoldKey]) -> dict[HoldKey, HoldNow]:
-    """The holds under these keys."""
-    rows = sql.query(
-        HoldNow,
-        "holds_by_key",
-        account_ids=[account_id for account_id, _ in keys],
-        run_keys=[run_key for _, run_key in keys],
-    )
-    return {(row.account_id, row.run_key): row for row in rows}
+def _bigints(values: Iterable[int]) -> PackedArray:
+    return bigints(np.fromiter(values, np.int64))
 
 
 def decide(asks: Sequence[Ask], *, decided: Round) -> list[HoldNow | LedgerError]:
@@ -346,12 +303,7 @@ def decide(asks: Sequence[Ask], *, decided: Round) -> list[HoldNow | LedgerError
     An ask that was made before gets what became of it; with another body, HoldConflict. One for
     a run that is debited gets RunDebited.
     """
-    found = sql.query(
-        _Known,
-        "known_of_asked",
-        account_ids=[ask.account_id for ask in asks],
-        run_keys=[ask.run_key for ask in asks],
-    )
+    found = [row for row in decided.known if row.account_id in decided.accounts]
     holds = known([row.key for row in found if row.is_held]) if found else {}
     debited = {row.key for row in found if not row.is_held}
     decided.read_counts(ask for ask in asks if ask.key not in holds)
@@ -375,8 +327,7 @@ def decide(asks: Sequence[Ask], *, decided: Round) -> list[HoldNow | LedgerError
     return outcomes
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Known:
+class _Known(NamedTuple):
     """A row of known_of_asked.sql."""
 
     account_id: int
@@ -388,19 +339,19 @@ class _Known:
         return (self.account_id, self.run_key)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Spendable:
+class _Spendable(NamedTuple):
     """A row of spendable.sql."""
 
     account_id: int
-    spendable_microtokens: int
+    spendable_microtokens: Decimal
     has_due: bool
 
 
 def spendable(account_ids: Sequence[int], *, at: datetime) -> list[_Spendable]:
     """What accounts could spend on a run that occurs at `at`, with the overage they may use."""
     shards = sorted({shard_of(account_id) for account_id in account_ids})
-    return sql.query(_Spendable, "spendable", shards=shards, account_ids=list(account_ids), at=at)
+    rows = sql.rows("spendable", shards=shards, account_ids=list(account_ids), at=at)
+    return [_Spendable(*row) for row in rows]
 
 
 def let_time_pass(account_ids: Sequence[int], *, at: datetime) -> list[EndedHold]:
@@ -458,7 +409,7 @@ def _write(new: Sequence[HoldNow], *, at: datetime) -> None:
         {name: getattr(one, name) for name in _WRITTEN} | {"limit_ids": sql.array(one.limit_ids)}
         for one in new
     ]
-    sql.execute("hold", at=at, holds=msgspec.json.encode(rows).decode())
+    sql.binary("hold", at=at, holds=msgspec.json.encode(rows).decode())
 
 
 def _reached(

@@ -5,11 +5,14 @@ stands here (an account's rate card or default cost centre, a workflow's default
 revision in the same transaction (catalog.changed), and the intake reads that before it asks.
 """
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ledger.accounts import AccountFacts
+from django.db import transaction
+
+from ledger.accounts import AccountFacts, find_all
 from ledger.reported import Attribution
 
 REMEMBERED_MAX: Final = 200_000
@@ -52,6 +55,18 @@ def of_book(*, book_id: int, revision: int) -> Familiar:
     if known is None or known.revision != revision:
         known = _by_book[book_id] = Familiar(revision)
     return known
+
+
+def accounts_of(
+    known: Familiar, *, book_id: int, codes: Collection[str]
+) -> Mapping[str, AccountFacts]:
+    """A book's accounts, those at least that these codes name; what was met before is not read."""
+    unmet = {code for code in codes if code not in known.accounts and "\x00" not in code}
+    if not unmet:
+        return known.accounts
+    found = find_all(book_id=book_id, codes=sorted(unmet))
+    transaction.on_commit(lambda: remember_accounts(known, found))
+    return ChainMap(found, known.accounts)
 
 
 def remember_accounts(known: Familiar, accounts: Mapping[str, AccountFacts]) -> None:

@@ -13,7 +13,7 @@ was given back, is debited as any other, and the hold says so.
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final
@@ -21,16 +21,14 @@ from typing import Annotated, Final
 import msgspec
 from django.db import transaction
 
-from ledger import accounts, intake, prices, sql
+from ledger import familiar, intake, prices, sql
 from ledger.accounts import AccountFacts
 from ledger.counting import EndedHold, give_back_now
 from ledger.deciding import (
     WATCHED,
     Ask,
-    HoldNow,
     Round,
     decide,
-    known,
     let_time_pass,
     lock,
     spendable,
@@ -46,8 +44,10 @@ from ledger.errors import (
     UnknownAccount,
     UnknownHold,
 )
+from ledger.held import HoldNow, known
 from ledger.intake import Accepted
 from ledger.models import Hold
+from ledger.prices import BookPrices
 from ledger.reported import INFERENCES_PER_RUN_MAX, Name, NewInference, NewRun, RequiredName
 from ledger.units import (
     NEVER,
@@ -122,7 +122,9 @@ def estimate(*, book_id: int, hold: NewHold, at: datetime) -> Request:
     return Request(book_id=book_id, hold=hold, microtokens=microtokens)
 
 
-def authorize(*, requests: Sequence[Request], at: datetime) -> list[HoldNow | LedgerError | None]:
+def authorize(
+    *, requests: Sequence[Request], revisions: Mapping[int, int] | None = None, at: datetime
+) -> list[HoldNow | LedgerError | None]:
     """Decide holds, those that wait together in one transaction: each gets a hold or a refusal.
 
     A refusal writes nothing: ask again, and it is decided anew. The same request again gets what
@@ -130,21 +132,20 @@ def authorize(*, requests: Sequence[Request], at: datetime) -> list[HoldNow | Le
     we wait for it. (Whoever waits must hold nothing that others may wait for.)
 
     Refusals: UnknownAccount, InvalidHold, HoldConflict, RunDebited, InsufficientTokens,
-    LimitReached. Joins the caller's transaction, which should end at once.
+    LimitReached. `revisions` are the books', for who has read them in this transaction: the
+    caller's, which should end at once.
     """
-    asks = _asks(requests)
+    if revisions is None:
+        revisions = prices.revisions({request.book_id for request in requests})
+    asks = _asks(requests, prices.of_revisions(revisions))
     valid = {place: ask for place, ask in enumerate(asks) if isinstance(ask, Ask)}
-    account_ids = {ask.account_id for ask in valid.values()}
     outcomes: list[HoldNow | LedgerError | None] = [
         one if isinstance(one, LedgerError) else None for one in asks
     ]
     if not valid:
         return outcomes
     with transaction.atomic(savepoint=False):
-        if len(account_ids) == 1:
-            decided = Round.of_one(account_ids.pop(), at=at)
-        else:
-            decided = Round.of_free(account_ids, at=at)
+        decided = Round.of_asks(list(valid.values()), at=at)
         free = {place: ask for place, ask in valid.items() if ask.account_id in decided.accounts}
         for place, outcome in zip(free, decide(list(free.values()), decided=decided), strict=True):
             outcomes[place] = outcome
@@ -310,20 +311,23 @@ def _of(account: AccountFacts, run_id: str) -> HoldNow | None:
     return known([key]).get(key)
 
 
-def _asks(requests: Sequence[Request]) -> list[Ask | LedgerError]:
+def _asks(requests: Sequence[Request], books: Mapping[int, BookPrices]) -> list[Ask | LedgerError]:
     by_book: dict[int, set[str]] = {}
     for request in requests:
         by_book.setdefault(request.book_id, set()).add(request.hold.account)
     facts = {
-        book_id: accounts.find_all(book_id=book_id, codes=sorted(codes))
+        book_id: familiar.accounts_of(
+            familiar.of_book(book_id=book_id, revision=books[book_id].revision),
+            book_id=book_id,
+            codes=codes,
+        )
         for book_id, codes in by_book.items()
     }
-    centres = {book_id: prices.of_book(book_id).default_cost_centres for book_id in by_book}
     return [
         _ask(
             request,
             facts[request.book_id].get(request.hold.account),
-            centres[request.book_id].get(request.hold.workflow, ""),
+            books[request.book_id].default_cost_centres.get(request.hold.workflow, ""),
         )
         for request in requests
     ]

@@ -10,7 +10,7 @@ Either all runs of a submission are taken or none: InvalidRuns names every field
 """
 
 import uuid
-from collections import ChainMap, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +20,7 @@ import numpy as np
 from django.db import transaction
 
 from ledger import familiar, prices, reported, sql
-from ledger.accounts import AccountFacts, find_all
+from ledger.accounts import AccountFacts
 from ledger.checking import FAULTS_MAX, AcceptedRun, Checked
 from ledger.errors import Fault, InvalidRuns
 from ledger.familiar import Familiar
@@ -94,12 +94,19 @@ def accept(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> Accepted:
     return taken
 
 
-def accept_each(*, submissions: Sequence[Submitted], at: datetime) -> list[Accepted | InvalidRuns]:
+def accept_each(
+    *,
+    submissions: Sequence[Submitted],
+    revisions: Mapping[int, int] | None = None,
+    at: datetime,
+) -> list[Accepted | InvalidRuns]:
     """Take several submissions, each for itself: one that is faulty does not keep out the others.
 
-    Joins the caller's transaction.
+    `revisions` are the books', for who has read them in this transaction: the caller's.
     """
-    checked = _check_each(submissions, at=at)
+    if revisions is None:
+        revisions = prices.revisions({one.book_id for one in submissions})
+    checked = _check_each(submissions, prices.of_revisions(revisions), at=at)
     good = {
         place: _Batch(submissions[place].book_id, one)
         for place, one in enumerate(checked)
@@ -117,19 +124,22 @@ def accept_each(*, submissions: Sequence[Submitted], at: datetime) -> list[Accep
 
 def check(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> list[AcceptedRun]:
     """What `accept` would answer. Writes nothing. Raises InvalidRuns."""
-    [checked] = _check_each([Submitted(book_id=book_id, runs=runs)], at=at)
+    submission = Submitted(book_id=book_id, runs=runs)
+    [checked] = _check_each([submission], prices.of_books([book_id]), at=at)
     if isinstance(checked, InvalidRuns):
         raise checked
     return checked.runs
 
 
-def _check_each(submissions: Sequence[Submitted], *, at: datetime) -> list[Checked | InvalidRuns]:
+def _check_each(
+    submissions: Sequence[Submitted], books_prices: Mapping[int, BookPrices], *, at: datetime
+) -> list[Checked | InvalidRuns]:
     of_book: dict[int, list[NewRun]] = defaultdict(list)
     for one in submissions:
         of_book[one.book_id] += one.runs
     books = {
-        book_id: _Book.read(book_id, book, of_book[book_id], to_us(at))
-        for book_id, book in prices.of_books(of_book).items()
+        book_id: _Book.read(book_id, books_prices[book_id], runs, to_us(at))
+        for book_id, runs in of_book.items()
     }
     return [_check_one(books[one.book_id], one.runs) for one in submissions]
 
@@ -146,13 +156,8 @@ class _Book:
     @classmethod
     def read(cls, book_id: int, book: BookPrices, runs: Sequence[NewRun], at_us: int) -> "_Book":
         known = familiar.of_book(book_id=book_id, revision=book.revision)
-        unmet = {run.account for run in runs}.difference(known.accounts)
-        found: dict[str, AccountFacts] = {}
-        if unmet:
-            codes = [code for code in unmet if "\x00" not in code]
-            found = find_all(book_id=book_id, codes=codes)
-            transaction.on_commit(lambda: familiar.remember_accounts(known, found))
-        accounts = ChainMap(found, known.accounts)
+        codes = {run.account for run in runs}
+        accounts = familiar.accounts_of(known, book_id=book_id, codes=codes)
         return cls(prices=book, familiar=known, accounts=accounts, bounds_us=bounds_us(at_us))
 
 

@@ -86,8 +86,12 @@ def of_book(book_id: int) -> BookPrices:
 
 def of_books(book_ids: Collection[int]) -> dict[int, BookPrices]:
     """The prices of several books."""
-    revisions = _revisions(book_ids)
-    return {book_id: _of_book(book_id, revisions[book_id]) for book_id in book_ids}
+    return of_revisions(revisions(book_ids))
+
+
+def of_revisions(read: Mapping[int, int]) -> dict[int, BookPrices]:
+    """The prices of books whose revisions, by their ids, were read just now."""
+    return {book_id: _of_book(book_id, revision) for book_id, revision in read.items()}
 
 
 def _of_book(book_id: int, revision: int) -> BookPrices:
@@ -95,14 +99,15 @@ def _of_book(book_id: int, revision: int) -> BookPrices:
     while known is None or known.revision != revision:
         # Several statements read them: if they changed meanwhile, halves of two would be mixed.
         known = _read(book_id, revision)
-        revision = _revisions([book_id])[book_id]
+        revision = revisions([book_id])[book_id]
         if len(_cache) >= BOOKS_CACHED_MAX:
             _cache.clear()
         _cache[book_id] = known
     return known
 
 
-def _revisions(book_ids: Collection[int]) -> dict[int, int]:
+def revisions(book_ids: Collection[int]) -> dict[int, int]:
+    """How often the prices and names of books have changed, by their ids."""
     return dict(sql.rows("revisions", book_ids=list(book_ids)))
 
 

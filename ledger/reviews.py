@@ -17,8 +17,9 @@ from django.db import transaction
 from ledger import sql
 from ledger.caps import Cap
 from ledger.counting import caps_of
-from ledger.deciding import Ask, Held, HoldNow, Round, lock
+from ledger.deciding import Ask, Held, Round, lock
 from ledger.errors import Fault, InvalidLimit, ReviewAnswered, UnknownReview
+from ledger.held import HoldNow
 from ledger.models import Hold, LimitReview
 from ledger.reported import Instant
 from ledger.units import NEVER, shard_of
@@ -83,7 +84,7 @@ def answer(*, account_id: int, review_id: int, answer: Answer, at: datetime) -> 
                 raise ReviewAnswered(review=str(review_id))
             return _review(row)
         _write_answer(row, answer, at=at)
-        decided = Round.of_one(account_id, at=at)
+        decided = Round.of_account(account_id, at=at)
         holds = sql.query(HoldNow, "waiting_holds", shard=row.shard, review_id=row.id)
         asks = [_ask(hold) for hold in holds]
         decided.read_counts(asks)

@@ -111,7 +111,7 @@ MUTANTS = [  # file, text, fault
     (QUERIES, "self.effective_at <= at", "self.effective_at < at"),
     (QUERIES, 'lot.kind == "overage" and lot.serves(at)', 'lot.kind == "overage"'),
     (UNITS, "if len(run_id) == 36 and _is_uuid(run_id):", "if len(run_id) == 36 and _is_uuid(run_id.lower()):"),
-    ("ledger/prices.py", "        revision = _revisions([book_id])[book_id]\n", ""),
+    ("ledger/prices.py", "        revision = revisions([book_id])[book_id]\n", ""),
     ("ledger/invariants/movements.py", "is_summed &= (self._out >= 0) & (self._out <= self._granted)", "is_summed &= self._out >= 0"),
     (AMENDING, "            draft.charge(charge)\n", "            pass\n"),
     (AMENDING, '            sql.execute("put_away_lots", shard=self.shard, account_ids=[account_id])\n', ""),

@@ -13,14 +13,15 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from ledger import access, accounts, debiting, holds, receipts
+from ledger.access import OpenedBook
 from ledger.api import answers, bodies
 from ledger.api.authority import book_id, secret_of
 from ledger.api.bodies import Sent
 from ledger.api.problems import Unreadable
 from ledger.api.runs import KeyView
 from ledger.api.together import Together
-from ledger.deciding import HoldNow
 from ledger.errors import Fault, InvalidApiKey, InvalidHold, InvalidRuns, LedgerError, RunConflict
+from ledger.held import HoldNow
 from ledger.holds import NewHold
 from ledger.reported import NewRun
 from ledger.units import shard_of, tokens_text
@@ -91,19 +92,20 @@ def _decide(requests: Sequence[Sent]) -> list[_Decided | _Refusal | None]:
         opened = access.books_of_api_keys(secrets=[request.secret for request in requests])
         read = [_read(request, opened.get(request.secret), at=at) for request in requests]
         asked = [one for one in read if isinstance(one, holds.Request)]
-        outcomes = iter(holds.authorize(requests=asked, at=at))
+        revisions = {book.id: book.revision for book in opened.values()}
+        outcomes = iter(holds.authorize(requests=asked, revisions=revisions, at=at))
         return [
             _decided(one, next(outcomes), at=at) if isinstance(one, holds.Request) else one
             for one in read
         ]
 
 
-def _read(request: Sent, book_id: int | None, *, at: datetime) -> holds.Request | _Refusal:
-    if book_id is None:
+def _read(request: Sent, book: OpenedBook | None, *, at: datetime) -> holds.Request | _Refusal:
+    if book is None:
         return InvalidApiKey()
     try:
         asked = bodies.read(_hold_decoder, request.body, request.content_type, InvalidHold)
-        return holds.estimate(book_id=book_id, hold=asked, at=at)
+        return holds.estimate(book_id=book.id, hold=asked, at=at)
     except (LedgerError, Unreadable) as refusal:
         return refusal
 

@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from ledger import access, accounts, debiting, intake, receipts
+from ledger.access import OpenedBook
 from ledger.api import answers, bodies
 from ledger.api.authority import HasKey, KeyAuthentication, book_id, secret_of
 from ledger.api.bodies import Sent
@@ -111,19 +112,23 @@ def _take(requests: Sequence[Sent]) -> list[_Taken | _Refusal]:
     with transaction.atomic(durable=True):
         opened = access.books_of_api_keys(secrets=[request.secret for request in requests])
         read = [_read(request, opened.get(request.secret)) for request in requests]
-        submissions = [one for one in read if isinstance(one, Submitted)]
-        accepted = iter(intake.accept_each(submissions=submissions, at=timezone.now()))
+        taken = intake.accept_each(
+            submissions=[one for one in read if isinstance(one, Submitted)],
+            revisions={book.id: book.revision for book in opened.values()},
+            at=timezone.now(),
+        )
+        accepted = iter(taken)
         return [_taken(one, next(accepted)) if isinstance(one, Submitted) else one for one in read]
 
 
-def _read(request: Sent, book_id: int | None) -> Submitted | _Refusal:
-    if book_id is None:
+def _read(request: Sent, book: OpenedBook | None) -> Submitted | _Refusal:
+    if book is None:
         return InvalidApiKey()
     try:
         runs = bodies.runs(request.body, request.content_type)
     except (InvalidRuns, Unreadable) as refusal:
         return refusal
-    return Submitted(book_id=book_id, runs=runs)
+    return Submitted(book_id=book.id, runs=runs)
 
 
 def _taken(submitted: Submitted, accepted: Accepted | InvalidRuns) -> _Taken | InvalidRuns:

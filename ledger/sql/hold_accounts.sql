@@ -2,7 +2,7 @@
 -- whoever waits for one must hold no other, as debits take them in an order of their own.
 --
 -- locks       takes the accounts' rows, as the debit does; keys may still be referred to
--- parameters  shards int[], account_ids bigint[]
+-- parameters  shards bigint[], account_ids bigint[]
 -- row         id bigint, held_microtokens bigint, limits_count int
 SELECT account_id AS id, held_microtokens, limits_count
 FROM ledger_standing

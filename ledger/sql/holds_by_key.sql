@@ -2,7 +2,7 @@
 --
 -- locks       the accounts (hold_accounts.sql) in an earlier statement, to change them; none to read
 -- parameters  account_ids bigint[], run_keys uuid[]
--- row         the columns of ledger.deciding.HoldNow
+-- row         the columns of ledger.held.HoldNow
 SELECT hold.account_id, hold.run_key, hold.run_id, hold.body_digest, hold.microtokens, hold.micros,
        hold.workflow, hold.project, hold.job, hold.cost_centre, hold.department, hold.actor,
        hold.life_seconds, hold.asked_at, hold.held_at, hold.expires_at, hold.claimed_at,

@@ -2,7 +2,7 @@
 -- whether the time of one of their holds has come.
 --
 -- locks       the accounts (hold_accounts.sql), in an earlier statement; none to read only
--- parameters  shards int[], account_ids bigint[], at timestamptz
+-- parameters  shards bigint[], account_ids bigint[], at timestamptz
 -- row         account_id bigint, spendable_microtokens numeric, has_due boolean
 SELECT standing.account_id,
        (SELECT coalesce(sum(lot.granted_microtokens::numeric

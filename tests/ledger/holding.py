@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from ledger import accounts, debiting, holds, limits
-from ledger.deciding import HoldNow
+from ledger.held import HoldNow
 from ledger.holds import NewHold
 from ledger.limits import LimitNow, NewLimit
 from ledger.reported import NewRun

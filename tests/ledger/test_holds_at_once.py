@@ -9,8 +9,8 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from ledger import accounts, debiting, grants, holds, limits, queries
-from ledger.deciding import HoldNow
 from ledger.errors import InsufficientTokens, LedgerError, LimitReached
+from ledger.held import HoldNow
 from ledger.models import Hold, Run, Standing
 from ledger.units import shard_of
 from tests.ledger.builders import (

@@ -8,7 +8,6 @@ import pytest
 
 from ledger import limits, reviews
 from ledger.caps import Cap
-from ledger.deciding import HoldNow
 from ledger.errors import (
     IdempotencyKeyReused,
     InsufficientTokens,
@@ -18,6 +17,7 @@ from ledger.errors import (
     UnknownLimit,
     UnknownReview,
 )
+from ledger.held import HoldNow
 from ledger.limits import NewLimit
 from ledger.models import Account, Hold, LimitExcess, Standing
 from ledger.reported import NewPart
