@@ -21,7 +21,7 @@ from ledger.amends import Amends, Changed, Leaf, Moved
 from ledger.drawdown import LotState, draw
 from ledger.history import History, RunName, RunRow, histories
 from ledger.instants import to_us
-from ledger.models import Correction, Entry, Lot
+from ledger.models import Correction, Entry, Lot, Operation
 from ledger.units import NEVER
 from ledger.value import Tier
 
@@ -43,7 +43,7 @@ class _Lots:
     """An account's lots while corrections move them."""
 
     states: dict[int, LotState]
-    closes_at: dict[int, datetime | None]
+    over: set[int]  # their time is: what comes back to them expires
     debt_id: int
     moved: set[int] = field(default_factory=set)
 
@@ -88,7 +88,7 @@ class Amending:
             history=history, lots=self._lots_of(history) if give_back or charge else None
         )
         if give_back:
-            draft.give_back(give_back, repayments=self._repayments, at=self.at)
+            draft.give_back(give_back, repayments=self._repayments)
         if charge:
             draft.charge(charge)
         correction = Amends(kind=kind, entries=draft.entries, changes=draft.changes(), **said)
@@ -143,10 +143,22 @@ class Amending:
             [debt] = [row.id for row in rows if row.kind == Lot.Kind.DEBT]
             self._lots[account_id] = _Lots(
                 states={row.id: _state(row) for row in rows},
-                closes_at={row.id: row.closes_at for row in rows},
+                over=self._over(rows),
                 debt_id=debt,
             )
         return self._lots[account_id]
+
+    def _over(self, rows: Sequence[Lot]) -> set[int]:
+        """A lot that was closed is, though the clock be put back: it is not closed again."""
+        ends = {row.id: row.closes_at for row in rows if row.kind == Lot.Kind.PREPAID}
+        over = {lot_id for lot_id, at in ends.items() if at is not None and at <= self.at}
+        empty = [row for row in rows if row.granted_microtokens == row.out_microtokens]
+        if doubtful := [row for row in empty if ends.get(row.id) and row.id not in over]:
+            closings = Operation.objects.filter(
+                shard=self.shard, account_id=doubtful[0].account_id, kind="close"
+            ).filter(lot_id__in=[row.id for row in doubtful])
+            over.update(closings.values_list("lot_id", flat=True))
+        return over
 
     def _repayments(self, account_id: int, debt_lot_id: int) -> dict[int, int]:
         """What each lot repaid of the debt and still has not back, the latest first."""
@@ -213,16 +225,16 @@ class _Draft:
     micros: dict[int, int] = field(default_factory=dict)
     microtokens: dict[int, int] = field(default_factory=dict)
 
-    def give_back(self, microtokens: int, *, repayments: Any, at: datetime) -> None:
+    def give_back(self, microtokens: int, *, repayments: Any) -> None:
         """Take this much from the front of the run's line, each piece back to its lot."""
         assert self.lots is not None
         assert 0 < microtokens <= self.history.left_microtokens
         for piece in self.history.pieces:
             given = min(piece.microtokens, microtokens)
             if given:
-                self._make_owed(piece.lot_id, given, repayments=repayments, at=at)
+                self._make_owed(piece.lot_id, given, repayments=repayments)
                 self._return(piece.lot_id, given, part=piece.part)
-                self._expire_again(piece.lot_id, given, at=at)
+                self._expire_again(piece.lot_id, given)
                 piece.microtokens -= given
                 microtokens -= given
         self.history.drop_empty_pieces()
@@ -248,15 +260,14 @@ class _Draft:
         micros = self._state(lot_id).move_to(out - microtokens)
         self._add((Entry.Kind.RETURN, lot_id, out, microtokens), part=part, micros=micros)
 
-    def _expire_again(self, lot_id: int, microtokens: int, *, at: datetime) -> None:
+    def _expire_again(self, lot_id: int, microtokens: int) -> None:
         assert self.lots is not None
-        closes_at = self.lots.closes_at[lot_id]
-        if closes_at is not None and closes_at <= at and self._state(lot_id).kind == "prepaid":
+        if lot_id in self.lots.over:
             out = self._state(lot_id).out_microtokens
             self._state(lot_id).move_to(out + microtokens)
             self._add((Entry.Kind.EXPIRE, lot_id, out, microtokens), part=None)
 
-    def _make_owed(self, lot_id: int, microtokens: int, *, repayments: Any, at: datetime) -> None:
+    def _make_owed(self, lot_id: int, microtokens: int, *, repayments: Any) -> None:
         """Debt that was repaid since is owed again, and the lots that repaid it have it back."""
         assert self.lots is not None
         debt = self.lots.states[self.lots.debt_id]
@@ -268,7 +279,7 @@ class _Draft:
             given = min(most - self._given_back(repaying_id), missing)
             if given > 0:
                 self._give_repayment_back(repaying_id, given, debt)
-                self._expire_again(repaying_id, given, at=at)
+                self._expire_again(repaying_id, given)
                 missing -= given
         assert missing == 0, "what a debt lacks was repaid"
 

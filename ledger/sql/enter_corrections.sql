@@ -1,4 +1,5 @@
--- Write what corrections of runs moved, in their order. Expiries and repayments name no run.
+-- Write what corrections of runs moved, in their order. Expiries and repayments name no run; an
+-- expiry is no sooner than its lot's, though the clock was put back since that lot was closed.
 --
 -- locks       the shard (lock_shard.sql), in an earlier statement
 -- parameters  shard int, occurred_at timestamptz, account_ids, lot_ids bigint[], kinds text[],
@@ -9,7 +10,10 @@ INSERT INTO ledger_entry (
     operation_key, occurred_at
 )
 SELECT %(shard)s, moved.account_id, moved.lot_id, moved.kind, moved.out_before_microtokens,
-       moved.microtokens, moved.run_key, moved.part, moved.operation_key, %(occurred_at)s
+       moved.microtokens, moved.run_key, moved.part, moved.operation_key,
+       CASE WHEN moved.kind = 'expire' THEN greatest(%(occurred_at)s::timestamptz, (
+           SELECT closes_at FROM ledger_lot WHERE shard = %(shard)s AND id = moved.lot_id
+       )) ELSE %(occurred_at)s END
 FROM unnest(
     %(account_ids)s::bigint[], %(lot_ids)s::bigint[], %(kinds)s::text[],
     %(out_before_microtokens)s::bigint[], %(microtokens)s::bigint[], %(run_keys)s::uuid[],

@@ -259,3 +259,14 @@ def test_a_correction_is_sealed_in_a_block_and_added_to_usage_at_the_runs_own_ti
     assert (after["runs_count"], after["microtokens"], after["micros"]) == (0, -3, -30)
     correction = Correction.objects.get()
     assert (correction.block_number, correction.block_position) == (2, 0)
+
+
+def test_what_comes_back_to_a_closed_lot_expires_though_the_clock_is_put_back(
+    shop, account_id
+) -> None:
+    lot_id = make_lot(account_id, 10, hours=2)
+    debit(shop, [make_run(4, run_id="r")])
+    assert grants.expire_due(at=NOON + 3 * HOUR) == 1
+    void(account_id, "r", at=NOON + HOUR)
+    assert out(lot_id) == 10
+    assert grants.expire_due(at=NOON + 4 * HOUR) == 0
