@@ -32,8 +32,15 @@ class Places:
         return np.flatnonzero(self._sums != whole)
 
     def _random(self, places: Integers) -> npt.NDArray[np.uint64]:
-        """A random number for each place, always the same for the same one (splitmix64)."""
-        mixed = places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + self._secret
+        return random_numbers(self._secret, places)
+
+
+def random_numbers(secret: np.uint64, *columns: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """A random number for each row, always the same for the same one (splitmix64)."""
+    mixed = np.full(len(columns[0]), secret)
+    for column in columns:
+        mixed = mixed + column.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed

@@ -83,6 +83,12 @@ _EMPTY_BLOCKS: Final = """
 """
 _NO_DETAILS: Final = bytes(HASH_BYTES)
 
+_UNREADABLE: Final = RunDetails(run_id="", account_id=-1, inferences=[])
+# A UUID with its dashes.
+_SPELLED_LENGTH: Final = 36
+_DASHES: Final = [8, 13, 18, 23]
+_NO_UUID: Final = _SPELLED_LENGTH * " "
+
 Place = tuple[int, int]  # a shard, and a block or submission of it
 
 
@@ -190,39 +196,63 @@ class Receipts:
         return [_NO_DETAILS if text is None else sha256(text).digest() for text in texts]
 
     def _compare(self, runs: Rows, texts: list[bytes | None]) -> None:
-        digits = runs["run_key"].tobytes().hex()
-        keys = [digits[begin : begin + 32] for begin in range(0, len(digits), 32)]
-        columns = (runs[name].tolist() for name in ("account_id", "microtokens", "flags"))
+        """Nearly every run has one inference, and an id that is its own key: those together."""
+        ids, account_ids, costs = self._said(texts)
+        is_plain = _are_spelled(ids, runs["run_key"]) & (runs["flags"] == 0)
+        is_plain &= (runs["account_id"] == account_ids) & (runs["microtokens"] == costs)
+        for row in np.flatnonzero(~is_plain).tolist():
+            text = texts[row]
+            if text is not None:
+                self._compare_one(runs[row], text)
+
+    def _said(self, texts: list[bytes | None]) -> tuple[list[str], list[int], list[int]]:
+        """Of each run its id, its account, and what its only inference costs; -1: see yourself."""
         decode = self._decode
-        for text, key, account_id, cost, flags in zip(texts, keys, *columns, strict=True):
-            if text is None:
-                continue
+        ids: list[str] = []
+        account_ids: list[int] = []
+        costs: list[int] = []
+        for text in texts:
             try:
-                details = decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self._broken.add(COSTS, (account_id, str(error)))
-                continue
-            run_id, inferences = details.run_id, details.inferences
-            # Nearly every run has one inference, and an id that is its own key.
-            is_plain = (
-                flags == 0
-                and details.unusual is None
-                and len(inferences) == 1
-                and inferences[0].microtokens == cost
-                and run_id[8:24:5] == "----"
-                and run_id.replace("-", "") == key
-            )
-            if details.account_id != account_id or not (
-                is_plain or _fits(details, key, cost, flags)
-            ):
-                self._broken.add(COSTS, (account_id, uuid.UUID(key), run_id))
+                details = decode(text or b"")
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                details = _UNREADABLE
+            inferences = details.inferences
+            is_plain = len(inferences) == 1 and details.unusual is None
+            ids.append(details.run_id)
+            account_ids.append(details.account_id)
+            costs.append(inferences[0].microtokens if is_plain else -1)
+        return ids, account_ids, costs
+
+    def _compare_one(self, run: np.void, text: bytes) -> None:
+        account_id, key = int(run["account_id"]), uuid.UUID(bytes=run["run_key"].tobytes())
+        try:
+            details = self._decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._broken.add(COSTS, (account_id, str(error)))
+            return
+        # Of a run that came in parts it is they that cost something: its own row has their
+        # first's details, and says nothing of its own.
+        charged = 0 if run["flags"] & IN_PARTS else details.charged_microtokens
+        if (details.account_id, charged, units.run_key(details.run_id)) != (
+            account_id,
+            int(run["microtokens"]),
+            key,
+        ):
+            self._broken.add(COSTS, (account_id, key, details.run_id))
 
 
-def _fits(details: RunDetails, key: str, cost: int, flags: int) -> bool:
-    # Of a run that came in parts it is they that cost something: its own row has their first's
-    # details, and says nothing of its own.
-    charged = 0 if flags & IN_PARTS else details.charged_microtokens
-    return charged == cost and units.run_key(details.run_id).hex == key
+def _are_spelled(ids: list[str], keys: Rows) -> npt.NDArray[np.bool_]:
+    """Which of these ids are UUIDs, spelled with dashes, and their own keys."""
+    joined = "".join(ids)
+    if set(map(len, ids)) != {_SPELLED_LENGTH} or not joined.isascii():
+        joined = "".join(
+            one if len(one) == _SPELLED_LENGTH and one.isascii() else _NO_UUID for one in ids
+        )
+    letters = np.frombuffer(joined.encode(), np.uint8).reshape(-1, _SPELLED_LENGTH)
+    digits = np.frombuffer(keys.tobytes().hex().encode(), np.uint8).reshape(-1, 32)
+    stands = (letters[:, _DASHES] == ord("-")).all(axis=1)
+    stands &= (np.delete(letters, _DASHES, axis=1) == digits).all(axis=1)
+    return np.asarray(stands, np.bool_)
 
 
 def _by_place(rows: Rows, column: str) -> list[tuple[Place, Integers]]:

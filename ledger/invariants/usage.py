@@ -1,4 +1,4 @@
-"""Of usage totals: blocks add what their runs cost, rows are what blocks add, rungs add up."""
+"""Of usage totals: rows are what blocks add (ledger.invariants.adding), and rungs add up."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -11,9 +11,9 @@ from ledger.folding import PLACED, WHO, by_rung, hours_of, keys_of, sum_by
 from ledger.invariants import scanning
 from ledger.invariants.rows import BrokenRows, Row
 from ledger.models import UsageFold
-from ledger.packing import FAILED, POSTGRESQL_EPOCH_US, RETAKE, Rows
+from ledger.packing import POSTGRESQL_EPOCH_US, Rows
 from ledger.several import BlockTotals, told_apart
-from ledger.totals import AMOUNTS, QUARTER_US, unpack
+from ledger.totals import AMOUNTS, QUARTER_US
 
 _BLOCKS_AT_ONCE: Final = 200
 _BYTES_AT_ONCE: Final = 8_000_000
@@ -67,28 +67,8 @@ INVARIANTS: Final[dict[str, str]] = {
     ),
 }
 
-_OF_RUNS: Final = f"""(
-    SELECT account_id, date_bin('15 minutes', occurred_at, '1970-01-01Z') AS quarter,
-           attribution_key, engine_id,
-           count(*) FILTER (WHERE part = 0) AS runs_count,
-           count(*) FILTER (WHERE part = 0 AND flags & {FAILED | RETAKE} = 0)
-               AS accepted_first_count,
-           count(*) FILTER (WHERE part = 0 AND flags & {FAILED} <> 0) AS failed_count,
-           count(*) FILTER (WHERE part = 0 AND flags & {RETAKE} <> 0) AS retakes_count,
-           sum(microtokens)::bigint AS microtokens,
-           sum(micros)::bigint AS micros,
-           coalesce(sum(microtokens) FILTER (WHERE flags & {FAILED} <> 0), 0)::bigint
-               AS rework_microtokens,
-           coalesce(sum(micros) FILTER (WHERE flags & {FAILED} <> 0), 0)::bigint AS rework_micros
-    FROM ledger_run GROUP BY 1, 2, 3, 4
-) AS used"""  # noqa: S608  numbers of ours
-_BLOCKS: Final = """
-    SELECT shard, number, corrections_count, microtokens, micros, totals FROM ledger_block
-    WHERE (shard, number) > (%(shard)s, %(number)s) ORDER BY shard, number LIMIT %(blocks_max)s
-"""
 
-
-class _Sum:
+class Sum:
     """PLACED rows added up by `hour` and whom they are for; each is sorted a few times only."""
 
     def __init__(self) -> None:
@@ -108,57 +88,6 @@ class _Sum:
         return self._known
 
 
-def _blocks_against_runs() -> list[Row]:
-    """All runs, added up, beside what blocks say they add; a correction's block is its own sum."""
-    broken = BrokenRows()
-    added = _Sum()
-    for rows in _all_blocks():
-        for shard, number, corrections_count, microtokens, micros, totals in rows:
-            placed = _by_quarter(unpack(totals))
-            if (placed["microtokens"].sum(), placed["micros"].sum()) != (microtokens, micros):
-                broken.add(BLOCKS, (shard, number))
-            elif not corrections_count:
-                added.add(placed)
-    _compare(broken, BLOCKS, added.rows(), _runs_by_quarter())
-    return broken.of([BLOCKS]).get(BLOCKS, [])
-
-
-def _all_blocks() -> Iterator[list[tuple[int, int, int, int, int, bytes]]]:
-    shard, number = -1, 0
-    while rows := scanning.bytes_of(
-        _BLOCKS, shard=shard, number=number, blocks_max=_BLOCKS_AT_ONCE
-    ):
-        yield rows
-        shard, number = rows[-1][:2]
-
-
-def _by_quarter(totals: Rows) -> Rows:
-    """TOTAL rows as PLACED rows whose `hour` is the quarter itself."""
-    rows = np.zeros(len(totals), PLACED)
-    for name in ("account_id", "engine_id", *AMOUNTS):
-        rows[name] = totals[name]
-    rows["hour"] = totals["quarter"]
-    _put_keys(rows, totals["attribution_key"])
-    return rows
-
-
-def _runs_by_quarter() -> Rows:
-    columns = {
-        "account_id": "bigint",
-        "quarter": "timestamptz",
-        "attribution_key": "uuid",
-        "engine_id": "integer",
-        **dict.fromkeys(AMOUNTS, "bigint"),
-    }
-    read = scanning.read(_OF_RUNS, columns)
-    rows = np.zeros(len(read), PLACED)
-    for name in ("account_id", "engine_id", *AMOUNTS):
-        rows[name] = read[name]
-    rows["hour"] = (read["quarter"] + POSTGRESQL_EPOCH_US) // QUARTER_US
-    _put_keys(rows, read["attribution_key"])
-    return sum_by(rows, ("hour", *WHO))
-
-
 def _usage_against_blocks() -> list[Row]:
     """What the folded blocks of each shard add, told apart and folded again, beside the rows."""
     broken = BrokenRows()
@@ -167,7 +96,7 @@ def _usage_against_blocks() -> list[Row]:
         known = _usage_rows(shard)
         try:
             for rung, expected in _expected(shard, folded_number):
-                _compare(broken, USAGE, expected, known[known["day"] == rung])
+                compare(broken, USAGE, expected, known[known["day"] == rung])
         except (msgspec.DecodeError, ValueError, LookupError) as error:
             # Details of runs of several engines that can't be read.
             broken.add(USAGE, (shard, str(error)))
@@ -175,7 +104,7 @@ def _usage_against_blocks() -> list[Row]:
 
 
 def _expected(shard: int, folded_number: int) -> Iterator[tuple[int, Rows]]:
-    hours = _Sum()
+    hours = Sum()
     after = 0
     while after < folded_number:
         rows = sql.binary(
@@ -209,16 +138,16 @@ def _usage_rows(shard: int) -> Rows:
         rows[name] = read[name]
     rows["hour"] = (read["begins_at"] + POSTGRESQL_EPOCH_US) // QUARTER_US
     rows["day"] = read["rung"]
-    _put_keys(rows, read["attribution_key"])
+    put_keys(rows, read["attribution_key"])
     return rows
 
 
-def _put_keys(rows: Rows, keys: Rows) -> None:
+def put_keys(rows: Rows, keys: Rows) -> None:
     halves = np.ascontiguousarray(keys).view(">u8").reshape(-1, 2)
     rows["key_begin"], rows["key_end"] = halves[:, 0], halves[:, 1]
 
 
-def _compare(broken: BrokenRows, rule: str, expected: Rows, known: Rows) -> None:
+def compare(broken: BrokenRows, rule: str, expected: Rows, known: Rows) -> None:
     """Rows of the two that are not alike: what is expected less what is known leaves nothing."""
     less = known.copy()
     for name in AMOUNTS:
@@ -235,9 +164,7 @@ def _compare(broken: BrokenRows, rule: str, expected: Rows, known: Rows) -> None
         broken.add(rule, (account_id, quarter, key))
 
 
-BLOCKS: Final = "blocks add to usage what their runs and corrections cost"
 USAGE: Final = "usage is what the blocks that are folded add"
 CHECKS: Final[dict[str, Callable[[], list[Row]]]] = {
-    BLOCKS: _blocks_against_runs,
     USAGE: _usage_against_blocks,
 }

@@ -9,7 +9,8 @@ import numpy as np
 from django.db import transaction
 
 from ledger import sql
-from ledger.invariants import movements, numbers, sealed
+from ledger.invariants import adding, movements, numbers, sealed
+from ledger.invariants.adding import Added
 from ledger.invariants.ahead import exported_snapshot, read_ahead
 from ledger.invariants.movements import Movements
 from ledger.invariants.numbers import Numbers
@@ -17,7 +18,7 @@ from ledger.invariants.rows import BrokenRows, Row
 from ledger.invariants.scanning import Progress, stretches
 from ledger.invariants.sealed import Receipts
 
-NAMES: Final = (*movements.NAMES, *numbers.NAMES, *sealed.NAMES)
+NAMES: Final = (*movements.NAMES, *numbers.NAMES, *sealed.NAMES, *adding.NAMES)
 
 # What entries take of the whole walk: they are few, and cheap.
 _SHARE_OF_ENTRIES: Final = 0.05
@@ -33,7 +34,8 @@ def broken(
     found = BrokenRows()
     with transaction.atomic():
         sql.see_one_state()
-        moved, numbered, receipts = Movements(found), Numbers(found), Receipts(found)
+        moved, numbered = Movements(found), Numbers(found)
+        receipts, added = Receipts(found), Added(found)
         for rows in stretches(
             "ledger_entry",
             movements.ENTRY_COLUMNS,
@@ -51,6 +53,7 @@ def broken(
             moved.take(of_one_lot, np.ones(len(of_one_lot), np.bool_))
             numbered.take(rows)
             receipts.take(rows)
-        for rules in (moved, numbered, receipts):
+            added.take(rows)
+        for rules in (moved, numbered, receipts, added):
             rules.judge()
     return found.of(NAMES)
