@@ -28,6 +28,8 @@ PARTS, RETAKES, RERATING = "ledger/parts.py", "ledger/retakes.py", "ledger/rerat
 FOLDING, SEVERAL, USAGE = "ledger/folding.py", "ledger/several.py", "ledger/usage.py"
 FORECASTS, STATEMENTS, TOTALS = "ledger/forecasts.py", "ledger/statements.py", "ledger/totals.py"
 LAYING, CHECKING = "ledger/laying.py", "ledger/checking.py"
+HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/counting.py"
+SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 SQL = "ledger/sql"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
@@ -50,13 +52,18 @@ MUTANTS = [  # file, text, fault
     (BLOCKS, 'kind="stable")', 'kind="stable")[::-1]'),
     (LAYING, "accounts.out[position] - accounts.totals[position])", "accounts.out[position])"),
     (LAYING, "if lot.out_microtokens != rows_say[lot.id]", "if lot.remaining_microtokens == 0"),
-    (LAYING, "        if len(slices) > 1:\n            laid.crossing", "        if len(slices) > 2:\n            laid.crossing"),
+    (LAYING, "            if len(slices) > 1:\n                laid.crossing", "            if len(slices) > 2:\n                laid.crossing"),
     (BLOCKS, "(last_of_account - until)", "(last_of_account - until) + 1"),
     (LAYING, "np.repeat(accounts.out - accounts.totals, accounts.counts) + begins_within", "np.repeat(accounts.out - accounts.totals, accounts.counts) + begins_within + 1"),
     (LAYING, "laid.slices_counts[free] = laid.lot_ids[free]", "laid.lot_ids[free]"),
-    (LAYING, "& (ends <= lot.granted_microtokens)", "& (ends < lot.granted_microtokens + 2)"),
-    (LAYING, "(times >= used.from_at_us) & (times < used.until_at_us)", "(times >= used.from_at_us)"),
-    (LAYING, "prepend=lot.worth_micros)", "prepend=0)"),
+    (LAYING, "lot.expires_at_us <= last or lot.tiers", "lot.expires_at_us < last or lot.tiers"),
+    (LAYING, "if lot.effective_at_us > first or", "if"),
+    (LAYING, " or lot.tiers is not None:", ":"),
+    (LAYING, "(bases - (np.cumsum(totals) - totals), counts)", "(bases, counts)"),
+    (LAYING, 'begins, side="right")', 'begins, side="left")'),
+    (LAYING, 'ends, side="left")', 'ends, side="right")'),
+    (LAYING, "np.minimum(granted - outs, np.repeat(totals, lots_counts))", "np.minimum(granted, np.repeat(totals, lots_counts))"),
+    (LAYING, "lot_begins, 0, left)", "lot_begins, 0, granted)"),
     (VALUE, "whole * out_microtokens + quotient + np.floor_divide(remainder, granted_microtokens)", "whole * out_microtokens + quotient"),
     ("ledger/chain.py", "previous=after.hash,\n            root", "previous=NO_BLOCK,\n            root"),
     ("ledger/merkle.py", "        above.append(level[-1])\n", "        above.append(leaf_hash(level[-1]))\n"),
@@ -157,24 +164,67 @@ MUTANTS = [  # file, text, fault
     (f"{SQL}/unfolded_blocks.sql", "> coalesce(fold.folded_number, 0)", ">= coalesce(fold.folded_number, 0)"),
     (USAGE, '(rows["hour"] < until_at)', '(rows["hour"] <= until_at)'),
     (SEVERAL, "        rework = cost if run.flags & FAILED else (0, 0)", "        rework = (0, 0)"),
+    (DECIDING, "account.spendable - account.held < ask.microtokens", "account.spendable - account.held <= ask.microtokens"),
+    (DECIDING, "        account.held += ask.microtokens\n", "        pass\n"),
+    (DECIDING, "cap.amount(ask.microtokens, micros) > cap.cap else", "cap.amount(ask.microtokens, micros) >= cap.cap else"),
+    (HELD, "if at < self.expires_at and", "if at <= self.expires_at and"),
+    (HELD, "and self.lapsed_at is None else", "else"),
+    (DECIDING, "self.accounts[ended.account_id].held -= ended.microtokens", "pass"),
+    (DECIDING, "hold.body_digest != ask.body_digest", "False"),
+    (HOLDS, "            if _is_accepted(hold):\n", "            if False:\n"),
+    (HOLDS, "            if hold.released_at is not None:\n", "            if False:\n"),
+    (HOLDS, "        if _is_over(hold):\n            return\n", ""),
+    (HOLDS, "due_at__gt=at,", "due_at__gte=at,"),
+    (HOLDS, "claimed_at=at, due_at=NEVER", "claimed_at=at"),
+    (COUNTING, "-cap.amount(hold.microtokens, hold.micros)", "cap.amount(hold.microtokens, hold.micros)"),
+    (COUNTING, "standing.used + standing.held + added.used + added.held", "standing.used + standing.held"),
+    (SETTLING, "if before + use.amount > use.cap.cap:", "if before + use.amount >= use.cap.cap:"),
+    (SETTLING, "if used + use.amount > use.cap.cap:", "if use.amount > use.cap.cap:"),
+    (SETTLING, "    give_back(ended, counts=counts, caps=caps)\n", ""),
+    (f"{SQL}/let_time_pass.sql", "due_at <= %(at)s\n),", "due_at < %(at)s\n),"),
+    (f"{SQL}/settle_holds.sql", "ELSE least(hold.counted_microtokens, run.microtokens) END", "ELSE hold.counted_microtokens END"),
+    (f"{SQL}/settle_holds.sql", "captured_at = CASE WHEN settled.is_ended THEN", "captured_at = CASE WHEN true THEN"),
+    (f"{SQL}/release_hold.sql", "counted_microtokens = 0, counted_micros = 0, ", ""),
+    (f"{SQL}/spendable.sql", "lot.expires_at > %(at)s", "lot.expires_at >= %(at)s"),
+    (f"{SQL}/known_of_asked.sql", "parted.ended_at IS NOT NULL", "false"),
     (TOTALS, '"accepted_first_count": is_run & ~failed & ~retakes', '"accepted_first_count": is_run & ~failed'),
 ]  # fmt: skip
 
 # Quick tests first, but before all others those that look most closely at what a file does.
-TESTS = ["rating", "value", "lots", "exactly_once", "corrections", "corrections_in_any_order"]
-TESTS += ["outcomes", "parts", "rerating", "holds", "limits", "forecasts", "statements", "several"]
+TESTS = ["drawdown", "merkle", "rating", "value", "lots", "exactly_once", "corrections"]
+TESTS += [
+    "corrections_in_any_order",
+    "outcomes",
+    "parts",
+    "rerating",
+    "holds",
+    "limits",
+    "forecasts",
+    "statements",
+    "several",
+]
 TESTS += ["usage", "intake", "check_ledger", "concurrency", "parking", "holds_model", "paths"]
-TESTS += ["model"]
+TESTS += ["whole_model", "model"]
 CLOSEST = {
-    DRAWDOWN: ["model"],
-    LAYING: ["model", "paths"],
-    BLOCKS: ["model"],
-    DEBITING: ["exactly_once", "model"],
-    GRANTS: ["lots", "model"],
+    DRAWDOWN: ["whole_model"],
+    LAYING: ["whole_model", "paths", "model"],
+    BLOCKS: ["whole_model"],
+    DEBITING: ["exactly_once", "whole_model"],
+    GRANTS: ["lots", "whole_model"],
     INTAKE: ["intake"],
     CHECKING: ["intake", "exactly_once"],
     AMENDING: ["corrections", "corrections_in_any_order", "outcomes"],
     HISTORY: ["parts", "outcomes", "corrections"],
+    HOLDS: ["holds", "whole_model"],
+    HELD: ["holds", "whole_model"],
+    DECIDING: ["holds", "limits", "whole_model"],
+    COUNTING: ["limits"],
+    SETTLING: ["limits", "holds"],
+    "ledger/sql/let_time_pass": ["holds", "whole_model"],
+    "ledger/sql/settle_holds": ["holds", "whole_model"],
+    "ledger/sql/release_hold": ["holds"],
+    "ledger/sql/spendable": ["holds", "whole_model"],
+    "ledger/sql/known_of_asked": ["holds", "whole_model"],
     "ledger/faults.py": ["exactly_once", "rating", "intake"],
     "ledger/sql/": ["lots", "corrections", "parts", "statements", "usage", "model"],
     "ledger/totals.py": ["usage"],

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from ledger import accounts, debiting, grants, queries, receipts
 from ledger.errors import OtherCurrency
 from ledger.queries import LotNow
-from ledger.units import shard_of
+from ledger.units import NEVER, shard_of
 from ledger.value import Tier
 from tests.ledger.builders import (
     A_MICROSECOND,
@@ -396,3 +396,21 @@ def test_an_accounts_lots_are_all_of_one_currency(db: None) -> None:
         grants.grant(currency="USD", idempotency_key="other", **usual)
     grants.grant(currency="EUR", idempotency_key="same", **usual)
     assert len(queries.lots(account_ids=[account_id])) == 4
+
+
+def test_lots_are_told_in_draw_down_order(shop, account_id) -> None:
+    for at in (NOON + HOUR, NOON):
+        for price in (7, 0):
+            for hours in (None, 5, 3):
+                for priority in (1, 0):
+                    make_lot(
+                        account_id, 1, priority=priority, hours=hours, price_micros=price, at=at
+                    )
+    make_overage(account_id)
+    told = [
+        (lot.kind, lot.priority, lot.expires_at or NEVER, lot.price_micros > 0, lot.issued_at)
+        for lot in queries.lots(account_ids=[account_id])
+    ]
+    kinds = ["prepaid", "overage", "debt"]
+    assert told == sorted(told, key=lambda one: (kinds.index(one[0]), *one[1:]))
+    assert len(told) == 26

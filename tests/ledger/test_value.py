@@ -2,12 +2,14 @@
 
 from itertools import pairwise
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.value import (
     Tier,
     prepaid_micros,
+    prepaid_micros_of_all,
     prepaid_slice_micros,
     tiered_micros,
     tiered_slice_micros,
@@ -118,3 +120,17 @@ def test_overage_costs_the_same_wherever_it_is_cut(
         left -= min(left, size)
         start = tier.up_to_microtokens or 0
     assert sum(slices) == product // 1_000_000
+
+
+@given(
+    lots=st.lists(
+        st.tuples(prices, st.integers(1, 10**15), st.integers(0, 10**15)), min_size=1, max_size=50
+    )
+)
+def test_many_at_once_are_worth_what_each_is_worth(lots: list[tuple[int, int, int]]) -> None:
+    lots = [(price, granted, out % (granted + 1)) for price, granted, out in lots]
+    columns = (np.array(column, np.int64) for column in zip(*lots, strict=True))
+    assert prepaid_micros_of_all(*columns).tolist() == [
+        prepaid_micros(price_micros=price, granted_microtokens=granted, out_microtokens=out)
+        for price, granted, out in lots
+    ]
