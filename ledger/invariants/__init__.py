@@ -12,8 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from django.db import connection
+from django.db import connection, transaction
 
+from ledger import sql
 from ledger.invariants import corrections, details, holds, lots, receipts, runs, usage, walk
 from ledger.invariants.details import NOTHING_LOST
 from ledger.invariants.rows import BrokenRows, Row
@@ -74,17 +75,20 @@ def _of_walk(progress: Progress, *, two_at_once: bool = False) -> dict[str, list
 
 
 def _of_queries(progress: Progress) -> dict[str, list[Row]]:
+    """All of one state: some rules ask more than once, and blocks may be folded meanwhile."""
     broken: dict[str, list[Row]] = {}
-    for name, statement in INVARIANTS.items():
-        with connection.cursor() as cursor:
-            cursor.execute(f"{statement} LIMIT {BROKEN_ROWS_MAX}")
-            if rows := cursor.fetchall():
+    with transaction.atomic():
+        sql.see_one_state()
+        for name, statement in INVARIANTS.items():
+            with connection.cursor() as cursor:
+                cursor.execute(f"{statement} LIMIT {BROKEN_ROWS_MAX}")
+                if rows := cursor.fetchall():
+                    broken[name] = rows
+            progress(name, 1)
+        for name, check in CHECKS.items():
+            if rows := check():
                 broken[name] = rows
-        progress(name, 1)
-    for name, check in CHECKS.items():
-        if rows := check():
-            broken[name] = rows
-        progress(name, 1)
+            progress(name, 1)
     return broken
 
 
