@@ -144,10 +144,10 @@ def test_a_fault_is_known_for_every_rule() -> None:
     assert set(FAULTS) == set(INVARIANTS)
 
 
-@pytest.mark.parametrize(("name", "change"), CASES)
-def test_a_broken_rule_is_found(history: None, name: str, change: str) -> None:
-    with broken(change):
-        assert name in violations()
+def test_a_broken_rule_is_found(history: None, subtests: pytest.Subtests) -> None:
+    for name, change in CASES:
+        with subtests.test(name, change=change), broken(change):
+            assert name in violations()
 
 
 def test_sound_billing_is_told_in_a_sentence_and_as_json(history: None) -> None:

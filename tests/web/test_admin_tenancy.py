@@ -7,6 +7,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.db import models
+from django.test import Client
 from django.urls import reverse
 
 from billing.models import (
@@ -75,13 +76,19 @@ def test_every_class_of_the_admin_is_tried_here() -> None:
     assert set(admin.site._registry) == ours_to_try
 
 
-@pytest.mark.parametrize("model", OF_A_BOOK)
 def test_rows_of_another_vendor_are_absent(
-    model: type[models.Model], both: tuple[Company, Company], signed_in
+    both: tuple[Company, Company], signed_in, subtests: pytest.Subtests
 ) -> None:
-    ours, theirs = both
-    client = signed_in(ours.admin)
-    own, others = rows(model, ours), rows(model, theirs)
+    client = signed_in(both[0].admin)
+    for model in OF_A_BOOK:
+        with subtests.test(model.__name__):
+            rows_of_theirs_are_absent(model, both, client)
+
+
+def rows_of_theirs_are_absent(
+    model: type[models.Model], both: tuple[Company, Company], client: Client
+) -> None:
+    own, others = rows(model, both[0]), rows(model, both[1])
     assert own, "the test needs a row that is there"
     assert others, "the test needs a row that is hidden"
 
@@ -97,33 +104,39 @@ def test_rows_of_another_vendor_are_absent(
             assert client.post(page(model, name, row.pk), {}).status_code in (403, 404)
 
 
-@pytest.mark.parametrize("model", OF_A_BOOK)
 def test_fields_offer_rows_of_ones_own_vendor_alone(
-    model: type[models.Model], both: tuple[Company, Company], signed_in
+    both: tuple[Company, Company], signed_in, subtests: pytest.Subtests
 ) -> None:
     ours, theirs = both
     client = signed_in(ours.admin)
-    response = client.get(page(model, "add"))
-    if response.status_code == 403:
-        return  # nobody adds one here
+    hidden = {(type(row), row.pk) for other in OF_A_BOOK for row in rows(other, theirs)} | {
+        (User, theirs.admin.pk),
+        (User, theirs.buyer.pk),
+        (Book, theirs.shop.vendor.book_id),
+    }
+    for model in OF_A_BOOK:
+        response = client.get(page(model, "add"))
+        if response.status_code != 403:  # somebody adds one here
+            with subtests.test(model.__name__):
+                assert not offered(response) & hidden
+                assert "theirs" not in text_of(response).lower()
+
+
+def offered(response: Any) -> set[tuple[type[models.Model], Any]]:
+    """What can be chosen in the fields of a page, of its parts too."""
     forms = [response.context["adminform"].form]
     forms += [
         form
         for formset in response.context["inline_admin_formsets"]
         for form in [*formset.formset.forms, formset.formset.empty_form]
     ]
-    hidden = {(type(row), row.pk) for other in OF_A_BOOK for row in rows(other, theirs)} | {
-        (User, theirs.admin.pk),
-        (User, theirs.buyer.pk),
-        (Book, theirs.shop.vendor.book_id),
+    return {
+        (type(row), row.pk)
+        for form in forms
+        for name, field in form.fields.items()
+        if name != "id"  # of the part itself, hidden; Django looks it up among the page's parts
+        for row in getattr(field, "queryset", None) or []
     }
-    for form in forms:
-        for name, field in form.fields.items():
-            if name == "id":
-                continue  # of the part itself, hidden; Django looks it up among the page's parts
-            offered = {(type(row), row.pk) for row in getattr(field, "queryset", None) or []}
-            assert not offered & hidden
-    assert "theirs" not in text_of(response).lower()
 
 
 @pytest.mark.parametrize("model", OF_THE_INSTALLATION)
@@ -160,14 +173,16 @@ def test_steps_of_another_vendors_rows_are_absent(both: tuple[Company, Company],
     assert theirs.subscription.cancelled_at is None
 
 
-@pytest.mark.parametrize("model", OF_A_BOOK)
 def test_who_is_not_staff_is_sent_to_sign_in(
-    model: type[models.Model], ours: Company, signed_in, client
+    ours: Company, signed_in, client: Client, subtests: pytest.Subtests
 ) -> None:
-    for visitor in (client, signed_in(ours.buyer)):
-        response = visitor.get(page(model, "changelist"))
-        assert response.status_code == 302
-        assert response["Location"].startswith("/admin/login/")
+    visitors = (client, signed_in(ours.buyer))
+    for model in OF_A_BOOK:
+        for visitor in visitors:
+            with subtests.test(model.__name__):
+                response = visitor.get(page(model, "changelist"))
+                assert response.status_code == 302
+                assert response["Location"].startswith("/admin/login/")
 
 
 @pytest.mark.parametrize(
