@@ -34,6 +34,7 @@ LONG = (
     "test_replay_kills.py",
     "test_older_postgresql.py",
     "test_services_up.py",
+    "test_serving.py",
     "test_services_database.py",
     "test_disk_full.py",
     "test_broker_restart.py",

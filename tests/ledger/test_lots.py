@@ -198,6 +198,24 @@ def test_a_purchase_is_a_lot_of_its_own(shop, account_id) -> None:
     assert lot(bought, account_id).expires_at is None
 
 
+def test_a_bonus_is_a_lot_of_its_own_and_what_was_paid_is_for_what_was_bought(
+    shop, account_id
+) -> None:
+    bonus = make_lot(account_id, 100)
+    bought = make_lot(account_id, 1_000, price_micros=10_000)
+    debit(
+        shop, [make_run(100, run_id="of the bonus"), make_run(1_000, run_id="of what was bought")]
+    )
+    account = accounts.account(account_id=account_id)
+    assert [
+        [(drawn.lot_id, drawn.microtokens, drawn.micros) for drawn in found.drawn]
+        for found in (
+            receipts.receipt(account=account, run_id="of the bonus"),
+            receipts.receipt(account=account, run_id="of what was bought"),
+        )
+    ] == [[(bonus, 100, 0)], [(bought, 1_000, 10_000)]]
+
+
 def test_a_period_is_granted_once_however_often_its_job_runs(shop, account_id) -> None:
     for day in range(3):
         make_lot(account_id, 100, key="allotment:2026-06", hours=700, at=NOON + 24 * day * HOUR)

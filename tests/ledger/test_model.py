@@ -304,5 +304,5 @@ def named(key: str, numbers: dict[int, int], ids: dict[Any, str]) -> str:
 def test_the_ledger_behaves_like_its_model(db: None) -> None:
     run_state_machine_as_test(
         LedgerMachine,
-        settings=settings(max_examples=settings().max_examples * 3 // 5, stateful_step_count=25),
+        settings=settings(max_examples=settings().max_examples // 5, stateful_step_count=25),
     )

@@ -114,6 +114,19 @@ def test_a_whole_without_a_rate_is_not_paid_by_its_parts(rated: str) -> None:
     assert isinstance(found, Unpriced)
 
 
+@pytest.mark.parametrize(
+    ("prompt_tokens", "microtokens"), [(199_999, 199_999), (200_000, 200_000), (200_001, 400_002)]
+)
+def test_a_long_context_has_an_engine_of_its_own(prompt_tokens: int, microtokens: int) -> None:
+    """Whoever reports a run says which of a model's two prices its vendor asked."""
+    rates = {
+        ("input_tokens", "large", ""): Rate(microtokens=1),
+        ("input_tokens", "large-long-context", ""): Rate(microtokens=2),
+    }
+    engine = "large-long-context" if prompt_tokens > 200_000 else "large"
+    assert cost(rates, {"input_tokens": prompt_tokens}, engine=engine) == microtokens
+
+
 def test_zero_is_not_missing_and_missing_is_not_zero() -> None:
     free = {("rows", None, ""): Rate(microtokens=0), ("pages", None, ""): Rate(microtokens=5)}
     assert cost(free, {"rows": 10}) == 0
