@@ -86,13 +86,14 @@ class OpenedBook:
 def books_of_api_keys(*, secrets: Sequence[str]) -> dict[str, OpenedBook]:
     """The books that keys open; a key that is unknown or revoked opens none.
 
-    Asked at the beginning of a transaction, which then finds its rows by keys.
+    A transaction that begins with it finds its rows by keys.
     """
     digests = {secret: _digest(secret) for secret in secrets}
-    asked = {"digests": list(digests.values())}
-    _, rows = sql.in_one_go(("plan_by_keys", {}), ("books_of_api_keys", asked))
     opened = {
-        digest: OpenedBook(id=book_id, revision=revision) for digest, book_id, revision in rows
+        bytes(digest): OpenedBook(id=book_id, revision=revision)
+        for digest, book_id, revision, *_ in sql.rows(
+            "books_of_api_keys", digests=list(digests.values())
+        )
     }
     return {secret: opened[digest] for secret, digest in digests.items() if digest in opened}
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from django.conf import settings
 from django.core.signals import request_finished, request_started
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.middleware.clickjacking import XFrameOptionsMiddleware
@@ -49,15 +50,18 @@ def directly(application: "WSGIApplication") -> "WSGIApplication":
         if answering is None or not _is_plain(environ):
             return application(environ, start_response)
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        # As Django's handler does: connections come from their pool, and go back to it.
-        request_started.send(sender=directly, environ=environ)
+        # As Django's handler does, for those who have a connection: whoever waits for others has
+        # none, and whoever worked for them gives it back to the pool.
+        if connection.connection is not None:
+            request_started.send(sender=directly, environ=environ)
         try:
             status, content_type, content = _answer(answering, environ, body)
         except Exception:  # noqa: BLE001  Django's way fails with it again, and says so
             environ["wsgi.input"] = BytesIO(body)
             return application(environ, start_response)
         finally:
-            request_finished.send(sender=directly)
+            if connection.connection is not None:
+                request_finished.send(sender=directly)
         headers = [
             ("Content-Type", content_type),
             ("Content-Length", str(len(content))),
