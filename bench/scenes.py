@@ -31,6 +31,7 @@ from ledger.units import SHARDS, run_key
 
 SHARD: Final = 7
 LOTS_PER_ACCOUNT: Final = 5
+LOT_RUNS_MIN: Final = 50  # so that one run in fifty crosses lots, at most
 COST_MAX: Final = 2_000
 BEGIN: Final = datetime(2026, 6, 1, tzinfo=UTC)
 AT: Final = datetime(2026, 7, 1, tzinfo=UTC)
@@ -57,7 +58,8 @@ _BUILD: Final = {
         UNION ALL
         SELECT shard, (%(accounts)s + (id >> 8) * %(lots)s + k) * 256 + shard, id, 'prepaid',
             'top_up', 0, %(at)s, %(at)s, %(at)s + k * interval '100 days',
-            %(at)s + k * interval '100 days', %(size)s, 1000000, 'EUR'
+            %(at)s + k * interval '100 days',
+            CASE k WHEN 1 THEN 1 + (id >> 8) * 7919 %% %(size)s ELSE %(size)s END, 1000000, 'EUR'
         FROM ledger_account, generate_series(1, %(lots)s) AS k WHERE shard = %(shard)s
     """,
     "ledger_entry": """
@@ -100,7 +102,11 @@ class Scene:
     shard: int = SHARD
 
     def build(self) -> None:
-        """Lots hold, in all, a little more than their account's runs are likely to cost."""
+        """Lots hold, in all, a little more than their account's runs are likely to cost.
+
+        Of the first lot of each account some is left, a different part for each: so lots run out
+        all the time, as they do where customers have come one after the other.
+        """
         batches = self.visiting_batches + self.batches
         runs_each = batches * self.batch_runs / self.accounts
         likely = (runs_each * 1.1 + 9 * runs_each**0.5 + 12) * COST_MAX / 2 * 1.05
@@ -109,7 +115,7 @@ class Scene:
             "shard": self.shard,
             "accounts": self.accounts,
             "lots": LOTS_PER_ACCOUNT,
-            "size": int(likely / LOTS_PER_ACCOUNT) + 1,
+            "size": max(int(likely / (LOTS_PER_ACCOUNT - 1)) + 1, LOT_RUNS_MIN * COST_MAX // 2),
             "at": BEGIN,
             "key": attribution_key(ATTRIBUTION).hex(),
             **dict(zip(names, ATTRIBUTION, strict=True)),

@@ -20,7 +20,6 @@ from django.db import connection
 
 from ledger import chain, leaves, merkle, sql, totals
 from ledger.drawdown import Slice
-from ledger.instants import from_us
 from ledger.laying import Accounts, Laid, debit_accounts, lay
 from ledger.models import Entry
 from ledger.packing import (
@@ -29,7 +28,10 @@ from ledger.packing import (
     CopyFormat,
     Integers,
     Rows,
+    bigints,
+    instants,
     unpack_runs,
+    uuids,
 )
 from ledger.settling import settle
 
@@ -215,22 +217,20 @@ def _write_slices(waiting: Waiting, crossing: dict[int, list[Slice]]) -> None:
     """An entry for each slice of the runs that crossed lots."""
     if not crossing:
         return
-    keys = waiting.pick(np.array(list(crossing))).keys()
-    times = waiting.runs["occurred_at_us"]
-    slices = [
-        (account_id, key, part, from_us(int(times[row])), one)
-        for (account_id, key, part), (row, slices) in zip(keys, crossing.items(), strict=True)
-        for one in slices
-    ]
-    sql.execute(
+    rows = np.repeat(list(crossing), [len(slices) for slices in crossing.values()])
+    of = waiting.runs[rows]
+    lot_ids, out_before, microtokens, _ = np.array(
+        [one for slices in crossing.values() for one in slices], np.int64
+    ).T
+    sql.binary(
         "enter_slices",
         shard=waiting.shard,
         kind=Entry.Kind.DEBIT,
-        account_ids=sql.array(account_id for account_id, _, _, _, _ in slices),
-        run_keys=sql.array(key for _, key, _, _, _ in slices),
-        parts=sql.array(part for _, _, part, _, _ in slices),
-        occurred_at=sql.array(occurred_at for _, _, _, occurred_at, _ in slices),
-        lot_ids=sql.array(one.lot_id for *_, one in slices),
-        out_before_microtokens=sql.array(one.out_before_microtokens for *_, one in slices),
-        microtokens=sql.array(one.microtokens for *_, one in slices),
+        account_ids=bigints(of["account_id"]),
+        run_keys=uuids(of["run_key"]),
+        parts=bigints(of["part"]),
+        occurred_at=instants(of["occurred_at_us"]),
+        lot_ids=bigints(lot_ids),
+        out_before_microtokens=bigints(out_before),
+        microtokens=bigints(microtokens),
     )

@@ -3,34 +3,31 @@
 1. Their cost is taken from each account's lot in use (sql/debit_accounts.sql).
 2. Where that lot serves them all, the runs lie end to end on it: arithmetic on whole columns.
 3. For the other accounts (the lot ran out, another lot begins or ends between the runs, none is in
-   use yet) the lots are read. Their runs are laid over them stretch by stretch where there are
-   many (a stretch is runs that one lot serves whole), and else one by one with ledger.drawdown.
-   Then each of those accounts takes the lot into use that serves its last run.
+   use yet) the lots are read. Where none of them begins or ends between the runs, their runs and
+   their lots lie end to end: sums and a search on whole columns again. The rest is laid one by one
+   with ledger.drawdown. Then each of those accounts takes the lot into use that serves its last
+   run.
 4. What each run is worth in money is computed for whole columns too (ledger.value).
 
 However a run is laid, the entries are the same; the tests compare them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger import sql
-from ledger.drawdown import LotState, Slice, draw, lot_in_use
+from ledger.drawdown import LotState, Slice, draw, draw_down_order, lot_in_use
 from ledger.instants import to_us
 from ledger.packing import POSTGRESQL_EPOCH_US, Integers, PackedArray, Rows, bigints, instants
 from ledger.units import NEVER
-from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
+from ledger.value import Tier, prepaid_micros_of_all, slice_micros, tiered_micros
 
 # What stands for the price of a lot that is worth what its tiers say.
 BY_TIERS: Final = -1
-# From so many runs of an account on they are laid stretch by stretch.
-LONG_RUNS: Final = 64
-_WINDOW_RUNS: Final = 2_048
-_SINGLY_RUNS: Final = 16
 _NEVER_US: Final = to_us(NEVER)
 
 
@@ -176,79 +173,126 @@ def _lay_the_others(
         return
     lots = _open_lots(shard, accounts, others)
     rows_say = {lot.id: lot.out_microtokens for of_one in lots.values() for lot in of_one}
+    together: list[_Share] = []
+    singly: list[_Share] = []
     for other in others:
         begin = int(accounts.begins[other])
         end = begin + int(accounts.counts[other])
         _know_what_is_out(lots[other], accounts, other)
-        lay_some = _lay_stretches if end - begin >= LONG_RUNS else _lay_singly
-        lay_some(lots[other], runs, begin, end, laid)
+        serving = _serving_all_through(lots[other], runs["occurred_at_us"][begin:end])
+        if serving is not None and accounts.totals[other]:
+            together.append(_Share(serving, begin, end))
+        else:
+            singly.append(_Share(lots[other], begin, end))
+    _lay_end_to_end(together, runs, laid)
+    _lay_singly(singly, runs, laid)
     last_times = runs["occurred_at_us"][accounts.begins + accounts.counts - 1]
     _move_on(shard, accounts, lots, rows_say, last_times)
 
 
-def _lay_singly(lots: list[LotState], runs: Rows, begin: int, end: int, laid: Laid) -> None:
-    """Lay an account's runs of these rows one by one."""
-    times = runs["occurred_at_us"][begin:end].tolist()
-    costs = runs["microtokens"][begin:end].tolist()
-    drawn = draw(lots, list(zip(times, costs, strict=True)))
-    # A run that cost nothing has no slice.
-    firsts = [slices[0] if slices else _NO_SLICE for slices in drawn]
-    laid.lot_ids[begin:end] = [first.lot_id for first in firsts]
-    laid.out_before[begin:end] = [first.out_before_microtokens for first in firsts]
-    laid.slices_counts[begin:end] = [len(slices) for slices in drawn]
-    laid.micros[begin:end] = [sum(one.micros for one in slices) for slices in drawn]
-    for row, slices in enumerate(drawn, begin):
-        if len(slices) > 1:
-            laid.crossing[row] = slices
+class _Share(NamedTuple):
+    """An account's lots, and its rows: the first, and the one after the last."""
+
+    lots: list[LotState]
+    begin: int
+    end: int
+
+
+def _serving_all_through(lots: list[LotState], times: Integers) -> list[LotState] | None:
+    """Those that serve at all of these times, in draw-down order; None if one serves at some."""
+    first, last = int(times.min()), int(times.max())
+    serving = [lot for lot in lots if lot.effective_at_us <= last and lot.expires_at_us > first]
+    for lot in serving:
+        if lot.effective_at_us > first or lot.expires_at_us <= last or lot.tiers is not None:
+            return None
+    return draw_down_order(serving)
+
+
+def _lay_end_to_end(shares: Sequence[_Share], runs: Rows, laid: Laid) -> None:
+    """Lay runs on the lots that serve all through: what they cost, summed up, over what is left.
+
+    Accounts lie end to end too, so that one search finds the lots of all runs. Of a lot no more
+    than its account's runs cost counts as left: the sums stay as small as those of the runs.
+    """
+    if not shares:
+        return
+    rows = np.concatenate([np.arange(begin, end) for _, begin, end in shares])
+    costs = runs["microtokens"][rows]
+    counts = np.array([end - begin for _, begin, end in shares])
+    totals = np.add.reduceat(costs, np.cumsum(counts) - counts)
+    lots = [lot for share in shares for lot in share.lots]
+    lots_counts = np.array([len(share.lots) for share in shares])
+    ids, granted, price, outs = (
+        np.array([getattr(lot, name) for lot in lots], np.int64)
+        for name in ("id", "granted_microtokens", "price_micros", "out_microtokens")
+    )
+    left = np.minimum(granted - outs, np.repeat(totals, lots_counts))
+    lot_ends = np.cumsum(left)
+    lot_begins = lot_ends - left
+    bases = lot_begins[np.cumsum(lots_counts) - lots_counts]
+    ends = np.cumsum(costs) + np.repeat(bases - (np.cumsum(totals) - totals), counts)
+    begins = ends - costs
+    # A run that costs nothing may find the place after the last lot: what it finds is not used.
+    first = np.searchsorted(lot_ends[:-1], begins, side="right")
+    last = np.searchsorted(lot_ends, ends, side="left")
+    out_before = outs[first] + begins - lot_begins[first]
+    laid.lot_ids[rows] = ids[first]
+    laid.out_before[rows] = out_before
+    laid.slices_counts[rows] = last - first + 1
+    worth = [
+        prepaid_micros_of_all(price[first], granted[first], out)
+        for out in (out_before, np.minimum(out_before + costs, granted[first]))
+    ]
+    laid.micros[rows] = worth[1] - worth[0]
+    used = np.clip(np.repeat(bases + totals, lots_counts) - lot_begins, 0, left)
+    for at in np.flatnonzero(last > first).tolist():
+        row = int(rows[at])
+        laid.crossing[row] = [
+            _slice(
+                lots[lot],
+                max(int(begins[at] - lot_begins[lot]), 0),
+                int(ends[at] - lot_begins[lot]),
+            )
+            for lot in range(int(first[at]), int(last[at]) + 1)
+        ]
+        laid.micros[row] = sum(one.micros for one in laid.crossing[row])
+    for lot, taken in zip(lots, used.tolist(), strict=True):
+        if taken:
+            lot.move_to(lot.out_microtokens + taken)
+
+
+def _slice(lot: LotState, begin: int, end: int) -> Slice:
+    """Of what is left of a lot, the tokens from `begin` to `end`, or to its own end."""
+    out_before = lot.out_microtokens + begin
+    out_after = min(lot.out_microtokens + end, lot.granted_microtokens)
+    micros = slice_micros(
+        price_micros=lot.price_micros,
+        granted_microtokens=lot.granted_microtokens,
+        tiers=lot.tiers,
+        out_before=out_before,
+        out_after=out_after,
+    )
+    return Slice(lot.id, out_before, out_after - out_before, micros)
+
+
+def _lay_singly(shares: Sequence[_Share], runs: Rows, laid: Laid) -> None:
+    """Lay runs one by one: a lot begins or ends between them, or is priced by its tiers."""
+    for lots, begin, end in shares:
+        times = runs["occurred_at_us"][begin:end].tolist()
+        costs = runs["microtokens"][begin:end].tolist()
+        drawn = draw(lots, list(zip(times, costs, strict=True)))
+        # A run that cost nothing has no slice.
+        firsts = [slices[0] if slices else _NO_SLICE for slices in drawn]
+        laid.lot_ids[begin:end] = [first.lot_id for first in firsts]
+        laid.out_before[begin:end] = [first.out_before_microtokens for first in firsts]
+        laid.slices_counts[begin:end] = [len(slices) for slices in drawn]
+        laid.micros[begin:end] = [sum(one.micros for one in slices) for slices in drawn]
+        for row, slices in enumerate(drawn, begin):
+            if len(slices) > 1:
+                laid.crossing[row] = slices
 
 
 _NO_SLICE: Final = Slice(0, 0, 0, 0)
-
-
-def _lay_stretches(lots: list[LotState], runs: Rows, begin: int, end: int, laid: Laid) -> None:
-    """Lay an account's runs of these rows: as many at once as one lot serves whole."""
-    while begin < end:
-        until = min(end, begin + _WINDOW_RUNS)
-        begin += _lay_stretch(lots, runs, begin, until, laid)
-        singly = min(end, begin + _SINGLY_RUNS)
-        if begin < until:
-            # Here a run crosses lots, or its time is another lot's.
-            _lay_singly(lots, runs, begin, singly, laid)
-            begin = singly
-
-
-def _lay_stretch(lots: list[LotState], runs: Rows, begin: int, until: int, laid: Laid) -> int:
-    """Lay the first of these rows that the first lot serves whole; how many they are."""
-    times = runs["occurred_at_us"][begin:until]
-    used = lot_in_use(lots, int(times[0]))
-    lot = used.lot
-    ends = lot.out_microtokens + np.cumsum(runs["microtokens"][begin:until])
-    is_served = (
-        (times >= used.from_at_us) & (times < used.until_at_us) & (ends <= lot.granted_microtokens)
-    )
-    count = int(np.argmin(is_served)) if not is_served.all() else len(times)
-    if not count:
-        return 0
-    end, ends = begin + count, ends[:count]
-    laid.lot_ids[begin:end] = lot.id
-    laid.out_before[begin:end] = ends - runs["microtokens"][begin:end]
-    laid.slices_counts[begin:end] = 1
-    laid.micros[begin:end] = np.diff(_worth(lot, ends), prepend=lot.worth_micros)
-    lot.move_to(int(ends[-1]))
-    return count
-
-
-def _worth(lot: LotState, outs: Integers) -> Integers:
-    """What the first tokens of a lot are worth, up to each of these positions."""
-    if lot.tiers is not None:
-        tiers = lot.tiers
-        return np.array([tiered_micros(tiers=tiers, out_microtokens=out) for out in outs.tolist()])
-    if not lot.price_micros:
-        return np.zeros_like(outs)
-    price, granted = (
-        np.full_like(outs, number) for number in (lot.price_micros, lot.granted_microtokens)
-    )
-    return prepaid_micros_of_all(price, granted, outs)
 
 
 def _know_what_is_out(lots: list[LotState], accounts: Accounts, position: int) -> None:
@@ -300,24 +344,23 @@ def _move_on(
         for lot in of_account
         if lot.out_microtokens != rows_say[lot.id] and lot.id not in used
     ]
-    sql.binary(
-        "move_lots",
-        shard=shard,
-        lot_ids=_packed(lot.id for lot in moved),
-        out_microtokens=_packed(lot.out_microtokens for lot in moved),
-    )
-    sql.binary(
-        "use_lots",
-        shard=shard,
-        account_ids=bigints(accounts.ids[list(lots)]),
-        lot_ids=_packed(one.lot.id for one in in_use),
-        out_microtokens=_packed(one.lot.out_microtokens for one in in_use),
-        granted_microtokens=_packed(one.lot.granted_microtokens for one in in_use),
-        price_micros=_packed(
+    now_out = {
+        "lot_ids": _packed(lot.id for lot in moved),
+        "out_microtokens": _packed(lot.out_microtokens for lot in moved),
+    }
+    now_used = {
+        "account_ids": bigints(accounts.ids[list(lots)]),
+        "lot_ids": _packed(one.lot.id for one in in_use),
+        "out_microtokens": _packed(one.lot.out_microtokens for one in in_use),
+        "granted_microtokens": _packed(one.lot.granted_microtokens for one in in_use),
+        "price_micros": _packed(
             one.lot.price_micros if one.lot.tiers is None else BY_TIERS for one in in_use
         ),
-        from_at=instants(np.array([one.from_at_us for one in in_use])),
-        until_at=instants(np.array([one.until_at_us for one in in_use])),
+        "from_at": instants(np.array([one.from_at_us for one in in_use])),
+        "until_at": instants(np.array([one.until_at_us for one in in_use])),
+    }
+    sql.in_one_go(
+        ("move_lots", {"shard": shard, **now_out}), ("use_lots", {"shard": shard, **now_used})
     )
 
 

@@ -144,6 +144,7 @@ POSTGRESQL_EPOCH_US: Final = to_us(EPOCH.replace(year=2000))
 # of the one dimension; then each element after its size.
 _ARRAY_HEADER: Final = struct.Struct(">iiIii")
 _ELEMENT: Final = np.dtype([("size", ">i4"), ("value", ">i8")])
+_UUID_ELEMENT: Final = np.dtype([("size", ">i4"), ("value", "V16")])
 
 
 def unpack_array(packed: bytes) -> Integers:
@@ -156,8 +157,8 @@ class PackedArray:
     """A numpy array as a parameter of a statement, in PostgreSQL's binary form."""
 
     def __init__(self, values: npt.NDArray[Any], *, element_oid: int, array_oid: int) -> None:
-        elements = np.empty(len(values), _ELEMENT)
-        elements["size"] = 8
+        elements = np.empty(len(values), _UUID_ELEMENT if values.dtype.kind == "V" else _ELEMENT)
+        elements["size"] = elements["value"].itemsize
         elements["value"] = values
         header = _ARRAY_HEADER.pack(1, 0, element_oid, len(values), 1)
         self.packed: Final = header + elements.tobytes()
@@ -172,6 +173,11 @@ def bigints(values: npt.NDArray[Any]) -> PackedArray:
 def instants(values_us: npt.NDArray[Any]) -> PackedArray:
     """A timestamptz[], from microseconds since 1970."""
     return PackedArray(values_us - POSTGRESQL_EPOCH_US, element_oid=1184, array_oid=1185)
+
+
+def uuids(values: npt.NDArray[Any]) -> PackedArray:
+    """A uuid[], from rows of sixteen bytes."""
+    return PackedArray(values, element_oid=2950, array_oid=2951)
 
 
 class _PackedArrayDumper(Dumper):
