@@ -173,24 +173,24 @@ def _lay_the_others(
         return
     lots = _open_lots(shard, accounts, others)
     rows_say = {lot.id: lot.out_microtokens for of_one in lots.values() for lot in of_one}
-    together: list[_Share] = []
-    singly: list[_Share] = []
+    together: list[Share] = []
+    singly: list[Share] = []
     for other in others:
         begin = int(accounts.begins[other])
         end = begin + int(accounts.counts[other])
         _know_what_is_out(lots[other], accounts, other)
-        serving = _serving_all_through(lots[other], runs["occurred_at_us"][begin:end])
+        serving = serving_all_through(lots[other], runs["occurred_at_us"][begin:end])
         if serving is not None and accounts.totals[other]:
-            together.append(_Share(serving, begin, end))
+            together.append(Share(serving, begin, end))
         else:
-            singly.append(_Share(lots[other], begin, end))
-    _lay_end_to_end(together, runs, laid)
+            singly.append(Share(lots[other], begin, end))
+    lay_end_to_end(together, runs, laid)
     _lay_singly(singly, runs, laid)
     last_times = runs["occurred_at_us"][accounts.begins + accounts.counts - 1]
     _move_on(shard, accounts, lots, rows_say, last_times)
 
 
-class _Share(NamedTuple):
+class Share(NamedTuple):
     """An account's lots, and its rows: the first, and the one after the last."""
 
     lots: list[LotState]
@@ -198,17 +198,24 @@ class _Share(NamedTuple):
     end: int
 
 
-def _serving_all_through(lots: list[LotState], times: Integers) -> list[LotState] | None:
-    """Those that serve at all of these times, in draw-down order; None if one serves at some."""
+def serving_all_through(lots: list[LotState], times: Integers) -> list[LotState] | None:
+    """Those with tokens left that serve at all of these times, in draw-down order.
+
+    None if one serves at some of them only, or is priced by its tiers.
+    """
     first, last = int(times.min()), int(times.max())
-    serving = [lot for lot in lots if lot.effective_at_us <= last and lot.expires_at_us > first]
+    serving = [
+        lot
+        for lot in lots
+        if lot.remaining_microtokens and lot.effective_at_us <= last and lot.expires_at_us > first
+    ]
     for lot in serving:
         if lot.effective_at_us > first or lot.expires_at_us <= last or lot.tiers is not None:
             return None
     return draw_down_order(serving)
 
 
-def _lay_end_to_end(shares: Sequence[_Share], runs: Rows, laid: Laid) -> None:
+def lay_end_to_end(shares: Sequence[Share], runs: Rows, laid: Laid) -> None:
     """Lay runs on the lots that serve all through: what they cost, summed up, over what is left.
 
     Accounts lie end to end too, so that one search finds the lots of all runs. Of a lot no more
@@ -275,7 +282,7 @@ def _slice(lot: LotState, begin: int, end: int) -> Slice:
     return Slice(lot.id, out_before, out_after - out_before, micros)
 
 
-def _lay_singly(shares: Sequence[_Share], runs: Rows, laid: Laid) -> None:
+def _lay_singly(shares: Sequence[Share], runs: Rows, laid: Laid) -> None:
     """Lay runs one by one: a lot begins or ends between them, or is priced by its tiers."""
     for lots, begin, end in shares:
         times = runs["occurred_at_us"][begin:end].tolist()

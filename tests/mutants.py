@@ -58,6 +58,7 @@ MUTANTS = [  # file, text, fault
     (LAYING, "laid.slices_counts[free] = laid.lot_ids[free]", "laid.lot_ids[free]"),
     (LAYING, "lot.expires_at_us <= last or lot.tiers", "lot.expires_at_us < last or lot.tiers"),
     (LAYING, "if lot.effective_at_us > first or", "if"),
+    (LAYING, "if lot.remaining_microtokens and lot.effective", "if lot.effective"),
     (LAYING, " or lot.tiers is not None:", ":"),
     (LAYING, "(bases - (np.cumsum(totals) - totals), counts)", "(bases, counts)"),
     (LAYING, 'begins, side="right")', 'begins, side="left")'),

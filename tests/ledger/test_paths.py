@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from django.db import connection, transaction
 from hypothesis import given, settings
@@ -13,6 +14,8 @@ from ledger import queries, sql
 from ledger.drawdown import KIND_RANK, LotState, draw, draw_down_order, lot_in_use
 from ledger.intake import NewRun
 from ledger.invariants import violations
+from ledger.laying import Laid, Share, lay_end_to_end, serving_all_through
+from ledger.packing import RUN
 from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,
@@ -265,3 +268,66 @@ def test_a_block_takes_the_oldest_intakes_up_to_its_size(
         transaction.set_rollback(True)
     assert [one.runs_count for one in oldest] == taken
     assert drain(account_id) == 16
+
+
+lots_left = st.lists(
+    st.tuples(amounts | st.integers(10, 60), st.integers(0, 8), st.sampled_from([0, 7, 10**15])),
+    max_size=4,
+)
+
+
+@given(shares=st.lists(st.tuples(lots_left, st.lists(st.integers(0, 30), min_size=1)), min_size=1))
+def test_accounts_end_to_end_lie_as_each_alone(shares) -> None:
+    """Every run of several accounts at once, on what is left of their lots, as ledger.drawdown."""
+
+    def lots_of(account: int) -> list[LotState]:
+        made = [
+            lot_state(id=10 * account + place, granted=granted, out=min(out, granted), price=price)
+            for place, (granted, out, price) in enumerate(shares[account][0])
+        ]
+        return [*made, lot_state(id=10 * account + 9, granted=4 * 10**18, out=3, price=0)]
+
+    accounts = [account for account in range(len(shares)) if sum(shares[account][1])]
+    rows = np.zeros(sum(len(shares[account][1]) for account in accounts), RUN)
+    rows["microtokens"] = [cost for account in accounts for cost in shares[account][1]]
+    laid = Laid(
+        **{
+            name: np.zeros(len(rows), np.int64)
+            for name in ("lot_ids", "out_before", "slices_counts", "micros")
+        },
+        crossing={},
+    )
+    together: list[Share] = []
+    for account in accounts:
+        begin = together[-1].end if together else 0
+        serving = serving_all_through(lots_of(account), np.zeros(1, np.int64))
+        assert serving is not None
+        together.append(Share(serving, begin, begin + len(shares[account][1])))
+    lay_end_to_end(together, rows, laid)
+    for account, share in zip(accounts, together, strict=True):
+        lots = lots_of(account)
+        drawn = draw(lots, [(0, cost) for cost in shares[account][1]])
+        for row, slices in enumerate(drawn, share.begin):
+            if not slices:
+                continue
+            assert laid.slices_counts[row] == len(slices)
+            assert laid.crossing.get(row, slices[:1]) == slices
+            assert (laid.lot_ids[row], laid.out_before[row]) == slices[0][:2]
+            assert laid.micros[row] == sum(one.micros for one in slices)
+        out = {lot.id: lot.out_microtokens for lot in lots}
+        assert all(lot.out_microtokens == out[lot.id] for lot in share.lots)
+
+
+def lot_state(*, id: int, granted: int, out: int, price: int) -> LotState:  # noqa: A002
+    return LotState(
+        id=id,
+        kind="prepaid" if granted < 100 else "debt",
+        priority=0,
+        effective_at_us=-1,
+        expires_at_us=1,
+        price_micros=price,
+        tiers=None,
+        issued_at_us=0,
+        granted_microtokens=granted,
+        out_microtokens=out,
+    )
