@@ -111,6 +111,24 @@ def test_a_fifth_of_what_was_granted_rolls_over_and_the_rest_expires(
     assert grants.close_lot(lot_id=lot_id, at=NOON + 11 * HOUR) == closed
 
 
+def test_what_rolls_over_is_worth_what_it_is_worth_in_its_place(shop, account_id) -> None:
+    """Of three tokens for 10 the first two are worth 6, the last 4: it takes these along."""
+    lot_id = make_lot(account_id, 3, price_micros=10, hours=1, rollover_max=1, rollover_hours=9)
+    debit(shop, [make_run(2)])
+    closed = grants.close_lot(lot_id=lot_id, at=NOON + HOUR)
+    assert (closed.rolled_microtokens, closed.rolled_micros) == (1, 4)
+    [rolled] = [
+        lot for lot in queries.lots(account_ids=[account_id]) if lot.id == closed.rolled_lot_id
+    ]
+    assert rolled.price_micros == 4
+
+
+def test_a_single_microtoken_that_does_not_roll_over_expires(shop, account_id) -> None:
+    lot_id = make_lot(account_id, 5, hours=1, rollover_max=4, rollover_hours=9)
+    closed = grants.close_lot(lot_id=lot_id, at=NOON + HOUR)
+    assert (closed.rolled_microtokens, closed.expired_microtokens) == (4, 1)
+
+
 def test_what_rolled_over_does_not_roll_over_again(shop, account_id) -> None:
     lot_id = make_lot(account_id, 1_000, hours=10, rollover_max=200, rollover_hours=20)
     first = grants.close_lot(lot_id=lot_id, at=NOON + 10 * HOUR)

@@ -78,6 +78,13 @@ def test_an_unpriced_run_is_parked_and_debited_at_the_rate_of_its_own_time(shop,
     assert parking.waiting(account_ids=[account_id]) == []
 
 
+def test_what_was_tried_in_vain_is_tried_again_after_the_very_next_change(shop, account_id) -> None:
+    accept(shop, [run_by_rows(7)])
+    assert price_and_debit() == 0
+    publish_rates(shop, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
+    assert price_and_debit() == 1
+
+
 def test_a_run_before_the_first_version_waits(shop, account_id) -> None:
     accepted = accept(shop, [make_run(1, at=NOON - 24 * 366 * HOUR)])
     assert result(shop, accepted) == "unpriced"
