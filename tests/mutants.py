@@ -113,7 +113,7 @@ MUTANTS = [  # file, text, fault
     (RATING, "costs[subtotal.position] += max(0, ", "costs[subtotal.position] += min(0, "),
     (VALUE, "price_micros * out_microtokens // granted_microtokens", "round(price_micros * out_microtokens / granted_microtokens)"),
     (VALUE, "return Micros(after - before)", "return Micros(abs(after - before))"),
-    (VALUE, "        start = reached\n", "        start = end\n"),
+    (VALUE, "        start = reached\n", ""),
     (VALUE, "min(end, out_microtokens)", "end"),
     (QUERIES, "at < self.expires_at)", "at <= self.expires_at)"),
     (QUERIES, "self.effective_at <= at", "self.effective_at < at"),
