@@ -52,8 +52,8 @@ def binary(name: str, **parameters: Any) -> list[tuple[Any, ...]]:
     Django's own cursor would spell long bytes out as text. A statement that returns no rows gives
     none.
     """
-    [found] = in_one_go((name, parameters))
-    return found
+    with connection.wrap_database_errors:
+        return _found(_prepared(name, parameters))
 
 
 def in_one_go(*statements: tuple[str, dict[str, Any]]) -> list[list[tuple[Any, ...]]]:
@@ -61,11 +61,9 @@ def in_one_go(*statements: tuple[str, dict[str, Any]]) -> list[list[tuple[Any, .
 
     They run in their order, and each sees what those before it did.
     """
-    cursors = [psycopg.Cursor(connection.connection) for _ in statements]
     with connection.wrap_database_errors, connection.connection.pipeline():
-        for cursor, (name, parameters) in zip(cursors, statements, strict=True):
-            cursor.execute(text(name), parameters, prepare=True, binary=True)
-    return [[] if cursor.description is None else list(cursor.fetchall()) for cursor in cursors]
+        cursors = [_prepared(name, parameters) for name, parameters in statements]
+    return [_found(cursor) for cursor in cursors]
 
 
 def columns(name: str, **parameters: Any) -> list[Integers]:
@@ -73,14 +71,10 @@ def columns(name: str, **parameters: Any) -> list[Integers]:
 
     No object is made for an element, in either direction: parameters may be `packed`.
     """
-    with (
-        connection.wrap_database_errors,
-        psycopg.Cursor(connection.connection) as cursor,
-    ):
-        cursor.execute(text(name), parameters, prepare=True, binary=True)
-        result = cursor.pgresult
-        assert result is not None
-        found = [result.get_value(0, place) for place in range(result.nfields)]
+    with connection.wrap_database_errors:
+        result = _prepared(name, parameters).pgresult
+    assert result is not None
+    found = [result.get_value(0, place) for place in range(result.nfields)]
     return [unpack_array(b"" if one is None else one) for one in found]
 
 
@@ -104,3 +98,13 @@ def see_one_state() -> None:
     if not connection.savepoint_ids:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+
+def _prepared(name: str, parameters: dict[str, Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+    cursor = psycopg.Cursor(connection.connection)
+    cursor.execute(text(name), parameters, prepare=True, binary=True)
+    return cursor
+
+
+def _found(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [] if cursor.description is None else list(cursor.fetchall())
