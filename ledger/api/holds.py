@@ -20,6 +20,7 @@ from ledger.api.bodies import Sent
 from ledger.api.problems import Unreadable
 from ledger.api.runs import KeyView
 from ledger.api.together import Together
+from ledger.api.waking import WAKER
 from ledger.errors import Fault, InvalidApiKey, InvalidHold, InvalidRuns, LedgerError, RunConflict
 from ledger.held import HoldNow
 from ledger.holds import NewHold
@@ -148,6 +149,8 @@ class Capture(KeyView):
         shard = shard_of(facts.id)
         while receipts.waits(batch_id=accepted.batch_id, shard=shard):
             debiting.drain_block(shard=shard, at=timezone.now())
+        # Runs that came in meanwhile may have been left out of their announcement for ours.
+        WAKER.tell(accepted.intakes)
         [result] = receipts.of_batch(book_id=facts.book_id, batch_id=accepted.batch_id)
         if result.status == "conflict":
             raise RunConflict(account=account, run=run)

@@ -54,6 +54,12 @@ INVARIANTS: Final[dict[str, str]] = {
         FROM ledger_run AS run
         JOIN ledger_intake AS intake
             ON intake.shard = run.shard AND intake.id = run.submission_id
+        UNION ALL
+        SELECT intake.shard, intake.id
+        FROM ledger_intake AS intake
+        LEFT JOIN ledger_submission AS submission
+            ON submission.shard = intake.shard AND submission.id = intake.id
+        WHERE submission.runs_count IS DISTINCT FROM intake.runs_count
     """,
     "a parked run that was priced is debited, or another holds its id": """
         SELECT parked.batch_id, parked.position

@@ -172,8 +172,7 @@ CREATE TABLE ledger_intake (
     id bigint NOT NULL,
     runs_count integer NOT NULL CHECK (runs_count > 0),
     runs bytea NOT NULL,
-    PRIMARY KEY (shard, id),
-    FOREIGN KEY (shard, id) REFERENCES ledger_submission (shard, id)
+    PRIMARY KEY (shard, id)  -- its submission's: one statement writes both, see ledger.invariants
 );
 
 CREATE TABLE ledger_attribution (

@@ -158,6 +158,8 @@ FAULTS: dict[str, list[str]] = {
     "a submission waits whole, or is debited whole": [
         "UPDATE ledger_run SET submission_id = (SELECT id FROM ledger_intake)"
         f" WHERE run_key = {ONE_LOT_RUN}",
+        "UPDATE ledger_intake SET runs_count = runs_count + 1",
+        "UPDATE ledger_intake SET id = id + 1000000",
     ],
     "a lot was put in by one grant, whole": [
         "DELETE FROM ledger_entry WHERE kind = 'grant'",
