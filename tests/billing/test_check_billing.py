@@ -17,6 +17,7 @@ from billing.models import Invoice, TopUp, TopUpFulfilment, TopUpPayment
 from ledger import grants
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
+from tests.conftest import broken_rules
 
 pytestmark = pytest.mark.django_db
 
@@ -148,6 +149,7 @@ def test_a_broken_rule_is_found(history: None, subtests: pytest.Subtests) -> Non
     for name, change in CASES:
         with subtests.test(name, change=change), broken(change):
             assert name in violations()
+            assert name in broken_rules()
 
 
 def test_sound_billing_is_told_in_a_sentence_and_as_json(history: None) -> None:

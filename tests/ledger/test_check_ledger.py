@@ -17,6 +17,7 @@ from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, STEPS, violations
 from ledger.invariants.receipts import ATTRIBUTED, CHAINED
 from ledger.invariants.sealed import COSTS, LEAVES
 from ledger.packing import IN_PARTS
+from tests.conftest import broken_rules
 from tests.ledger import broken_holds
 from tests.ledger.builders import (
     HOUR,
@@ -314,6 +315,7 @@ def test_a_broken_rule_is_found(history: None, subtests: pytest.Subtests) -> Non
     for name, change in CASES:
         with subtests.test(name, change=change), broken_ledger(change):
             assert name in violations()
+            assert name in broken_rules()
 
 
 def told(command: Callable[[StringIO, StringIO], object]) -> tuple[str, str]:
