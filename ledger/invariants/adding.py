@@ -116,12 +116,13 @@ class Added:
 
 
 def _all_blocks() -> Iterator[list[tuple[int, int, int, int, int, bytes]]]:
-    shard, number = -1, 0
-    while rows := scanning.bytes_of(
-        _BLOCKS, shard=shard, number=number, blocks_max=_BLOCKS_AT_ONCE
-    ):
-        yield rows
-        shard, number = rows[-1][:2]
+    shard, number, is_last = -1, 0, False
+    while not is_last:
+        rows = scanning.bytes_of(_BLOCKS, shard=shard, number=number, blocks_max=_BLOCKS_AT_ONCE)
+        is_last = len(rows) < _BLOCKS_AT_ONCE
+        if rows:
+            shard, number = rows[-1][:2]
+            yield rows
 
 
 def _by_quarter(totals: Rows) -> Rows:
