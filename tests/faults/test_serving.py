@@ -111,7 +111,7 @@ def test_a_message_that_comes_ten_times_to_several_workers_is_one_debit(served):
 def test_all_that_is_kept_beside_the_ledger_is_wiped_under_load(served):
     client, ledger = served.client, served.ledger
     with Load(client).sending():
-        for _ in range(3):
+        for _ in range(2):
             [web] = children(int(served.here.addresses()["processes"]["web"]))
             for process in children(web):
                 os.kill(process, signal.SIGKILL)
