@@ -159,6 +159,10 @@ class Capture(KeyView):
         }
         return _json(answer, status=202 if result.status == "unpriced" else 200)
 
+    def get(self, request: Request, account: str, run: str) -> HttpResponse:
+        """A run's id may end like this address."""
+        return HoldOfRun().get(request, account, f"{run}/capture")
+
 
 class Release(KeyView):
     """POST /api/v1/holds/ACCOUNT/RUN/release: give back what is held."""
@@ -167,6 +171,10 @@ class Release(KeyView):
         facts = accounts.find(book_id=book_id(request), code=account)
         released = holds.release(account=facts, run_id=run, at=timezone.now())
         return _json(_hold(released, account))
+
+    def get(self, request: Request, account: str, run: str) -> HttpResponse:
+        """A run's id may end like this address."""
+        return HoldOfRun().get(request, account, f"{run}/release")
 
 
 def _hold(of: HoldNow, account: str) -> dict[str, Any]:

@@ -235,3 +235,10 @@ def test_without_a_key_nothing_is_told(db):
     for path in ("holds", "holds/acme/run-1/capture", "holds/acme/run-1/release"):
         assert Client().post(f"/api/v1/{path}").status_code == 401
     assert Client().get("/api/v1/holds/acme/run-1").status_code == 401
+
+
+@pytest.mark.parametrize("word", ["capture", "release"])
+def test_a_runs_id_may_end_like_an_address(api, word):
+    api.hold(run=f"run/{word}")
+    assert api.get(f"holds/acme/run/{word}").json()["run"] == f"run/{word}"
+    assert api.get(f"holds/acme/none/{word}").json()["code"] == "unknown_hold"
