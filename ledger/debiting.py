@@ -40,6 +40,7 @@ class Drained:
     repeated_count: int
     conflicts_count: int
     is_empty: bool
+    is_full: bool  # so that more may wait
 
 
 def waiting_shards() -> list[int]:
@@ -87,11 +88,16 @@ def _drain(*, shard: int, are_new: bool, at: datetime) -> Drained:
         ("head", {"shard": shard}),
     )
     if not intakes:
-        return Drained(runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True)
-    return _debit(Waiting.of(shard, intakes), Head.of(last), are_new=are_new, at=at)
+        return Drained(
+            runs_count=0, repeated_count=0, conflicts_count=0, is_empty=True, is_full=False
+        )
+    waiting = Waiting.of(shard, intakes)
+    # An intake has half a block at most: one that was left would have been too much with these.
+    is_full = len(waiting.runs) > RUNS_PER_BLOCK_MAX // 2 or len(intakes) == INTAKES_PER_BLOCK_MAX
+    return _debit(waiting, Head.of(last), is_full=is_full, are_new=are_new, at=at)
 
 
-def _debit(waiting: Waiting, head: Head, *, are_new: bool, at: datetime) -> Drained:
+def _debit(waiting: Waiting, head: Head, *, is_full: bool, are_new: bool, at: datetime) -> Drained:
     come = len(waiting.runs)
     conflicts: list[Waiting] = []
     if parts.has_parts(waiting):
@@ -112,6 +118,7 @@ def _debit(waiting: Waiting, head: Head, *, are_new: bool, at: datetime) -> Drai
         repeated_count=come - runs_count - conflicts_count,
         conflicts_count=conflicts_count,
         is_empty=False,
+        is_full=is_full,
     )
 
 

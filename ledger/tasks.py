@@ -31,15 +31,13 @@ def wake(shards: Sequence[int]) -> None:
 
 @shared_task
 def debit_shards(shards: list[int]) -> None:
-    """Sent by whoever has accepted runs. Ends when each shard had nothing left for a moment."""
-    for shard in _waiting(shards):
-        debiting.drain_shard(shard=shard, at=timezone.now())
+    """Sent by whoever has accepted runs. What comes in meanwhile has a message of its own.
 
-
-def _waiting(shards: Sequence[int]) -> list[int]:
-    """Those of the shards in which something waits: another message may have been there first."""
-    rows = sql.rows("unannounced_shards", shards=list(shards), ids=[0] * len(shards))
-    return [shard for (shard,) in rows]
+    Of shards in which nothing waits, another message was there first.
+    """
+    for shard, _ in sql.rows("oldest_waiting", shards=list(shards)):
+        while debiting.drain_block(shard=shard, at=timezone.now()).is_full:
+            pass
 
 
 @shared_task

@@ -1,14 +1,15 @@
 """Say which shards have work, some times a second, for a web process that takes runs all day.
 
-A request tells its shards and goes on; a thread announces them to the workers. It leaves out those
-in which older runs still wait: these have been announced. So the busier the workers are, the
-fewer messages they get, and the more they find at a time. What is lost, a sweep finds.
+A request tells its shards and goes on; a thread announces them to the workers. Those in which older
+runs still wait have been announced: it looks at them again a moment later, and announces them if
+theirs are debited and these are not. So the busier the workers are, the fewer messages they get,
+and the more they find at a time. What is lost, a sweep finds.
 """
 
 import threading
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from django.db import Error, close_old_connections, connection
@@ -18,8 +19,17 @@ from ledger import sql, tasks
 PAUSE_SECONDS: Final = 0.05
 IDLE_SECONDS: Final = 0.1
 FINISH_SECONDS_MAX: Final = 10.0
+# Then a sweep has announced them.
+LOOKED_AT_AGAIN_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)
+
+
+class _Told(NamedTuple):
+    """The oldest intake of a shard that is not announced, and until when it is looked at."""
+
+    intake_id: int
+    until: float
 
 
 class Waker:
@@ -27,7 +37,7 @@ class Waker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._oldest: dict[int, int] = {}
+        self._told: dict[int, _Told] = {}
         self._is_told = threading.Event()
         self._is_idle = threading.Event()
         self._is_hurried = False
@@ -35,9 +45,9 @@ class Waker:
 
     def tell(self, intakes: Mapping[int, int]) -> None:
         """These intakes, by shard, are committed."""
+        until = time.monotonic() + LOOKED_AT_AGAIN_SECONDS
         with self._lock:
-            for shard, intake_id in intakes.items():
-                self._oldest[shard] = min(intake_id, self._oldest.get(shard, intake_id))
+            self._add({shard: _Told(intake_id, until) for shard, intake_id in intakes.items()})
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
                 self._thread.start()
@@ -51,24 +61,37 @@ class Waker:
             self._is_told.set()
             self._is_idle.wait(FINISH_SECONDS_MAX)
 
+    def _add(self, told: Mapping[int, _Told]) -> None:
+        for shard, one in told.items():
+            self._told[shard] = min(one, self._told.get(shard, one))
+
     def _run(self) -> None:
         while True:
             if not self._is_told.wait(IDLE_SECONDS):
                 self._rest()
             self._is_told.clear()
             with self._lock:
-                oldest, self._oldest = self._oldest, {}
-            if oldest:
-                tasks.wake(_unannounced(oldest))
+                told, self._told = self._told, {}
+            if told:
+                self._look_again(_announced(told))
             if self._is_hurried:
                 self._is_hurried = False
+                with self._lock:
+                    self._told = {}
                 self._rest()
             time.sleep(PAUSE_SECONDS)
+
+    def _look_again(self, told: Mapping[int, _Told]) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._add({shard: one for shard, one in told.items() if one.until > now})
+            if self._told:
+                self._is_told.set()
 
     def _rest(self) -> None:
         connection.close()
         with self._lock:
-            if not self._oldest:
+            if not self._told:
                 self._is_idle.set()
         self._is_told.wait()
 
@@ -76,14 +99,18 @@ class Waker:
 WAKER: Final = Waker()
 
 
-def _unannounced(oldest: Mapping[int, int]) -> list[int]:
+def _announced(told: Mapping[int, _Told]) -> dict[int, _Told]:
+    """Announce those shards of which nobody knows; the others, in which older runs wait."""
     close_old_connections()
     try:
-        rows = sql.rows("unannounced_shards", shards=list(oldest), ids=list(oldest.values()))
-        return [shard for (shard,) in rows]
+        waiting = dict(sql.rows("oldest_waiting", shards=list(told)))
     except Error as error:
         _log.warning("database away: all are announced", error=str(error))
-        return list(oldest)
+        waiting = {shard: one.intake_id for shard, one in told.items()}
     finally:
         if connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close()
+    tasks.wake([shard for shard, oldest in waiting.items() if oldest >= told[shard].intake_id])
+    return {
+        shard: told[shard] for shard, oldest in waiting.items() if oldest < told[shard].intake_id
+    }

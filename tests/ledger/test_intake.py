@@ -161,21 +161,15 @@ def test_what_has_changed_in_a_book_counts_from_the_next_run_on(transactional_db
     assert accept(shop, [make_run(3)]).runs[0].microtokens == 21
 
 
-def test_a_shard_is_announced_with_its_oldest_intake_and_not_again_while_that_waits(db):
+def test_the_oldest_intake_of_a_shard_that_waits_is_known(db):
     shop = make_shop()
-    account_id = make_account(shop)
+    shard = make_account(shop) & 255
 
-    def unannounced(accepted) -> list[int]:
-        rows = sql.rows(
-            "unannounced_shards",
-            shards=list(accepted.intakes),
-            ids=list(accepted.intakes.values()),
-        )
-        return [shard for (shard,) in rows]
+    def oldest() -> dict[int, int]:
+        return dict(sql.rows("oldest_waiting", shards=[shard, (shard + 1) % 256]))
 
-    first, second = accept(shop, [make_run()]), accept(shop, [make_run()])
-    assert unannounced(first) == [account_id & 255]
-    assert unannounced(second) == []
+    first, _ = accept(shop, [make_run()]), accept(shop, [make_run()])
+    assert oldest() == first.intakes
     debiting.drain_all(at=LATER)
-    assert unannounced(first) == unannounced(second) == []
-    assert unannounced(accept(shop, [make_run()])) == [account_id & 255]
+    assert oldest() == {}
+    assert accept(shop, [make_run()]).intakes == oldest()
