@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 
 from ledger import accounts, debiting, grants, holds, limits, queries
@@ -249,19 +251,23 @@ class _Crash:
 
     def __init__(self, *, after: int) -> None:
         self.left = after
+        self.patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> None:
-        self.wrapped = connection.execute_wrapper(self._count)
-        self.wrapped.__enter__()
+        for name in ("execute", "copy"):
+            self.patch.setattr(psycopg.Cursor, name, self._counted(getattr(psycopg.Cursor, name)))
 
     def __exit__(self, *error: object) -> None:
-        self.wrapped.__exit__(None, None, None)
+        self.patch.undo()
 
-    def _count(self, execute, statement, parameters, many, context):
-        if self.left == 0:
-            raise _Crashed
-        self.left -= 1
-        return execute(statement, parameters, many, context)
+    def _counted(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*arguments: Any, **named: Any) -> Any:
+            if self.left == 0:
+                raise _Crashed
+            self.left -= 1
+            return send(*arguments, **named)
+
+        return counting
 
 
 def test_expiry_of_lots_and_holds_race(shop, account_id) -> None:
