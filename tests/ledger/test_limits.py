@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ledger import limits, reviews
+from ledger import holds, limits, reviews
 from ledger.caps import Cap
 from ledger.errors import (
     IdempotencyKeyReused,
@@ -23,7 +23,7 @@ from ledger.models import Account, Hold, LimitExcess, Standing
 from ledger.reported import NewPart
 from ledger.reviews import Answer, Review
 from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run, make_shop
-from tests.ledger.holding import available, capture, hold, limit, release, status, used
+from tests.ledger.holding import available, capture, hold, limit, new_hold, release, status, used
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -385,3 +385,18 @@ def test_a_hard_limit_is_asked_before_anybody(shop, account_id) -> None:
     with pytest.raises((InsufficientTokens, LimitReached)):
         ask(shop, 1_001, "b")
     assert reviews.waiting(account_ids=[account_id]) == []
+
+
+def test_what_is_held_for_one_is_counted_for_the_next_of_the_same_round(shop, account_id) -> None:
+    limit(account_id, 10)
+    asked = [holds.estimate(book_id=shop.book_id, hold=new_hold(3), at=NOON) for _ in range(8)]
+    outcomes = holds.authorize(requests=asked, at=NOON)
+    assert [isinstance(one, LimitReached) for one in outcomes] == [False] * 3 + [True] * 5
+
+
+def test_a_run_that_just_reaches_its_limit_is_no_excess(shop, account_id) -> None:
+    limit(account_id, 10)
+    debit(shop, [make_run(6), make_run(4)])
+    assert not LimitExcess.objects.exists()
+    debit(shop, [make_run(1)])
+    assert LimitExcess.objects.count() == 1
