@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from ledger import accounts, debiting, holds, queries
 from ledger.catalog import NewRate
@@ -18,7 +19,7 @@ from ledger.errors import (
     UnknownHold,
 )
 from ledger.models import Hold, Run, Standing
-from ledger.reported import NewInference
+from ledger.reported import NewInference, NewPart
 from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,
@@ -386,3 +387,24 @@ def test_a_hold_that_was_over_stays_over_though_the_clock_is_put_back(shop, acco
     capture(shop, make_run(6, run_id="r"))
     found = holds.find(account=accounts.account(account_id=account_id), run_id="r")
     assert (found.status(NOON), found.is_late) == ("captured", True)
+
+
+def test_a_capture_long_after_its_run_was_debited_awaits_nothing(shop, account_id) -> None:
+    make_lot(account_id, 100)
+    hold(shop, 6, run="r")
+    for days in (1, 3):  # it is over, and then nobody awaits its run any more
+        while holds.sweep(at=NOON + days * 24 * HOUR):
+            pass
+    later = NOON + 4 * 24 * HOUR
+    debit(shop, [make_run(6, run_id="r")], at=later)
+    capture(shop, make_run(6, run_id="r"), at=later)
+    assert status(shop, "r", at=later) == "expired"
+    assert available(account_id, at=later) == 94
+
+
+def test_a_run_in_parts_that_has_ended_needs_no_hold(shop, account_id) -> None:
+    make_lot(account_id, 100)
+    last = replace(make_run(3, run_id="r"), part=NewPart(id="1", last=True))
+    debit(shop, [last])
+    with pytest.raises(RunDebited):
+        hold(shop, 6, run="r")
