@@ -208,13 +208,14 @@ TESTS += ["usage", "intake", "check_ledger", "concurrency", "parking", "holds_mo
 TESTS += ["whole_model", "model"]
 CLOSEST = {
     DRAWDOWN: ["whole_model"],
-    LAYING: ["whole_model", "paths", "model"],
-    BLOCKS: ["whole_model"],
+    LAYING: ["paths", "whole_model"],
+    BLOCKS: ["paths", "whole_model"],
     DEBITING: ["exactly_once", "whole_model"],
     GRANTS: ["lots", "whole_model"],
     INTAKE: ["intake"],
     CHECKING: ["intake", "exactly_once"],
-    AMENDING: ["corrections", "corrections_in_any_order", "outcomes"],
+    AMENDING: ["corrections", "outcomes", "rerating", "parts"],
+    CORRECTIONS: ["corrections", "outcomes", "parts"],
     HISTORY: ["parts", "outcomes", "corrections"],
     HOLDS: ["holds", "whole_model"],
     HELD: ["holds", "whole_model"],

@@ -382,7 +382,7 @@ def as_sent(code: str, run: ModelRun) -> NewRun:
     return replaced(sent, part=part, retake_of=run.retakes)
 
 
-@settings(max_examples=settings().max_examples * 2 // 5)
+@settings(max_examples=settings().max_examples // 3)
 @given(steps=st.lists(STEPS, min_size=20, max_size=40))
 def test_whatever_happens_the_ledger_behaves_like_its_model(db: None, steps) -> None:
     with transaction.atomic():
