@@ -263,7 +263,7 @@ def caught_by(copy: Path, file: str, text: str, fault: str) -> str:
     if tests.returncode == 0:
         return ""
     told = [line for line in tests.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return told[0].split(" - ")[0] if told else tests.stdout[-200:]
+    return told[0].split(" - ")[0] if told else tests.stdout[-200:] or "a crash"
 
 
 def _nearest_first(file: str) -> list[str]:
