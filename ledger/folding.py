@@ -14,6 +14,7 @@ its shard folded anew (`refold_shard`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -25,9 +26,11 @@ from ledger.models import Account, Usage, UsageFold
 from ledger.packing import Integers, Rows, bigints
 from ledger.several import BlockTotals, told_apart
 from ledger.totals import AMOUNTS, QUARTER_US
-from ledger.units import SHARDS
+from ledger.units import ALWAYS, SHARDS
 
 BLOCKS_PER_FOLD_MAX: Final = 500
+BLOCKS_WORTH_A_FOLD: Final = 64
+FOLDED_AFTER: Final = timedelta(minutes=1)
 # About a hundred thousand rows: a fold's memory is a small multiple of it.
 BYTES_PER_FOLD_MAX: Final = 8_000_000
 
@@ -49,14 +52,24 @@ _QUARTERS_MAX: Final = (1 << _QUARTER_BITS) - 1
 WHO: Final = ("key_begin", "key_end", "engine_id")
 
 
-def shards_to_fold() -> list[int]:
-    """Shards with blocks that are not folded yet."""
-    return [shard for (shard,) in sql.rows("shards_to_fold", shards=SHARDS)]
+def fold_due(*, at: datetime) -> int:
+    """Fold shards in which it is worth it, or that have waited long enough; how many blocks.
+
+    A shard costs much the same however few blocks are folded at once, and debits wait meanwhile
+    for the processor.
+    """
+    due = _shards_to_fold(blocks_min=BLOCKS_WORTH_A_FOLD, before=at - FOLDED_AFTER)
+    return sum(fold_shard(shard=shard) for shard in due)
 
 
 def fold_all() -> int:
     """Fold everything; how many blocks."""
-    return sum(fold_shard(shard=shard) for shard in shards_to_fold())
+    return sum(fold_shard(shard=shard) for shard in _shards_to_fold(blocks_min=1, before=ALWAYS))
+
+
+def _shards_to_fold(*, blocks_min: int, before: datetime) -> list[int]:
+    rows = sql.rows("shards_to_fold", shards=SHARDS, blocks_min=blocks_min, before=before)
+    return [shard for (shard,) in rows]
 
 
 def fold_shard(*, shard: int) -> int:

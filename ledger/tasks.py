@@ -89,4 +89,4 @@ def publish_heads() -> None:
 @shared_task
 def fold_usage() -> None:
     """Add what blocks say of usage to its rows; until then whoever reads adds it."""
-    folding.fold_all()
+    folding.fold_due(at=timezone.now())

@@ -73,7 +73,7 @@ class Waker:
             with self._lock:
                 told, self._told = self._told, {}
             if told:
-                self._look_again(_announced(told))
+                self._look_again(_left(told))
             if self._is_hurried:
                 self._is_hurried = False
                 with self._lock:
@@ -97,6 +97,15 @@ class Waker:
 
 
 WAKER: Final = Waker()
+
+
+def _left(told: Mapping[int, _Told]) -> Mapping[int, _Told]:
+    """As `_announced`; all of them, if it fails. The thread must outlive whatever happens."""
+    try:
+        return _announced(told)
+    except Exception as error:  # noqa: BLE001
+        _log.exception("not announced, looked at again", error=str(error))
+        return told
 
 
 def _announced(told: Mapping[int, _Told]) -> dict[int, _Told]:

@@ -70,6 +70,19 @@ def test_a_block_is_folded_once(shop) -> None:
     assert lines(account_id) == [(1, 2)]
 
 
+def test_a_shard_is_folded_when_it_is_worth_it_or_after_a_minute(shop) -> None:
+    make_account(shop)
+    debit(shop, [make_run(2)])
+    [recorded_at] = Block.objects.values_list("recorded_at", flat=True)
+    assert folding.fold_due(at=recorded_at + timedelta(seconds=60)) == 0
+    assert folding.fold_due(at=recorded_at + timedelta(seconds=61)) == 1
+    for _ in range(folding.BLOCKS_WORTH_A_FOLD - 1):
+        debit(shop, [make_run(1)])
+    assert folding.fold_due(at=recorded_at) == 0
+    debit(shop, [make_run(1)])
+    assert folding.fold_due(at=recorded_at) == folding.BLOCKS_WORTH_A_FOLD
+
+
 def test_a_fold_that_is_undone_is_done_whole_by_the_next(shop) -> None:
     account_id = make_account(shop)
     debit(shop, [make_run(2)])
