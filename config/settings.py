@@ -5,6 +5,7 @@ lists every variable.
 """
 
 import os
+import sys
 from typing import Any
 
 import django_stubs_ext
@@ -128,8 +129,10 @@ database: dict[str, Any] = (
 # Kept and looked after: a restart of the database costs a reconnection, not an error.
 database["CONN_HEALTH_CHECKS"] = True
 database["CONN_MAX_AGE"] = None
-# Django turns preparing off. Only statements that ask for it are prepared, never the ORM's.
-database["OPTIONS"]["prepare_threshold"] = 5
+# Statements that ask for it are prepared, and no others however often they come. None: none are.
+database["OPTIONS"]["prepare_threshold"] = (
+    sys.maxsize if environment.flag("DATABASE_PREPARES", default=True) else None
+)
 if pool_size := environment.number("DATABASE_POOL_SIZE", default=0):
     # For the web alone: its threads come and go, and a task's process has one connection.
     database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 20}

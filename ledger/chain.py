@@ -24,6 +24,7 @@ from typing import Final
 
 from ledger import merkle, sql
 from ledger.instants import to_us
+from ledger.units import ALWAYS
 
 NO_BLOCK: Final = bytes(merkle.HASH_BYTES)
 _HEADER: Final = struct.Struct(">hqqq32s32s")
@@ -35,14 +36,15 @@ class Head:
 
     number: int
     hash: bytes
+    recorded_at: datetime
 
     @staticmethod
-    def of(rows: Sequence[tuple[int, bytes]]) -> "Head":
+    def of(rows: Sequence[tuple[int, bytes, datetime]]) -> "Head":
         """Of what head.sql found: number 0 while the shard has no block."""
         if not rows:
-            return Head(number=0, hash=NO_BLOCK)
-        [(number, block_hash)] = rows
-        return Head(number=number, hash=bytes(block_hash))
+            return Head(number=0, hash=NO_BLOCK, recorded_at=ALWAYS)
+        [(number, block_hash, recorded_at)] = rows
+        return Head(number=number, hash=bytes(block_hash), recorded_at=recorded_at)
 
 
 def head(shard: int) -> Head:
@@ -72,7 +74,10 @@ def append(
     """Write the block that follows `after`. The caller holds the shard's lock.
 
     `leaves` are hashes, `root` their tree's if it is known; `totals` as ledger.totals packs them.
+    If the clock was put back since, it is recorded at the same instant as the block before it: what
+    a statement said as of some time is never changed by what comes after.
     """
+    at = max(at, after.recorded_at)
     root = merkle.root(leaves) if root is None else root
     number = after.number + 1
     sql.binary(

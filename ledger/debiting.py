@@ -69,6 +69,8 @@ def drain_block(*, shard: int, at: datetime) -> Drained:
 
     Nearly always all of them are new, and the unique key is the quickest to say so. If it says that
     one is not, the transaction is undone, and done again with the known ones set apart first.
+
+    A transaction around it goes on with the planner's settings of sql/begin_debit.sql.
     """
     try:
         with transaction.atomic():

@@ -29,6 +29,7 @@ from ledger.value import Tier, prepaid_micros_of_all, slice_micros, tiered_micro
 # What stands for the price of a lot that is worth what its tiers say.
 BY_TIERS: Final = -1
 _NEVER_US: Final = to_us(NEVER)
+_SUM_MAX: Final = 2.0**62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,7 @@ def lay_end_to_end(shares: Sequence[Share], runs: Rows, laid: Laid) -> None:
     """Lay runs on the lots that serve all through: what they cost, summed up, over what is left.
 
     Accounts lie end to end too, so that one search finds the lots of all runs. Of a lot no more
-    than its account's runs cost counts as left: the sums stay as small as those of the runs.
+    than its account's runs cost counts as left, so that the sums stay far from what 64 bits hold.
     """
     if not shares:
         return
@@ -234,6 +235,7 @@ def lay_end_to_end(shares: Sequence[Share], runs: Rows, laid: Laid) -> None:
         for name in ("id", "granted_microtokens", "price_micros", "out_microtokens")
     )
     left = np.minimum(granted - outs, np.repeat(totals, lots_counts))
+    assert left.sum(dtype=np.float64) < _SUM_MAX, "more than a block can cost"
     lot_ends = np.cumsum(left)
     lot_begins = lot_ends - left
     bases = lot_begins[np.cumsum(lots_counts) - lots_counts]

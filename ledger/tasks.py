@@ -33,11 +33,19 @@ def wake(shards: Sequence[int]) -> None:
 def debit_shards(shards: list[int]) -> None:
     """Sent by whoever has accepted runs. What comes in meanwhile has a message of its own.
 
-    Of shards in which nothing waits, another message was there first.
+    Of shards in which nothing waits, another message was there first. A shard that fails keeps none
+    of the others from being debited.
     """
+    failed: Exception | None = None
     for shard, _ in sql.rows("oldest_waiting", shards=list(shards)):
-        while debiting.drain_block(shard=shard, at=timezone.now()).is_full:
-            pass
+        try:
+            while debiting.drain_block(shard=shard, at=timezone.now()).is_full:
+                pass
+        except Exception as error:  # noqa: BLE001  raised when the others are done
+            _log.exception("a shard could not be debited", shard=shard)
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 @shared_task

@@ -93,6 +93,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     }
     asked = (_ASKED.format(statement=rules[name], name=name) for name in rules)
     with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        if cursor.fetchone() != (True,):
+            pytest.exit("The tests break records on purpose: their database's user is a superuser.")
         cursor.execute(_FUNCTION.format(asked="\n".join(asked)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: _run(_EMPTY))

@@ -45,6 +45,8 @@ MUTANTS = [  # file, text, fault
     (DRAWDOWN, "if instant <= at_us)", "if instant < at_us)"),
     (DRAWDOWN, "if instant > at_us)", "if instant >= at_us)"),
     (DRAWDOWN, "for instant in (lot.effective_at_us, lot.expires_at_us)", "for instant in (lot.expires_at_us, -(2**62))"),
+    ("ledger/chain.py", "at = max(at, after.recorded_at)", "at = at"),
+    ("ledger/tasks.py", "failed = error", "raise"),
     (LAYING, "(accounts.out <= accounts.granted)", "(accounts.out <= accounts.granted + 1)"),
     (LAYING, "accounts.begins) >= accounts.from_at_us", "accounts.begins) >= accounts.from_at_us - 10**10"),
     (LAYING, "accounts.begins) < accounts.until_at_us", "accounts.begins) <= accounts.until_at_us"),

@@ -80,7 +80,11 @@ class LotAdmin(FactAdmin[Lot]):
     def rows_of(self, request: HttpRequest, *, roles: frozenset[str]) -> QuerySet[Lot]:
         """With what is out now: of the lot in use its account's standing knows."""
         accounts = Account.objects.filter(book_id__in=books_of(request, roles=roles))
-        in_use = Standing.objects.filter(shard=OuterRef("shard"), in_use_lot_id=OuterRef("id"))
+        in_use = Standing.objects.filter(
+            shard=OuterRef("shard"),
+            account_id=OuterRef("account_id"),
+            in_use_lot_id=OuterRef("id"),
+        )
         return Lot.objects.filter(account_id__in=accounts.values("id")).annotate(
             out_now=Coalesce(Subquery(in_use.values("in_use_out_microtokens")), "out_microtokens"),
             account_name=Subquery(

@@ -113,6 +113,8 @@ class Added:
                 if is_right and not corrections_count:
                     added.add(placed)
         compare(self._broken, BLOCKS, added.rows(), _runs_by_quarter())
+        if not self._broken.of([BLOCKS]):
+            self._broken.add(BLOCKS, ("sums differ, and no row does",))
 
 
 def _all_blocks() -> Iterator[list[tuple[int, int, int, int, int, bytes]]]:

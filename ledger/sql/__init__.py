@@ -59,8 +59,10 @@ def binary(name: str, **parameters: Any) -> list[tuple[Any, ...]]:
 def in_one_go(*statements: tuple[str, dict[str, Any]]) -> list[list[tuple[Any, ...]]]:
     """As `binary`, for statements that need nothing from each other: one round trip for all.
 
-    They run in their order, and each sees what those before it did.
+    They run in their order, each as of its own start: it sees what those before it did, and what
+    others did while it waited for a lock that one of them takes. In a transaction.
     """
+    assert connection.in_atomic_block, "a lock must outlive the round trip"
     with connection.wrap_database_errors, connection.connection.pipeline():
         cursors = [_prepared(name, parameters) for name, parameters in statements]
     return [_found(cursor) for cursor in cursors]

@@ -2,7 +2,7 @@
 --
 -- A block touches rows by their keys, a handful or ten thousand: the planner would read whole
 -- tables to look up a tenth of them, at several times the cost of the keys. And its statements are
--- prepared, perhaps while a table is empty: no plan for a small table must outlive it.
+-- prepared, perhaps while a table is empty: no plan of theirs is for a small table.
 --
 -- locks       advisory lock (0x4C454447 "LEDG", shard), until the transaction ends
 -- parameters  shard int

@@ -2,7 +2,7 @@
 -- unknown or revoked has no row.
 --
 -- What the transaction asks after it finds its rows by keys, however small a table is now: such
--- statements are prepared, and no plan for a small table must outlive it.
+-- statements are prepared, and a plan for a small table would last until the next ANALYZE.
 --
 -- locks       none
 -- parameters  digests bytea[]

@@ -2,5 +2,5 @@
 --
 -- locks       the shard (lock_shard.sql), in an earlier statement
 -- parameters  shard int
--- row         number bigint, hash bytea; none while the shard has no block
-SELECT number, hash FROM ledger_block WHERE shard = %(shard)s ORDER BY number DESC LIMIT 1
+-- row         number bigint, hash bytea, recorded_at timestamptz; none while the shard has no block
+SELECT number, hash, recorded_at FROM ledger_block WHERE shard = %(shard)s ORDER BY number DESC LIMIT 1

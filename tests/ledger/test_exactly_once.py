@@ -5,11 +5,12 @@ from datetime import timedelta, timezone
 
 import pytest
 
-from ledger import catalog, queries, receipts, units
+from ledger import accounts, catalog, debiting, queries, receipts, tasks, units
 from ledger.errors import IdempotencyKeyReused, InvalidRuns, UnknownAccount
-from ledger.intake import NewInference, NewRun
-from ledger.models import Batch, Conflict, Run, Submission
+from ledger.intake import RUNS_PER_BATCH_MAX, NewInference, NewRun
+from ledger.models import Batch, Block, Conflict, Intake, Run, Submission
 from ledger.packing import unpack_details
+from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -244,3 +245,42 @@ def test_a_key_is_an_accounts_own(shop, account_id) -> None:
 def test_a_grant_needs_an_account(shop) -> None:
     with pytest.raises(UnknownAccount):
         make_lot(12345 * 256 + 7, 5)
+
+
+def test_a_shard_that_fails_keeps_none_of_the_others_from_being_debited(db: None) -> None:
+    shop = make_shop()
+    by_shard = {shard_of(one): one for one in (make_account(shop, f"a{n}") for n in range(6))}
+    for account_id in by_shard.values():
+        make_lot(account_id, 10)
+    accept(
+        shop,
+        [make_run(1, account=accounts.account(account_id=one).code) for one in by_shard.values()],
+    )
+    first = min(by_shard)
+    packed = Intake.objects.get(shard=first).runs
+    Intake.objects.filter(shard=first).update(runs=b"not runs")
+    with pytest.raises(ValueError, match="buffer size"):
+        tasks.debit_shards(sorted(by_shard))
+    assert set(Run.objects.values_list("shard", flat=True)) == set(by_shard) - {first}
+    Intake.objects.filter(shard=first).update(runs=packed)
+    tasks.debit_shards([first])
+    assert Run.objects.count() == len(by_shard)
+
+
+def test_a_block_is_never_older_than_the_one_before_it(db: None) -> None:
+    shop = make_shop()
+    account_id = make_account(shop)
+    make_lot(account_id, 10)
+    for at in (NOON + 2 * HOUR, NOON + HOUR, NOON + 3 * HOUR):
+        accept(shop, [make_run(1)], at=NOON)
+        drain(account_id, at=at)
+    assert list(Block.objects.order_by("number").values_list("recorded_at", flat=True)) == [
+        NOON + 2 * HOUR,
+        NOON + 2 * HOUR,
+        NOON + 3 * HOUR,
+    ]
+
+
+def test_what_is_left_of_a_shard_after_a_block_is_known_by_its_size() -> None:
+    """`Drained.is_full` takes every intake for half a block at most."""
+    assert RUNS_PER_BATCH_MAX <= debiting.RUNS_PER_BLOCK_MAX // 2
