@@ -331,3 +331,16 @@ def lot_state(*, id: int, granted: int, out: int, price: int) -> LotState:  # no
         granted_microtokens=granted,
         out_microtokens=out,
     )
+
+
+@pytest.mark.parametrize(
+    ("effective_at_us", "expires_at_us", "serves"),
+    [(5, 11, True), (6, 11, None), (5, 10, None), (0, 5, False), (11, 20, False), (10, 20, None)],
+)
+def test_a_lot_serves_all_runs_between_two_instants_or_some_or_none(
+    effective_at_us: int, expires_at_us: int, serves: bool | None
+) -> None:
+    lot = lot_state(id=1, granted=9, out=0, price=0)
+    lot.effective_at_us, lot.expires_at_us = effective_at_us, expires_at_us
+    found = serving_all_through([lot], np.array([10, 5]))
+    assert found == (None if serves is None else [lot] if serves else [])
