@@ -49,7 +49,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "end runs of which nothing comes": _every(60, "ledger.tasks.end_quiet_runs"),
     "mark runs done again before they came": _every(60, "ledger.tasks.mark_retaken_runs"),
     "publish heads of receipts": _every(3600, "ledger.tasks.publish_heads"),
-    "fold usage": _every(10, "ledger.tasks.fold_usage"),
+    "fold usage": _every(5, "ledger.tasks.fold_usage"),
     "open periods": _every(15, "billing.tasks.renew_due"),
     "close periods": _every(15, "billing.tasks.close_due"),
     "bill what came in late": _every(3600, "billing.tasks.bill_late"),

@@ -31,6 +31,7 @@ from ledger.units import ALWAYS, SHARDS
 BLOCKS_PER_FOLD_MAX: Final = 500
 BLOCKS_WORTH_A_FOLD: Final = 64
 FOLDED_AFTER: Final = timedelta(minutes=1)
+SHARDS_AT_A_TIME: Final = 16
 # About a hundred thousand rows: a fold's memory is a small multiple of it.
 BYTES_PER_FOLD_MAX: Final = 8_000_000
 
@@ -53,22 +54,31 @@ WHO: Final = ("key_begin", "key_end", "engine_id")
 
 
 def fold_due(*, at: datetime) -> int:
-    """Fold shards in which it is worth it, or that have waited long enough; how many blocks.
+    """Fold some shards in which it is worth it, or that have waited long enough; how many blocks.
 
     A shard costs much the same however few blocks are folded at once, and debits wait meanwhile
-    for the processor.
+    for the processor: so seldom, and a few at a time.
     """
-    due = _shards_to_fold(blocks_min=BLOCKS_WORTH_A_FOLD, before=at - FOLDED_AFTER)
+    due = _shards_to_fold(
+        blocks_min=BLOCKS_WORTH_A_FOLD, before=at - FOLDED_AFTER, shards_max=SHARDS_AT_A_TIME
+    )
     return sum(fold_shard(shard=shard) for shard in due)
 
 
 def fold_all() -> int:
     """Fold everything; how many blocks."""
-    return sum(fold_shard(shard=shard) for shard in _shards_to_fold(blocks_min=1, before=ALWAYS))
+    shards = _shards_to_fold(blocks_min=1, before=ALWAYS, shards_max=SHARDS)
+    return sum(fold_shard(shard=shard) for shard in shards)
 
 
-def _shards_to_fold(*, blocks_min: int, before: datetime) -> list[int]:
-    rows = sql.rows("shards_to_fold", shards=SHARDS, blocks_min=blocks_min, before=before)
+def _shards_to_fold(*, blocks_min: int, before: datetime, shards_max: int) -> list[int]:
+    rows = sql.rows(
+        "shards_to_fold",
+        shards=SHARDS,
+        blocks_min=blocks_min,
+        before=before,
+        shards_max=shards_max,
+    )
     return [shard for (shard,) in rows]
 
 
