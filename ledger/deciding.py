@@ -112,13 +112,13 @@ class Round:
         self,
         rows: Sequence[_Locked],
         now: Mapping[int, "_Spendable"],
-        known: Sequence["_Known"],
+        found: Sequence["_Known"],
         *,
         at: datetime,
     ) -> None:
-        """`known` is what is there already of the asks that are to be decided."""
+        """`found` is what is there already of the asks that are to be decided."""
         self.at = at
-        self.known = known
+        self.found = found
         self.counts = Counts()
         ids = [row.id for row in rows]
         caps = caps_of(row.id for row in rows if row.limits_count)
@@ -154,16 +154,16 @@ class Round:
             "account_ids": _bigints(ask.account_id for ask in asks),
             "run_keys": [ask.run_key for ask in asks],
         }
-        lock = "hold_account" if len(account_ids) == 1 else "hold_accounts"
-        locked, spendable, known = sql.in_one_go(
-            (lock, {"shards": shards, "account_ids": ids}),
+        locking = "hold_account" if len(account_ids) == 1 else "hold_accounts"
+        locked, now, found = sql.in_one_go(
+            (locking, {"shards": shards, "account_ids": ids}),
             ("spendable", {"shards": shards, "account_ids": ids, "at": at}),
             ("known_of_asked", asked),
         )
         return cls(
             [_Locked(*row) for row in locked],
-            {row[0]: _Spendable(*row) for row in spendable},
-            [_Known(*row) for row in known],
+            {row[0]: _Spendable(*row) for row in now},
+            [_Known(*row) for row in found],
             at=at,
         )
 
@@ -303,7 +303,7 @@ def decide(asks: Sequence[Ask], *, decided: Round) -> list[HoldNow | LedgerError
     An ask that was made before gets what became of it; with another body, HoldConflict. One for
     a run that is debited gets RunDebited.
     """
-    found = [row for row in decided.known if row.account_id in decided.accounts]
+    found = [row for row in decided.found if row.account_id in decided.accounts]
     holds = known([row.key for row in found if row.is_held]) if found else {}
     debited = {row.key for row in found if not row.is_held}
     decided.read_counts(ask for ask in asks if ask.key not in holds)

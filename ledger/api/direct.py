@@ -4,18 +4,19 @@ That way (its handler, the middleware, REST framework's view) costs more than ta
 deciding a hold. So plain requests to these addresses are answered before it, by the same
 functions that the views call; anything that is special in any way goes the usual way: another
 method, a query, a body without a length or too long, a host that is not ours, http where https is
-asked for, and what fails by our own fault. Both ways give the very same answers
-(tests/api/test_direct.py).
+asked for. Both ways give the very same answers (tests/api/test_direct.py), also to a fault of our
+own: that is not tried again, as it may be that the database is away, and each try waits for it.
 """
 
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from django.conf import settings
+from django.core.handlers.exception import response_for_exception
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished, request_started
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
@@ -56,18 +57,14 @@ def directly(application: "WSGIApplication") -> "WSGIApplication":
             request_started.send(sender=directly, environ=environ)
         try:
             status, content_type, content = _answer(answering, environ, body)
-        except Exception:  # noqa: BLE001  Django's way fails with it again, and says so
-            environ["wsgi.input"] = BytesIO(body)
-            return application(environ, start_response)
+            headers = [("Content-Type", content_type), ("Allow", "POST, OPTIONS")]
+        except Exception as error:  # noqa: BLE001  it is logged there
+            response = response_for_exception(WSGIRequest(environ), error)
+            status, content, headers = response.status_code, response.content, [*response.items()]
         finally:
             if connection.connection is not None:
                 request_finished.send(sender=directly)
-        headers = [
-            ("Content-Type", content_type),
-            ("Content-Length", str(len(content))),
-            ("Allow", "POST, OPTIONS"),
-            *_usual_headers(_is_secure(environ)),
-        ]
+        headers += [("Content-Length", str(len(content))), *_usual_headers(_is_secure(environ))]
         if status == HTTPStatus.UNAUTHORIZED:
             headers.append(("WWW-Authenticate", "Bearer"))
         start_response(_LINES[status], headers)
@@ -78,14 +75,15 @@ def directly(application: "WSGIApplication") -> "WSGIApplication":
 
 def _is_plain(environ: "WSGIEnvironment") -> bool:
     length = environ.get("CONTENT_LENGTH", "")
-    host, _ = split_domain_port(environ.get("HTTP_HOST", ""))
+    domain, _ = split_domain_port(environ.get("HTTP_HOST", ""))
     return (
         environ["REQUEST_METHOD"] == "POST"
         and not environ.get("QUERY_STRING")
         and length.isascii()
         and length.isdecimal()
         and int(length) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        and validate_host(host, settings.ALLOWED_HOSTS)
+        and domain != ""  # there is none, or it can't be read
+        and validate_host(domain, settings.ALLOWED_HOSTS)
         and (_is_secure(environ) or not settings.SECURE_SSL_REDIRECT)
     )
 
@@ -103,7 +101,12 @@ def _answer(
             raise
         status = document["status"]
         # As Django's handler does.
-        _log.warning("%s: %s", HTTPStatus(status).phrase, environ["PATH_INFO"])
+        _log.warning(
+            "%s: %s",
+            HTTPStatus(status).phrase,
+            environ["PATH_INFO"],
+            extra={"status_code": status},
+        )
         return status, problems.CONTENT_TYPE, msgspec.json.encode(document)
     return status, "application/json", content
 

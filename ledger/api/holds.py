@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
@@ -20,7 +20,6 @@ from ledger.api.bodies import Sent
 from ledger.api.problems import Unreadable
 from ledger.api.runs import KeyView
 from ledger.api.together import Together
-from ledger.api.waking import WAKER
 from ledger.errors import Fault, InvalidApiKey, InvalidHold, InvalidRuns, LedgerError, RunConflict
 from ledger.held import HoldNow
 from ledger.holds import NewHold
@@ -80,6 +79,9 @@ def _decide_all(requests: Sequence[Sent]) -> list[_Decided | Exception | None]:
     """Decide the holds of several requests in one transaction, each for itself."""
     try:
         return list(_decide(requests))
+    except (OperationalError, InterfaceError):
+        # The database is away, or can't: it is for all of them, and asked once.
+        raise
     except Exception as error:  # noqa: BLE001  it is raised where it belongs
         if len(requests) == 1:
             return [error]
@@ -149,8 +151,6 @@ class Capture(KeyView):
         shard = shard_of(facts.id)
         while receipts.waits(batch_id=accepted.batch_id, shard=shard):
             debiting.drain_block(shard=shard, at=timezone.now())
-        # Runs that came in meanwhile may have been left out of their announcement for ours.
-        WAKER.tell(accepted.intakes)
         [result] = receipts.of_batch(book_id=facts.book_id, batch_id=accepted.batch_id)
         if result.status == "conflict":
             raise RunConflict(account=account, run=run)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.negotiation import BaseContentNegotiation
@@ -101,6 +101,9 @@ def _take_all(requests: Sequence[Sent]) -> list[_Taken | Exception]:
     """Take the runs of several requests in one transaction, each for itself."""
     try:
         return list(_take(requests))
+    except (OperationalError, InterfaceError):
+        # The database is away, or can't: it is for all of them, and asked once.
+        raise
     except Exception as error:  # noqa: BLE001  it is raised where it belongs
         if len(requests) == 1:
             return [error]
@@ -165,8 +168,6 @@ def _debited(taken: _Taken) -> HttpResponse:
     for shard in accepted.shards:
         while receipts.waits(batch_id=accepted.batch_id, shard=shard):
             debiting.drain_block(shard=shard, at=timezone.now())
-    # Runs that came in meanwhile may have been left out of their announcement for ours.
-    WAKER.tell(accepted.intakes)
     # A batch may name one run twice; its results stand in the order of the runs.
     results: dict[tuple[str, str], deque[RunResult]] = defaultdict(deque)
     for one in receipts.of_batch(book_id=taken.book_id, batch_id=accepted.batch_id):

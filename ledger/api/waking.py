@@ -25,11 +25,15 @@ LOOKED_AT_AGAIN_SECONDS: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
-class _Told(NamedTuple):
+class Told(NamedTuple):
     """The oldest intake of a shard that is not announced, and until when it is looked at."""
 
     intake_id: int
     until: float
+
+    def with_other(self, other: "Told") -> "Told":
+        """One entry for both: for the older one, and until the later one is looked at no more."""
+        return Told(min(self.intake_id, other.intake_id), max(self.until, other.until))
 
 
 class Waker:
@@ -37,7 +41,7 @@ class Waker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told: dict[int, _Told] = {}
+        self._told: dict[int, Told] = {}
         self._is_told = threading.Event()
         self._is_idle = threading.Event()
         self._is_hurried = False
@@ -47,7 +51,7 @@ class Waker:
         """These intakes, by shard, are committed."""
         until = time.monotonic() + LOOKED_AT_AGAIN_SECONDS
         with self._lock:
-            self._add({shard: _Told(intake_id, until) for shard, intake_id in intakes.items()})
+            self._add({shard: Told(intake_id, until) for shard, intake_id in intakes.items()})
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
                 self._thread.start()
@@ -55,15 +59,18 @@ class Waker:
         self._is_told.set()
 
     def finish(self) -> None:
-        """Wait until all that was told is announced, and the thread has closed its connection."""
+        """For tests: look once more, forget what is left, and wait until the connection is closed.
+
+        Only a test may forget: its database is emptied.
+        """
         if self._thread is not None:
             self._is_hurried = True
             self._is_told.set()
             self._is_idle.wait(FINISH_SECONDS_MAX)
 
-    def _add(self, told: Mapping[int, _Told]) -> None:
+    def _add(self, told: Mapping[int, Told]) -> None:
         for shard, one in told.items():
-            self._told[shard] = min(one, self._told.get(shard, one))
+            self._told[shard] = one.with_other(self._told.get(shard, one))
 
     def _run(self) -> None:
         while True:
@@ -81,7 +88,7 @@ class Waker:
                 self._rest()
             time.sleep(PAUSE_SECONDS)
 
-    def _look_again(self, told: Mapping[int, _Told]) -> None:
+    def _look_again(self, told: Mapping[int, Told]) -> None:
         now = time.monotonic()
         with self._lock:
             self._add({shard: one for shard, one in told.items() if one.until > now})
@@ -99,27 +106,42 @@ class Waker:
 WAKER: Final = Waker()
 
 
-def _left(told: Mapping[int, _Told]) -> Mapping[int, _Told]:
-    """As `_announced`; all of them, if it fails. The thread must outlive whatever happens."""
+def _left(told: Mapping[int, Told]) -> Mapping[int, Told]:
+    """Announce; those that are left. The thread must outlive whatever happens."""
     try:
-        return _announced(told)
+        looked = _with_connection(told)
+        tasks.wake(looked.unknown)
     except Exception as error:  # noqa: BLE001
         _log.exception("not announced, looked at again", error=str(error))
         return told
+    return looked.left
 
 
-def _announced(told: Mapping[int, _Told]) -> dict[int, _Told]:
-    """Announce those shards of which nobody knows; the others, in which older runs wait."""
+def _with_connection(told: Mapping[int, Told]) -> "Looked":
+    """As `look`, with a connection that works; one of a pool goes back to it."""
     close_old_connections()
+    try:
+        return look(told)
+    finally:
+        if connection.settings_dict["CONN_MAX_AGE"] == 0:
+            connection.close()
+
+
+class Looked(NamedTuple):
+    """Shards of which nobody knows, and those in which older runs wait. In the others none do."""
+
+    unknown: list[int]
+    left: dict[int, Told]
+
+
+def look(told: Mapping[int, Told]) -> Looked:
+    """Who waits in them? If the database is away, all are unknown."""
     try:
         waiting = dict(sql.rows("oldest_waiting", shards=list(told)))
     except Error as error:
         _log.warning("database away: all are announced", error=str(error))
         waiting = {shard: one.intake_id for shard, one in told.items()}
-    finally:
-        if connection.settings_dict["CONN_MAX_AGE"] == 0:
-            connection.close()
-    tasks.wake([shard for shard, oldest in waiting.items() if oldest >= told[shard].intake_id])
-    return {
-        shard: told[shard] for shard, oldest in waiting.items() if oldest < told[shard].intake_id
-    }
+    return Looked(
+        [shard for shard, oldest in waiting.items() if oldest >= told[shard].intake_id],
+        {shard: told[shard] for shard, oldest in waiting.items() if oldest < told[shard].intake_id},
+    )

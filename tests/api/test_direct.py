@@ -1,7 +1,11 @@
 """Requests that are answered before Django are answered as Django would."""
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from io import BytesIO
 from typing import Any
 
@@ -9,12 +13,13 @@ import pytest
 from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
-from django.db import close_old_connections, transaction
+from django.db import OperationalError, close_old_connections, connection, connections, transaction
 from django.test import override_settings
 
 from config import wsgi
 from ledger import access
-from ledger.api import direct
+from ledger.api import direct, holds, runs
+from ledger.api.bodies import Sent
 from ledger.models import Intake
 from tests.api.test_runs import NOW, UNREADABLE, Api, run
 
@@ -39,6 +44,61 @@ def api(db):
 @pytest.fixture(scope="module")
 def usual():
     return get_wsgi_application()
+
+
+class Away:
+    """Where a database should be, nobody is at home: whoever connects is hung up on."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self._porter = threading.Thread(target=self._turn_away)
+        self._porter.start()
+        # The embedded server's engine knocks twice.
+        with pytest.raises(OperationalError):
+            self.does(lambda: connection.ensure_connection())
+        self._asked_at_once, self._asked = self._asked, 0
+
+    @property
+    def tries(self) -> float:
+        """How often a connection was wanted."""
+        return self._asked / self._asked_at_once
+
+    def _turn_away(self) -> None:
+        while True:
+            caller, _ = self._door.accept()
+            with caller:
+                if not caller.recv(1024):
+                    return
+                self._asked += 1
+
+    def does(self, work: Callable[[], Any]) -> Any:
+        """Do it in a thread whose connection leads here."""
+        host, port = self._door.getsockname()
+        options = {"sslmode": "disable", "gssencmode": "disable"}
+
+        def elsewhere() -> Any:
+            here = connections["default"]
+            here.settings_dict = here.settings_dict | {
+                "HOST": host,
+                "PORT": port,
+                "OPTIONS": options,
+            }
+            return work()
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(elsewhere).result(20)
+
+    def close(self) -> None:
+        socket.create_connection(self._door.getsockname()).close()
+        self._porter.join()
+        self._door.close()
+
+
+@pytest.fixture
+def away(db):
+    with closing(Away()) as one:
+        yield one
 
 
 def environ(path: str, body: object, **changes: object) -> dict[str, Any]:
@@ -171,14 +231,57 @@ def test_where_https_is_asked_for_http_is_djangos():
         assert list(answered(given, nobody)) == [b"Django's"]  # type: ignore[arg-type]
 
 
-def test_a_fault_of_our_own_is_djangos_to_tell_with_the_body_still_there(monkeypatch):
-    def fail(_sent: object) -> tuple[int, bytes]:
-        raise ZeroDivisionError
+@pytest.mark.parametrize("host", ["", "local host", "a,b", "[::1", "évil.example"])
+def test_a_host_that_cannot_be_read_is_djangos_whatever_hosts_are_ours(host):
+    answered = direct.directly(lambda _environ, _start_response: [b"Django's"])
+    given = environ("/api/v1/runs", run(), HTTP_HOST=host)
+    with override_settings(ALLOWED_HOSTS=["*"]):
+        assert list(answered(given, nobody)) == [b"Django's"]  # type: ignore[arg-type]
 
-    monkeypatch.setitem(direct.ADDRESSES, "/api/v1/runs", fail)
-    answered = direct.directly(lambda environ, _: [environ["wsgi.input"].read()])
-    given = environ("/api/v1/runs", run(), HTTP_AUTHORIZATION="Bearer rl_x")
-    assert json.loads(b"".join(answered(given, nobody))) == run()  # type: ignore[arg-type]
+
+def test_a_refusal_is_logged_the_same_both_ways(api, usual, caplog):
+    for path in direct.ADDRESSES:
+        caplog.clear()
+        both_ways(usual, lambda: environ(path, run()))  # noqa: B023
+        by_django, directly = caplog.records
+        for name in ("name", "levelname", "status_code"):
+            assert getattr(directly, name) == getattr(by_django, name)
+        assert directly.getMessage() == by_django.getMessage()
+        assert directly.__dict__["status_code"] == 401
+
+
+@pytest.mark.parametrize("path", direct.ADDRESSES)
+def test_a_database_that_is_away_is_asked_once_and_told_as_django_tells_it(
+    usual, caplog, path, away
+):
+    given = environ(path, HOLD, HTTP_AUTHORIZATION="Bearer rl_x")
+
+    def ask_for(application: Callable[..., Iterable[bytes]]) -> tuple[str, list[Any], bytes]:
+        told: list[Any] = []
+        asked = given | {"wsgi.input": BytesIO(given["wsgi.input"].getvalue())}
+        answer = application(asked, lambda line, headers: told.extend((line, headers)))
+        return told[0], sorted(told[1]), b"".join(answer)
+
+    by_django = away.does(lambda: ask_for(usual))
+    tries = away.tries
+    directly = away.does(lambda: ask_for(direct.directly(nobody)))
+    assert directly == by_django
+    assert directly[0] == "500 Internal Server Error"
+    assert (tries, away.tries - tries) == (1, 1)
+    records = [one for one in caplog.records if one.name == "django.request"]
+    assert len(records) == 2
+    for record in records:
+        assert (record.levelname, record.__dict__["status_code"]) == ("ERROR", 500)
+        assert record.exc_info is not None
+        assert record.exc_info[0] is OperationalError
+
+
+@pytest.mark.parametrize("work", [runs._take_all, holds._decide_all])
+def test_a_database_that_is_away_is_asked_once_for_all_who_wait_together(work, away):
+    sent = Sent(secret="rl_x", body=json.dumps(HOLD).encode(), content_type="application/json")
+    with pytest.raises(OperationalError):
+        away.does(lambda: work([sent] * 5))
+    assert away.tries == 1
 
 
 def test_the_web_application_answers_directly_and_a_revoked_key_opens_nothing(api):
