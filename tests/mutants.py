@@ -30,6 +30,7 @@ FORECASTS, STATEMENTS, TOTALS = "ledger/forecasts.py", "ledger/statements.py", "
 LAYING, CHECKING = "ledger/laying.py", "ledger/checking.py"
 HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/counting.py"
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
+WAKING = "ledger/api/waking.py"
 SQL = "ledger/sql"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
@@ -191,6 +192,11 @@ MUTANTS = [  # file, text, fault
     (f"{SQL}/spendable.sql", "lot.expires_at > %(at)s", "lot.expires_at >= %(at)s"),
     (f"{SQL}/known_of_asked.sql", "parted.ended_at IS NOT NULL", "false"),
     (TOTALS, '"accepted_first_count": is_run & ~failed & ~retakes', '"accepted_first_count": is_run & ~failed'),
+    (WAKING, "if oldest >= told[shard].intake_id", "if oldest > told[shard].intake_id"),
+    (WAKING, "if oldest < told[shard].intake_id", "if False"),
+    (WAKING, "min(self.intake_id, other.intake_id)", "max(self.intake_id, other.intake_id)"),
+    (WAKING, "max(self.until, other.until)", "min(self.until, other.until)"),
+    (WAKING, "if one.until > now", "if True"),
 ]  # fmt: skip
 
 # Quick tests first, but before all others those that look most closely at what a file does.
@@ -207,7 +213,7 @@ TESTS += [
     "several",
 ]
 TESTS += ["usage", "intake", "check_ledger", "concurrency", "parking", "holds_model", "paths"]
-TESTS += ["whole_model", "model"]
+TESTS += ["whole_model", "model", "api/waking"]
 CLOSEST = {
     DRAWDOWN: ["whole_model"],
     LAYING: ["paths", "whole_model"],
@@ -221,6 +227,7 @@ CLOSEST = {
     HISTORY: ["parts", "outcomes", "corrections"],
     HOLDS: ["holds", "whole_model"],
     HELD: ["holds", "whole_model"],
+    WAKING: ["api/waking"],
     DECIDING: ["holds", "limits", "whole_model"],
     COUNTING: ["limits"],
     SETTLING: ["limits", "holds"],
@@ -249,7 +256,7 @@ def caught_by(copy: Path, file: str, text: str, fault: str) -> str:
     try:
         tests = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "--reuse-db", "-p", "no:cacheprovider"]
-            + [f"tests/ledger/test_{name}.py" for name in _nearest_first(file)],
+            + [_path(name) for name in _nearest_first(file)],
             cwd=copy,
             env=os.environ | {"HYPOTHESIS_PROFILE": "mutation", "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -266,6 +273,12 @@ def caught_by(copy: Path, file: str, text: str, fault: str) -> str:
         return ""
     told = [line for line in tests.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return told[0].split(" - ")[0] if told else tests.stdout[-200:] or "a crash"
+
+
+def _path(test: str) -> str:
+    """Of one in TESTS: the ledger's, if it names no other folder."""
+    folder, _, name = test.rpartition("/")
+    return f"tests/{folder or 'ledger'}/test_{name}.py"
 
 
 def _nearest_first(file: str) -> list[str]:
