@@ -4,8 +4,8 @@ That way (its handler, the middleware, REST framework's view) costs more than ta
 deciding a hold. So plain requests to these addresses are answered before it, by the same
 functions that the views call; anything that is special in any way goes the usual way: another
 method, a query, a body without a length or too long, a host that is not ours, or http where https
-is asked for. Both ways give the very same answers (tests/api/test_direct.py), also to a fault of our
-own: that is not tried again, as it may be that the database is away, and each try waits for it.
+is asked for. Both ways give the very same answers (tests/api/test_direct.py), also to a fault of
+our own. That is not tried again: the database may be away, and each try waits for it.
 """
 
 import logging
