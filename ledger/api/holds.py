@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
@@ -19,7 +19,7 @@ from ledger.api.authority import book_id, secret_of
 from ledger.api.bodies import Sent
 from ledger.api.problems import Unreadable
 from ledger.api.runs import KeyView
-from ledger.api.together import Together
+from ledger.api.together import Together, is_of_all
 from ledger.errors import Fault, InvalidApiKey, InvalidHold, InvalidRuns, LedgerError, RunConflict
 from ledger.held import HoldNow
 from ledger.holds import NewHold
@@ -79,10 +79,9 @@ def _decide_all(requests: Sequence[Sent]) -> list[_Decided | Exception | None]:
     """Decide the holds of several requests in one transaction, each for itself."""
     try:
         return list(_decide(requests))
-    except (OperationalError, InterfaceError):
-        # The database is away, or can't: it is for all of them, and asked once.
-        raise
-    except Exception as error:  # noqa: BLE001  it is raised where it belongs
+    except Exception as error:
+        if is_of_all(error):
+            raise
         if len(requests) == 1:
             return [error]
         # Whoever caused it is alone with it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.negotiation import BaseContentNegotiation
@@ -20,7 +20,7 @@ from ledger.api import answers, bodies
 from ledger.api.authority import HasKey, KeyAuthentication, book_id, secret_of
 from ledger.api.bodies import Sent
 from ledger.api.problems import Unreadable
-from ledger.api.together import Together
+from ledger.api.together import Together, is_of_all
 from ledger.api.waking import WAKER
 from ledger.errors import InvalidApiKey, InvalidRuns, RunConflict, UnknownBatch
 from ledger.intake import Accepted, Submitted
@@ -101,10 +101,9 @@ def _take_all(requests: Sequence[Sent]) -> list[_Taken | Exception]:
     """Take the runs of several requests in one transaction, each for itself."""
     try:
         return list(_take(requests))
-    except (OperationalError, InterfaceError):
-        # The database is away, or can't: it is for all of them, and asked once.
-        raise
-    except Exception as error:  # noqa: BLE001  it is raised where it belongs
+    except Exception as error:
+        if is_of_all(error):
+            raise
         if len(requests) == 1:
             return [error]
         # Whoever caused it is alone with it; and what passes by itself has passed by now.

@@ -12,10 +12,19 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
+import psycopg
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 ITEMS_MAX: Final = 100
+
+
+def is_of_all(error: Exception) -> bool:
+    """Whether the database is away, which is asked once for all; a statement that failed has an
+    SQLSTATE, and may be the fault of one."""
+    cause = error.__cause__
+    return isinstance(cause, psycopg.Error) and cause.sqlstate is None
 
 
 class _Waiting(Generic[Item, Answer]):

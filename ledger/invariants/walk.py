@@ -9,7 +9,7 @@ import numpy as np
 from django.db import transaction
 
 from ledger import sql
-from ledger.invariants import adding, movements, numbers, sealed
+from ledger.invariants import adding, movements, numbers, sealed, worth
 from ledger.invariants.adding import Added
 from ledger.invariants.ahead import exported_snapshot, read_ahead
 from ledger.invariants.movements import Movements
@@ -17,8 +17,15 @@ from ledger.invariants.numbers import Numbers
 from ledger.invariants.rows import BrokenRows, Row
 from ledger.invariants.scanning import Progress, stretches
 from ledger.invariants.sealed import Receipts
+from ledger.invariants.worth import Worth
 
-NAMES: Final = (*movements.NAMES, *numbers.NAMES, *sealed.NAMES, *adding.NAMES)
+NAMES: Final = (
+    *movements.NAMES,
+    *numbers.NAMES,
+    *sealed.NAMES,
+    *adding.NAMES,
+    *worth.NAMES,
+)
 
 # What entries take of the whole walk: they are few, and cheap.
 _SHARE_OF_ENTRIES: Final = 0.05
@@ -35,17 +42,18 @@ def broken(
     with transaction.atomic():
         sql.see_one_state()
         moved, numbered = Movements(found), Numbers(found)
-        receipts, added = Receipts(found), Added(found)
+        receipts, added, worths = Receipts(found), Added(found), Worth(found)
         for rows in stretches(
             "ledger_entry",
-            movements.ENTRY_COLUMNS,
+            movements.ENTRY_COLUMNS | worth.ENTRY_COLUMNS,
             where="kind <> 'grant'",
             progress=lambda share: progress(share * _SHARE_OF_ENTRIES),
         ):
             moved.take(rows, rows["is_debit"] == 1)
+            worths.take_slices(rows[rows["is_debit"] == 1])
         runs = stretches(
             "ledger_run",
-            movements.RUN_COLUMNS | sealed.RUN_COLUMNS,
+            movements.RUN_COLUMNS | sealed.RUN_COLUMNS | worth.RUN_COLUMNS,
             progress=lambda share: progress(_SHARE_OF_ENTRIES + share * (1 - _SHARE_OF_ENTRIES)),
         )
         for rows in read_ahead(runs, snapshot=exported_snapshot()) if two_at_once else runs:
@@ -54,6 +62,7 @@ def broken(
             numbered.take(rows)
             receipts.take(rows)
             added.take(rows)
+            worths.take_runs(rows)
         for rules in (moved, numbered, receipts, added):
             rules.judge()
     return found.of(NAMES)

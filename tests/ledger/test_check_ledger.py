@@ -16,6 +16,7 @@ from ledger.intake import NewPart
 from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, STEPS, violations
 from ledger.invariants.receipts import ATTRIBUTED, CHAINED
 from ledger.invariants.sealed import COSTS, LEAVES
+from ledger.invariants.worth import WORTH
 from ledger.packing import IN_PARTS
 from tests.conftest import broken_rules
 from tests.ledger import broken_holds
@@ -210,6 +211,12 @@ FAULTS: dict[str, list[str]] = {
         " parked_at, reason, body, body_digest, priced_at) SELECT shard, gen_random_uuid(), 0, id,"
         " gen_random_uuid(), now(), now(), '', '', 0, now() FROM ledger_account"
         f" WHERE id = {OTHER_ACCOUNT}",
+    ],
+    WORTH: [
+        f"UPDATE ledger_run SET micros = micros + 1 WHERE run_key = {ONE_LOT_RUN}",
+        f"UPDATE ledger_run SET micros = micros - 1 WHERE run_key = {CROSSING_RUN}",
+        "UPDATE ledger_lot SET price_micros = price_micros * 2 WHERE price_micros > 0",
+        "UPDATE ledger_lot SET tiers = '[[null, 3]]' WHERE tiers IS NOT NULL",
     ],
     LEAVES: [
         f"UPDATE ledger_run SET micros = micros + 1 WHERE run_key = {ONE_LOT_RUN}",
