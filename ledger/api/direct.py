@@ -10,6 +10,7 @@ our own. That is not tried again: the database may be away, and each try waits f
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,7 +65,7 @@ def directly(application: "WSGIApplication") -> "WSGIApplication":
         finally:
             if connection.connection is not None:
                 request_finished.send(sender=directly)
-        headers += [("Content-Length", str(len(content))), *_usual_headers(_is_secure(environ))]
+        headers += [("Content-Length", str(len(content))), *usual_headers(_is_secure(environ))]
         if status == HTTPStatus.UNAUTHORIZED:
             headers.append(("WWW-Authenticate", "Bearer"))
         start_response(_LINES[status], headers)
@@ -120,17 +121,10 @@ def _is_secure(environ: "WSGIEnvironment") -> bool:
     return bool(environ["wsgi.url_scheme"] == "https")
 
 
-_headers: Final[dict[bool, list[tuple[str, str]]]] = {}
-
-
-def _usual_headers(is_secure: bool) -> list[tuple[str, str]]:
+@cache
+def usual_headers(is_secure: bool) -> list[tuple[str, str]]:
     """What the middleware adds to every answer of the API."""
-    if is_secure not in _headers:
-        _headers[is_secure] = _added_by_middleware(is_secure)
-    return _headers[is_secure]
 
-
-def _added_by_middleware(is_secure: bool) -> list[tuple[str, str]]:
     class Request(HttpRequest):
         def _get_scheme(self) -> str:
             return "https" if is_secure else "http"

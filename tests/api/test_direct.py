@@ -191,8 +191,8 @@ def test_both_ways_give_the_very_same_answer(api, usual):
 
 @pytest.mark.parametrize("is_secure", [False, True])
 @pytest.mark.parametrize("proxy", [None, ("HTTP_X_FORWARDED_PROTO", "https")])
-def test_headers_for_browsers_are_those_of_the_settings(api, is_secure, proxy, monkeypatch):
-    monkeypatch.setattr(direct, "_headers", {})
+def test_headers_for_browsers_are_those_of_the_settings(api, is_secure, proxy):
+    direct.usual_headers.cache_clear()
     changes = {"HTTP_AUTHORIZATION": f"Bearer {api.key.secret}"}
     if is_secure:
         changes |= {"HTTP_X_FORWARDED_PROTO": "https"} if proxy else {"wsgi.url_scheme": "https"}
@@ -202,6 +202,7 @@ def test_headers_for_browsers_are_those_of_the_settings(api, is_secure, proxy, m
         )
     assert directly == by_django
     assert ("Strict-Transport-Security" in dict(directly[1])) == is_secure
+    direct.usual_headers.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,11 @@ import pytest
 
 from billing.stripe import simulator
 from tests.billing.stripe_world import WEBHOOK_SECRET, StripeWorld
-from tests.contract.stripe_client import contract
 
 
 @pytest.fixture
 def at_stripe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings) -> Iterator[StripeWorld]:
     """A simulator of Stripe that billing talks to. Its events go where the test sends them."""
-    # Reading the SDK's source takes half a second; every simulator of a run reads the same.
-    monkeypatch.setattr("billing.stripe.simulator.contract.load", lambda home: contract())
     # The SDK waits half a second before it tries again; its tries are what is tested, not its wait.
     monkeypatch.setattr("stripe.HTTPClient.INITIAL_DELAY", 0.01)
     monkeypatch.setattr("stripe.HTTPClient.MAX_DELAY", 0.02)

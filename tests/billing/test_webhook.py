@@ -17,7 +17,6 @@ from billing.stripe import checkout, gateway, inbox, simulator
 from ledger import queries
 from tests import builders
 from tests.billing.stripe_world import WEBHOOK, WEBHOOK_SECRET, StripeWorld, deliver
-from tests.contract.stripe_client import contract
 
 
 @pytest.fixture(autouse=True)
@@ -210,9 +209,8 @@ def test_ten_deliveries_and_ten_buyers_pages_at_once_grant_one_lot(at_stripe):
 
 @pytest.mark.django_db(transaction=True)
 def test_stripe_delivers_over_http_doubled_and_disordered_and_one_lot_is_granted(
-    live_server, settings, tmp_path, monkeypatch
+    live_server, settings, tmp_path
 ):
-    monkeypatch.setattr("billing.stripe.simulator.contract.load", lambda home: contract())
     settings.STRIPE_SECRET_KEY = "sk_test_of_the_tests"
     with simulator.running(
         home=tmp_path / "stripe",

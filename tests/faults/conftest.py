@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from billing.stripe import sdk_schema
 from billing.stripe.simulator import contract
 from tests.faults import plays
 from tests.faults.processes import Installation, installation
@@ -18,7 +19,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]
         assert answer.returncode == 0, answer.stderr
         made.wait_until_nothing_is_left()
         # What Stripe's stand-in reads of the SDK's source takes a second, and is kept in the home.
-        contract.load(made.home)
+        sdk_schema.read(contract.SERVICES, cache=made.home / "cache")
         yield made
 
 

@@ -15,7 +15,6 @@ from billing.stripe import inbox, simulator
 from ledger import queries
 from tests import builders
 from tests.builders import TOKEN
-from tests.contract.stripe_client import contract
 from tests.web.conftest import Company, Visitor, company
 
 WEBHOOK_SECRET = "whsec_of_the_browser_tests"
@@ -28,11 +27,8 @@ def ours(live_server: Any) -> Company:
 
 
 @pytest.fixture
-def at_stripe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, live_server: Any
-) -> Iterator[str]:
+def at_stripe(tmp_path: Path, settings: Any, live_server: Any) -> Iterator[str]:
     """A simulator of Stripe that posts its events to the live server."""
-    monkeypatch.setattr("billing.stripe.simulator.contract.load", lambda home: contract())
     settings.STRIPE_SECRET_KEY = "sk_test_of_the_browser_tests"
     settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
     webhook = f"{live_server.url}/api/v1/stripe/webhook"

@@ -7,9 +7,8 @@ is valid by construction.
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from billing.stripe import sdk_schema
 from billing.stripe.sdk_schema import Api, Operation
@@ -120,7 +119,11 @@ def _empty_scalar(schema: Json) -> Any:
     return schema.get("const", empty.get(schema.get("type", "")))
 
 
-@cache
+_loaded: Final[dict[tuple[str, ...], Contract]] = {}
+
+
 def load(home: Path | None) -> Contract:
-    """The contract, its schemas kept in the home folder once they have been derived."""
-    return Contract(sdk_schema.read(SERVICES, cache=home and home / "cache"))
+    """The contract, read once a process; its schemas stay in the home folder for the next one."""
+    if SERVICES not in _loaded:
+        _loaded[SERVICES] = Contract(sdk_schema.read(SERVICES, cache=home and home / "cache"))
+    return _loaded[SERVICES]
