@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import available_timezones
 
 from django.db import connection, transaction
 
-from ledger.errors import AccountCodeTaken, UnknownAccount, UnknownRateCard
+from ledger.errors import AccountCodeTaken, Fault, InvalidAccount, UnknownAccount, UnknownRateCard
 from ledger.models import Account, Lot, RateCard, Standing
 from ledger.sql import lock_shard, query
 from ledger.units import ALWAYS, SHARDS, UNBOUNDED_MICROTOKENS, shard_of, shard_of_code
@@ -32,14 +33,18 @@ def open_account(
     name: str,
     rate_card_id: int,
     default_cost_centre: str = "",
+    time_zone: str = "UTC",
     at: datetime,
 ) -> AccountFacts:
     """Open an account, with the lot that takes its debts, or return the one this code names.
 
-    Raises UnknownRateCard if the card is none of the book's, and AccountCodeTaken if the code
-    names an account of another name or rate card.
+    Its hours, days and months begin in `time_zone`; ledger.moving lets it move to another.
+
+    Raises UnknownRateCard if the card is none of the book's, InvalidAccount if there is no such
+    time zone, and AccountCodeTaken if the code names an account of another name or rate card.
     """
     assert code
+    require_time_zone(time_zone)
     if not RateCard.objects.filter(pk=rate_card_id, book_id=book_id).exists():
         raise UnknownRateCard(rate_card_id=rate_card_id)
     shard = shard_of_code(book_id=book_id, code=code)
@@ -58,6 +63,7 @@ def open_account(
             name=name,
             rate_card_id=rate_card_id,
             default_cost_centre=default_cost_centre,
+            time_zone=time_zone,
             opened_at=at,
             debt_lot_id=next_lot_id(shard=shard),
         )
@@ -101,6 +107,19 @@ def find_all(*, book_id: int, codes: Sequence[str]) -> dict[str, AccountFacts]:
         AccountFacts, "accounts_by_code", shards=shards, book_id=book_id, codes=list(codes)
     )
     return {facts.code: facts for facts in named}
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether it is in the IANA list, such as Europe/Paris."""
+    # Python lists, where there is one, the machine's own as well: elsewhere that is another.
+    return name in available_timezones() and name != "localtime"
+
+
+def require_time_zone(name: str) -> None:
+    """Raises InvalidAccount."""
+    if not is_time_zone(name):
+        message = f"{name!r} is no time zone, such as Europe/Paris"
+        raise InvalidAccount(faults=[Fault(field="time_zone", rule="exists", message=message)])
 
 
 def next_lot_id(*, shard: int) -> int:

@@ -88,6 +88,16 @@ class Fault:
     message: str
 
 
+class InvalidAccount(LedgerError):
+    """An account breaks rules."""
+
+    code = "invalid_account"
+
+    def __init__(self, *, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{faults[0].field}: {faults[0].message}")
+        self.faults = list(faults)
+
+
 class InvalidRuns(LedgerError):
     """A submission breaks rules; none of its runs was taken."""
 

@@ -22,6 +22,7 @@ from ledger.errors import (
     HoldWaiting,
     IdempotencyKeyReused,
     InsufficientTokens,
+    InvalidAccount,
     InvalidApiKey,
     InvalidCorrection,
     InvalidHold,
@@ -57,6 +58,7 @@ STATUS: dict[type[LedgerError], int] = {
     HoldWaiting: 409,
     IdempotencyKeyReused: 409,
     InsufficientTokens: 402,
+    InvalidAccount: 422,
     InvalidApiKey: 401,
     InvalidCorrection: 422,
     InvalidHold: 422,
@@ -136,7 +138,9 @@ def document_of(error: Exception) -> dict[str, Any] | None:
     """None: it is not the request's fault."""
     if isinstance(error, Unreadable):
         return _problem(error.status, error.code, str(error), [error.fault])
-    if isinstance(error, InvalidCorrection | InvalidHold | InvalidLimit | InvalidRuns):
+    if isinstance(
+        error, InvalidAccount | InvalidCorrection | InvalidHold | InvalidLimit | InvalidRuns
+    ):
         return _problem(STATUS[type(error)], error.code, str(error), error.faults)
     if isinstance(error, LedgerError):
         return _problem(STATUS[type(error)], error.code, str(error)) | _members(error)
