@@ -11,11 +11,11 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from billing import names, periods
+from billing import names
 from billing.errors import CustomerCodeTaken, InvalidInput
 from billing.models import Customer, CustomerMember, Vendor
 from billing.stripe import calls
-from ledger import accounts
+from ledger import accounts, moving
 from ledger import catalog as ledger_catalog
 from ledger.errors import Fault
 
@@ -75,6 +75,7 @@ def open_customer(
             name=name,
             rate_card_id=rate_card_id,
             default_cost_centre=default_cost_centre,
+            time_zone=time_zone,
             at=at,
         )
         customer = Customer.objects.create(
@@ -91,6 +92,38 @@ def open_customer(
             opened_at=at,
         )
         calls.write_customer_create(customer=customer, at=at)
+        return customer
+
+
+def change_customer(
+    *,
+    customer_id: int,
+    name: str,
+    email: str,
+    time_zone: str,
+    account_manager: Any,
+    payment_days: int | None,
+) -> Customer:
+    """Change what may change of a customer; its account moves to the time zone along with it.
+
+    Raises InvalidInput.
+    """
+    with transaction.atomic():
+        customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
+        faults = [
+            *_faults_of_names(code=customer.code, name=name),
+            *_faults_of_terms(
+                currency=customer.currency, time_zone=time_zone, payment_days=payment_days
+            ),
+        ]
+        if faults:
+            raise InvalidInput(faults=faults)
+        customer.name, customer.email, customer.time_zone = name, email, time_zone
+        customer.account_manager, customer.payment_days = account_manager, payment_days
+        customer.save(
+            update_fields=["name", "email", "time_zone", "account_manager", "payment_days"]
+        )
+        moving.move_account(account_id=customer.account_id, time_zone=time_zone)
         return customer
 
 
@@ -136,7 +169,7 @@ def _faults_of_terms(*, currency: str, time_zone: str, payment_days: int | None)
     if currency not in settings.CURRENCIES:
         known = ", ".join(settings.CURRENCIES)
         found.append(Fault(field="currency", rule="choice", message=f"must be one of {known}"))
-    if not periods.is_time_zone(time_zone):
+    if not accounts.is_time_zone(time_zone):
         message = f"{time_zone!r} is no time zone, such as Europe/Paris"
         found.append(Fault(field="time_zone", rule="exists", message=message))
     if payment_days is not None and not 1 <= payment_days <= PAYMENT_DAYS_MAX:

@@ -9,7 +9,7 @@ far after the change as it would have been; one that comes twice is taken the fi
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +18,6 @@ class Span:
 
     starts_at: datetime
     ends_at: datetime
-
-
-def is_time_zone(name: str) -> bool:
-    return name in available_timezones()
 
 
 def months_after(*, anchor: datetime, months: int, time_zone: str) -> datetime:

@@ -246,10 +246,12 @@ class Round:
             shard=shard_of(cap.id),
             limit_id=cap.id,
             scope_value=_reviewed(cap, ask, counter),
-            period_start=counter[2],
+            # In a period that began then: not when it was opened, if the account moved since.
+            opened_at__gte=counter[2],
         ).order_by("-opened_at", "-id")
         for review in reviews:
-            if review.until_at is None or self.at < review.until_at:
+            is_of_period = cap.period_start(review.opened_at) == counter[2]
+            if is_of_period and (review.until_at is None or self.at < review.until_at):
                 return review
         return None
 

@@ -9,8 +9,8 @@ touch, so nobody waits for anybody:
                               folded_number = 6
 
 The same transaction moves `folded_number` on: a block is folded once, or, after a crash, not yet.
-Hours, days and months begin in the account's own time zone. An account that moves to another has
-its shard folded anew (`refold_shard`).
+Hours, days and months begin in the account's own time zone. When an account moves to another
+(ledger.moving), its rows are written anew from the blocks, in one transaction.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
-from django.db import transaction
+from django.db import connection, transaction
 
 from ledger import days, sql
 from ledger.instants import to_us
@@ -26,7 +26,7 @@ from ledger.models import Account, Usage, UsageFold
 from ledger.packing import Integers, Rows, bigints
 from ledger.several import BlockTotals, told_apart
 from ledger.totals import AMOUNTS, QUARTER_US
-from ledger.units import ALWAYS, SHARDS
+from ledger.units import ALWAYS, SHARDS, shard_of
 
 BLOCKS_PER_FOLD_MAX: Final = 500
 BLOCKS_WORTH_A_FOLD: Final = 64
@@ -94,14 +94,21 @@ def fold_shard(*, shard: int) -> int:
     return total
 
 
-def refold_shard(*, shard: int) -> int:
-    """Forget what is folded of a shard and fold all of it anew; how many blocks."""
+def refold_account(*, account_id: int, time_zone: str) -> None:
+    """Write an account's rows anew, from every block of its shard that is folded.
+
+    Joins the caller's transaction, and is the only one who folds the shard until that ends;
+    debits go on meanwhile.
+    """
+    assert connection.in_atomic_block
+    shard = shard_of(account_id)
     sql.execute("begin_folds", shards=[shard])
-    with transaction.atomic():
-        UsageFold.objects.select_for_update().get(shard=shard)
-        Usage.objects.filter(shard=shard).delete()
-        UsageFold.objects.filter(shard=shard).update(folded_number=0)
-    return fold_shard(shard=shard)
+    folded_number = UsageFold.objects.select_for_update().get(shard=shard).folded_number
+    Usage.objects.filter(shard=shard, account_id=account_id).delete()
+    after_number = 0
+    while blocks := _blocks(shard, after_number=after_number, until_number=folded_number):
+        _add_all(shard, told_apart(blocks, account_ids=[account_id]), {account_id: time_zone})
+        after_number = blocks[-1].number
 
 
 def _fold_next(shard: int) -> int:
@@ -110,25 +117,40 @@ def _fold_next(shard: int) -> int:
         if not locked:
             return 0
         [(folded_number,)] = locked
-        rows = sql.binary(
-            "blocks_to_fold",
-            shard=shard,
-            after_number=folded_number,
-            blocks_max=BLOCKS_PER_FOLD_MAX,
-            bytes_max=BYTES_PER_FOLD_MAX,
-        )
-        if not rows:
+        blocks = _blocks(shard, after_number=folded_number, until_number=None)
+        if not blocks:
             return 0
-        blocks = [BlockTotals.of(row) for row in rows]
-        for rung, added in by_rung(hours_of(told_apart(blocks), shard=shard)):
-            _add(shard, rung, added)
+        totals = told_apart(blocks)
+        _add_all(shard, totals, time_zones(shard, totals))
         UsageFold.objects.filter(shard=shard).update(folded_number=blocks[-1].number)
         return len(blocks)
 
 
-def hours_of(totals: Rows, *, shard: int) -> Rows:
+def _blocks(shard: int, *, after_number: int, until_number: int | None) -> list[BlockTotals]:
+    """The next blocks, as many as are folded at once; with `until_number`, none beyond it."""
+    rows = sql.binary(
+        "blocks_to_fold",
+        shard=shard,
+        after_number=after_number,
+        blocks_max=(
+            BLOCKS_PER_FOLD_MAX
+            if until_number is None
+            else min(BLOCKS_PER_FOLD_MAX, until_number - after_number)
+        ),
+        bytes_max=BYTES_PER_FOLD_MAX,
+    )
+    return [BlockTotals.of(row) for row in rows]
+
+
+def _add_all(shard: int, totals: Rows, time_zones: Mapping[int, str]) -> None:
+    """Add TOTAL rows to the rows of every rung."""
+    for rung, added in by_rung(hours_of(totals, time_zones=time_zones)):
+        _add(shard, rung, added)
+
+
+def hours_of(totals: Rows, *, time_zones: Mapping[int, str]) -> Rows:
     """TOTAL rows added up by the hour: PLACED rows."""
-    return sum_by(placed(totals, time_zones=time_zones(shard, totals)), ("hour", *WHO))
+    return sum_by(placed(totals, time_zones=time_zones), ("hour", *WHO))
 
 
 def by_rung(hours: Rows) -> Iterator[tuple[int, Rows]]:

@@ -25,7 +25,7 @@ from ledger.caps import Cap
 from ledger.counting import Counts, caps_of
 from ledger.deciding import lock
 from ledger.errors import Fault, IdempotencyKeyReused, InvalidLimit, UnknownLimit
-from ledger.models import Account, Limit, LimitExcess, LimitUse, Standing
+from ledger.models import Account, Hold, Limit, LimitExcess, LimitUse, Standing
 from ledger.reported import Instant
 from ledger.units import SHARDS, shard_of
 
@@ -206,6 +206,34 @@ def _create(account_id: int, limit: NewLimit, *, idempotency_key: str, at: datet
         [cap] = [cap for cap in caps_of([account_id])[account_id] if cap.id == row.id]
         _count_what_was_used(cap)
     return row.id
+
+
+def count_anew(*, account_id: int) -> None:
+    """Count everything again on the account's limits by day and month, as these begin now.
+
+    Whoever calls it has locked the shard and the account.
+    """
+    shard = shard_of(account_id)
+    caps = [cap for cap in caps_of([account_id])[account_id] if cap.period in ("day", "month")]
+    if not caps:
+        return
+    LimitUse.objects.filter(shard=shard, limit_id__in=[cap.id for cap in caps]).delete()
+    for cap in caps:
+        _count_what_was_used(cap)
+    _count_what_is_held(account_id, caps)
+
+
+def _count_what_is_held(account_id: int, caps: Sequence[Cap]) -> None:
+    counts = Counts()
+    for hold in Hold.objects.filter(
+        shard=shard_of(account_id), account_id=account_id, due_at__isnull=False
+    ):
+        for cap in caps:
+            if cap.id in hold.limit_ids and (value := cap.value_of(vars(hold))) is not None:
+                assert hold.held_at is not None
+                counter = (cap.id, value, cap.period_start(hold.held_at))
+                counts.hold(counter, cap.amount(hold.counted_microtokens, hold.counted_micros))
+    counts.write()
 
 
 def _count_what_was_used(cap: Cap) -> None:

@@ -109,7 +109,7 @@ def _write_answer(row: LimitReview, answer: Answer, *, at: datetime) -> None:
 def _end_of_period(row: LimitReview, *, at: datetime) -> datetime:
     caps = caps_of([row.account_id]).get(row.account_id, [])
     cap: Cap | None = next((cap for cap in caps if cap.id == row.limit_id), None)
-    end = None if cap is None else cap.next_start(row.period_start)
+    end = None if cap is None else cap.next_start(cap.period_start(row.opened_at))
     if end is None:
         return NEVER
     # The period in which it was asked may be over when it is answered.

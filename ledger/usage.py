@@ -133,10 +133,12 @@ def read(
     assert set(by) <= {"account", *NAMES}
     assert set(only) <= set(NAMES)
     asked = _Asked(from_at=from_at, until_at=until_at, by=by, granularity=granularity, only=only)
-    lines: list[UsageLine] = []
-    for zone, ids in _by_time_zone(account_ids):
-        lines += _of_one_time_zone(asked, zone, ids)
-    return _merged(lines) if len(account_ids) > 1 else lines
+    while True:
+        zones = _by_time_zone(account_ids)
+        lines = [line for zone, ids in zones for line in _of_one_time_zone(asked, zone, ids)]
+        # An account that moves meanwhile has rows that begin at other instants.
+        if _by_time_zone(account_ids) == zones:
+            return _merged(lines) if len(account_ids) > 1 else lines
 
 
 def by_workflow(*, account_id: int, from_at: datetime, until_at: datetime) -> list[UsageLine]:
@@ -214,12 +216,14 @@ class _Asked:
         return days.begin(stretch.from_at, self.granularity, time_zone)
 
 
-def _by_time_zone(account_ids: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+def _by_time_zone(account_ids: Sequence[int]) -> list[tuple[str, list[int]]]:
     shards = {shard_of(one) for one in account_ids}
     known = Account.objects.filter(shard__in=shards, id__in=list(account_ids))
     zones = sorted(known.values_list("time_zone", "id"))
-    for time_zone, rows in groupby(zones, key=lambda row: row[0]):
-        yield time_zone, [account_id for _, account_id in rows]
+    return [
+        (time_zone, [account_id for _, account_id in rows])
+        for time_zone, rows in groupby(zones, key=lambda row: row[0])
+    ]
 
 
 def _of_one_time_zone(asked: _Asked, time_zone: str, account_ids: Sequence[int]) -> list[UsageLine]:

@@ -30,7 +30,7 @@ FORECASTS, STATEMENTS, TOTALS = "ledger/forecasts.py", "ledger/statements.py", "
 LAYING, CHECKING = "ledger/laying.py", "ledger/checking.py"
 HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/counting.py"
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
-WAKING = "ledger/api/waking.py"
+WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
 SQL = "ledger/sql"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
@@ -192,6 +192,14 @@ MUTANTS = [  # file, text, fault
     (f"{SQL}/spendable.sql", "lot.expires_at > %(at)s", "lot.expires_at >= %(at)s"),
     (f"{SQL}/known_of_asked.sql", "parted.ended_at IS NOT NULL", "false"),
     (TOTALS, '"accepted_first_count": is_run & ~failed & ~retakes', '"accepted_first_count": is_run & ~failed'),
+    (USAGE, "if _by_time_zone(account_ids) == zones:", "if True:"),
+    (MOVING, "        limits.count_anew(account_id=account_id)\n", ""),
+    (MOVING, "        folding.refold_account(account_id=account_id, time_zone=time_zone)\n", ""),
+    (LIMITS, "    _count_what_is_held(account_id, caps)\n", ""),
+    (LIMITS, "cap.amount(hold.counted_microtokens", "cap.amount(hold.microtokens"),
+    (FOLDING, "account_ids=[account_id]), {", "account_ids=None), {"),
+    (FOLDING, "min(BLOCKS_PER_FOLD_MAX, until_number - after_number)", "BLOCKS_PER_FOLD_MAX"),
+    (DECIDING, "cap.period_start(review.opened_at) == counter[2]", "review.period_start == counter[2]"),
     (WAKING, "if oldest >= told[shard].intake_id", "if oldest > told[shard].intake_id"),
     (WAKING, "if oldest < told[shard].intake_id", "if False"),
     (WAKING, "min(self.intake_id, other.intake_id)", "max(self.intake_id, other.intake_id)"),
@@ -212,8 +220,8 @@ TESTS += [
     "statements",
     "several",
 ]
-TESTS += ["usage", "intake", "check_ledger", "concurrency", "parking", "holds_model", "paths"]
-TESTS += ["whole_model", "model", "api/waking"]
+TESTS += ["usage", "moving", "intake", "check_ledger", "concurrency", "parking", "holds_model"]
+TESTS += ["paths", "whole_model", "model", "api/waking"]
 CLOSEST = {
     DRAWDOWN: ["whole_model"],
     LAYING: ["paths", "whole_model"],
@@ -228,7 +236,9 @@ CLOSEST = {
     HOLDS: ["holds", "whole_model"],
     HELD: ["holds", "whole_model"],
     WAKING: ["api/waking"],
-    DECIDING: ["holds", "limits", "whole_model"],
+    MOVING: ["moving"],
+    LIMITS: ["moving", "limits"],
+    DECIDING: ["holds", "limits", "moving", "whole_model"],
     COUNTING: ["limits"],
     SETTLING: ["limits", "holds"],
     "ledger/sql/let_time_pass": ["holds", "whole_model"],
@@ -239,7 +249,8 @@ CLOSEST = {
     "ledger/faults.py": ["exactly_once", "rating", "intake"],
     "ledger/sql/": ["lots", "corrections", "parts", "statements", "usage", "model"],
     "ledger/totals.py": ["usage"],
-    "ledger/folding.py": ["usage"],
+    FOLDING: ["usage", "moving"],
+    USAGE: ["usage", "moving"],
     "ledger/invariants/": ["check_ledger"],
     "ledger/prices.py": ["queries", "rerating"],
     "ledger/retakes.py": ["outcomes"],

@@ -13,7 +13,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from billing import customers, periods
+from billing import customers
 from billing.admin import fields
 from billing.admin.plan_forms import rate_card_choices
 from billing.errors import BillingError
@@ -28,11 +28,11 @@ from config.admin import (
     books_of,
     tokens_shown,
 )
-from ledger import queries
+from ledger import accounts, queries
 from ledger.errors import LedgerError
 
 EDITORS = frozenset({ADMIN, FINANCE, ACCOUNT_MANAGER})
-TIME_ZONE_HELP = "Where its periods begin and end, such as Europe/Paris."
+TIME_ZONE_HELP = "Where its days, months and periods begin, such as Europe/Paris."
 
 
 class CustomerForm(OneBookForm[Customer]):
@@ -44,7 +44,7 @@ class CustomerForm(OneBookForm[Customer]):
 
     def clean_time_zone(self) -> str:
         name: str = self.cleaned_data["time_zone"]
-        if not periods.is_time_zone(name):
+        if not accounts.is_time_zone(name):
             raise ValidationError(f"“{name}” is no time zone. Write one such as Europe/Paris.")
         return name
 
@@ -140,7 +140,8 @@ class CustomerAdmin(BookAdmin[Customer]):
 
     def save_model(self, request: HttpRequest, obj: Customer, form: Any, change: bool) -> None:
         if change:
-            obj.save(update_fields=list(CustomerForm.Meta.fields))
+            typed = {name: getattr(obj, name) for name in CustomerForm.Meta.fields}
+            customers.change_customer(customer_id=obj.pk, **typed)
             return
         typed = form.cleaned_data
         opened = customers.open_customer(

@@ -20,7 +20,10 @@ class AccountAdmin(FactAdmin[Account]):
     list_display = ("name", "code", "runs_count", "available")
     search_fields = ("name", "code")
     ordering = ("name",)
-    fields = ("name", "code", "opened_at", "default_cost_centre", "runs_count", "available", "owed")
+    fields = (
+        *("name", "code", "opened_at", "default_cost_centre", "time_zone"),
+        *("runs_count", "available", "owed"),
+    )
     readonly_fields = ("runs_count", "available", "owed")
     change_form_template = "admin/ledger/account/change_form.html"
     purpose = (

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from ledger import sql
-from ledger.folding import PLACED, WHO, by_rung, hours_of, keys_of, sum_by
+from ledger.folding import PLACED, WHO, by_rung, hours_of, keys_of, sum_by, time_zones
 from ledger.invariants import scanning
 from ledger.invariants.rows import BrokenRows, Row
 from ledger.models import UsageFold
@@ -118,7 +118,8 @@ def _expected(shard: int, folded_number: int) -> Iterator[tuple[int, Rows]]:
             break
         blocks = [BlockTotals.of(row) for row in rows]
         after = blocks[-1].number
-        hours.add(hours_of(told_apart(blocks), shard=shard))
+        totals = told_apart(blocks)
+        hours.add(hours_of(totals, time_zones=time_zones(shard, totals)))
     yield from by_rung(hours.rows())
 
 

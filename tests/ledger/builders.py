@@ -58,13 +58,20 @@ def publish_rates(
     )
 
 
-def make_account(shop: Shop, code: str = "acme", *, default_cost_centre: str = "sales") -> int:
+def make_account(
+    shop: Shop,
+    code: str = "acme",
+    *,
+    default_cost_centre: str = "sales",
+    time_zone: str = "UTC",
+) -> int:
     return accounts.open_account(
         book_id=shop.book_id,
         code=code,
         name=code.title(),
         rate_card_id=shop.rate_card_id,
         default_cost_centre=default_cost_centre,
+        time_zone=time_zone,
         at=NOON,
     ).id
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import days, folding, usage
-from ledger.models import Account, Block, Run, Usage, UsageFold
+from ledger.models import Block, Run, Usage, UsageFold
 from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,
@@ -27,10 +27,6 @@ from tests.ledger.builders import (
 from tests.ledger.using import LATER, LONG_AGO, everything, make_shop_of_engines, run_of
 
 DAY = timedelta(days=1)
-
-
-def move(account_id: int, time_zone: str) -> None:
-    Account.objects.filter(shard=shard_of(account_id), id=account_id).update(time_zone=time_zone)
 
 
 @pytest.fixture
@@ -102,8 +98,9 @@ def test_many_blocks_are_folded_in_several_transactions(shop, monkeypatch) -> No
     monkeypatch.setattr(folding, "BLOCKS_PER_FOLD_MAX", 2)
     assert folding.fold_shard(shard=shard_of(account_id)) == 5
     monkeypatch.setattr(folding, "BYTES_PER_FOLD_MAX", 1)
-    assert folding.refold_shard(shard=shard_of(account_id)) == 5
-    assert lines(account_id) == [(5, 10)]
+    debit(shop, [make_run(1), make_run(1)])
+    assert folding.fold_shard(shard=shard_of(account_id)) == 1
+    assert lines(account_id) == [(7, 12)]
 
 
 def test_a_debit_does_not_wait_for_a_fold_and_two_folds_do_not_fold_twice(
@@ -209,8 +206,7 @@ def test_a_window_takes_in_every_hour_that_it_touches(shop, is_folded) -> None:
     ],
 )
 def test_days_and_months_begin_in_the_accounts_own_time_zone(shop, time_zone, day) -> None:
-    account_id = make_account(shop)
-    move(account_id, time_zone)
+    account_id = make_account(shop, time_zone=time_zone)
     instants = [day - timedelta(microseconds=1), day, day + DAY - timedelta(seconds=1), day + DAY]
     debit(shop, [make_run(cost, at=at) for at, cost in zip(instants, (1, 2, 4, 8), strict=True)])
     expected = [(day - DAY, 1), (day, 6), (day + DAY, 8)]
@@ -223,8 +219,7 @@ def test_days_and_months_begin_in_the_accounts_own_time_zone(shop, time_zone, da
 
 
 def test_an_hour_that_comes_twice_is_two_hours_of_one_day(shop) -> None:
-    account_id = make_account(shop)
-    move(account_id, "Europe/Paris")
+    account_id = make_account(shop, time_zone="Europe/Paris")
     # Clocks go back at 01:00 UTC.
     first = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)
     debit(shop, [make_run(1, at=first), make_run(2, at=first + HOUR)])
@@ -235,19 +230,8 @@ def test_an_hour_that_comes_twice_is_two_hours_of_one_day(shop) -> None:
     assert (day.begins_at, day.microtokens) == (datetime(2025, 10, 25, 22, tzinfo=UTC), 3)
 
 
-def test_an_account_that_moves_is_folded_anew(shop) -> None:
-    account_id = make_account(shop)
-    debit(shop, [make_run(3, at=NOON + 11 * HOUR)])
-    folding.fold_all()
-    move(account_id, "Asia/Tokyo")
-    folding.refold_shard(shard=shard_of(account_id))
-    [day] = everything(account_id, granularity="day")
-    assert day.begins_at == NOON + 3 * HOUR
-
-
 def test_accounts_of_several_time_zones_are_added_up(shop) -> None:
-    ids = [make_account(shop, code) for code in ("acme", "globex")]
-    move(ids[1], "Asia/Tokyo")
+    ids = [make_account(shop), make_account(shop, "globex", time_zone="Asia/Tokyo")]
     debit(shop, [make_run(2), make_run(3, account="globex")])
     window: dict[str, Any] = {"from_at": LONG_AGO, "until_at": LATER}
     [line] = usage.read(account_ids=ids, by=["workflow"], **window)

@@ -311,12 +311,15 @@ def test_adding_a_customer_opens_its_account(ours: Company, signed_in) -> None:
     client.post(reverse("admin:billing_customer_add"), customer_form(ours))
     customer = Customer.objects.get(code="northwind")
     assert queries.balances(account_ids=[customer.account_id], at=timezone.now())
+    account = reverse("admin:ledger_account_change", args=[customer.account_id])
+    assert "Europe/Berlin" in text_of(client.get(account))
     client.post(
         reverse("admin:billing_customer_change", args=[customer.pk]),
         {"name": "Northwind Ltd", "email": "a@b.example", "time_zone": "Europe/Paris"},
     )
     customer.refresh_from_db()
     assert (customer.name, customer.time_zone) == ("Northwind Ltd", "Europe/Paris")
+    assert "Europe/Paris" in text_of(client.get(account))
 
 
 @pytest.mark.parametrize(
