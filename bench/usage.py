@@ -190,6 +190,8 @@ def _write_blocks(totals: Iterator[Rows], *, at: datetime) -> int:
                 SHARD,
                 chain.head(SHARD),
                 leaves=[leaf],
+                runs_count=1,
+                submission_ids=(1, 1),
                 microtokens=int(rows["microtokens"].sum()),
                 micros=int(rows["micros"].sum()),
                 totals=rows.tobytes(),

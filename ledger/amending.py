@@ -21,6 +21,7 @@ from ledger.amends import Amends, Changed, Leaf, Moved
 from ledger.drawdown import LotState, draw
 from ledger.history import History, RunName, RunRow, histories
 from ledger.instants import to_us
+from ledger.leaves import RUNS_PER_LEAF
 from ledger.models import Correction, Entry, Lot, Operation
 from ledger.units import NEVER
 from ledger.value import Tier
@@ -119,8 +120,8 @@ class Amending:
         self._write_entries()
         self._write_lots()
         head = chain.head(self.shard)
-        for position, row in enumerate(self._rows):
-            row.block_number, row.block_position = head.number + 1, position
+        for leaf, row in enumerate(self._rows):
+            row.block_number, row.block_position = head.number + 1, RUNS_PER_LEAF * leaf
         Correction.objects.bulk_create(self._rows)
         chain.append(
             self.shard,

@@ -2,14 +2,14 @@
 
 1. The runs are laid over their accounts' lots (ledger.laying).
 2. They are written by binary COPY, with an entry for each slice of a run that crossed lots. While
-   PostgreSQL takes them in, their leaves are hashed (ledger.leaves).
+   PostgreSQL takes them in, the leaves that seal them are hashed (ledger.leaves).
 3. The block itself is written: the root of its leaves, chained to the block before it
    (ledger.chain), and what it adds to usage totals (ledger.totals).
 4. Holds are settled and limits counted, for accounts that have some (ledger.settling).
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -35,8 +35,8 @@ from ledger.packing import (
 )
 from ledger.settling import settle
 
-# About what a socket takes at once. A power of two, so that a chunk's leaves are a full subtree.
-_CHUNK_RUNS: Final = 1_024
+# About what a socket takes at once.
+_CHUNK_RUNS: Final = 1_000
 
 _RUN_COPY: Final = CopyFormat(
     "ledger_run",
@@ -111,7 +111,7 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sealed:
-    """What the block says of its runs: hashes of leaves, their root, and the usage they add."""
+    """What the block says of its runs: hashes of leaves, their tree's root, the usage they add."""
 
     leaves: list[bytes]
     root: bytes
@@ -127,11 +127,14 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     accounts = debit_accounts(waiting.shard, waiting.runs)
     laid = lay(waiting.shard, waiting.runs, accounts)
     sequences = _sequences(waiting.runs, accounts)
-    sealed = _copy_runs(waiting, sequences, laid, block_number=head.number + 1)
+    positions = leaves.positions(accounts.counts)
+    sealed = _copy_runs(waiting, sequences, positions, laid, block_number=head.number + 1)
     _write_slices(waiting, laid.crossing)
     chain.append(
         waiting.shard,
         head,
+        runs_count=len(waiting.runs),
+        submission_ids=(int(waiting.submission_ids.min()), int(waiting.submission_ids.max())),
         leaves=sealed.leaves,
         root=sealed.root,
         microtokens=int(accounts.totals.sum()),
@@ -153,39 +156,48 @@ def _sequences(runs: Rows, accounts: Accounts) -> Integers:
     return np.where(has_receipt, sequences, 0)
 
 
-def _copy_runs(waiting: Waiting, sequences: Integers, laid: Laid, *, block_number: int) -> _Sealed:
-    """Write the runs, chunk by chunk; while PostgreSQL takes one in, the next is made ready."""
-    columns = _columns(waiting, sequences, laid, block_number)
-    hashes: list[bytes] = []
-    roots: list[bytes] = []
+def _copy_runs(
+    waiting: Waiting, sequences: Integers, positions: Integers, laid: Laid, *, block_number: int
+) -> _Sealed:
+    """Write the runs, chunk by chunk; while PostgreSQL takes one in, its leaves are hashed."""
+    columns = _columns(waiting, sequences, positions, laid, block_number)
+    begins = leaves.begins(positions // leaves.RUNS_PER_LEAF)
+    tree = merkle.Tree()
     added = b""
     with (
         connection.cursor() as cursor,
         connection.wrap_database_errors,
         cursor.copy(_RUN_COPY.statement) as copy,
     ):
-        for begin in range(0, len(waiting.runs), _CHUNK_RUNS):
-            end = min(begin + _CHUNK_RUNS, len(waiting.runs))
+        for begin, end in _chunks(begins, len(waiting.runs)):
             chunk = {name: column[begin:end] for name, column in columns.items()}
             copy.write(_RUN_COPY.pack(end - begin, chunk, is_first=begin == 0))
-            packed = leaves.pack(end - begin, chunk)
-            found = leaves.hashes(packed)
-            for row in laid.crossing.keys() & set(range(begin, end)):
-                at = row - begin
-                found[at] = leaves.hash_of_crossing(packed[at], laid.crossing[row])
-            hashes += found
-            roots.append(merkle.root(found))
+            of_chunk = begins[(begins >= begin) & (begins < end)] - begin
+            crossing = {
+                row - begin: laid.crossing[row]
+                for row in laid.crossing.keys() & set(range(begin, end))
+            }
+            tree.add(leaves.hashes(leaves.pack(end - begin, chunk), of_chunk, crossing))
             if not begin:
                 added = totals.of_runs(waiting.runs, laid.micros)
         copy.write(COPY_TRAILER)
-    # Each chunk but the last is a full subtree.
-    return _Sealed(leaves=hashes, root=merkle.root(roots), totals=added)
+    return _Sealed(leaves=tree.leaves, root=tree.root(), totals=added)
+
+
+def _chunks(begins: Integers, runs_count: int) -> Iterator[tuple[int, int]]:
+    """Rows from, and to, in whole leaves."""
+    begin = 0
+    while begin < runs_count:
+        following = begins[begins >= begin + _CHUNK_RUNS]
+        end = int(following[0]) if len(following) else runs_count
+        yield begin, end
+        begin = end
 
 
 def _columns(
-    waiting: Waiting, sequences: Integers, laid: Laid, block_number: int
+    waiting: Waiting, sequences: Integers, positions: Integers, laid: Laid, block_number: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """What runs' rows and leaves say, by name."""
+    """What runs' rows and records say, by name."""
     runs = waiting.runs
     rows_count = len(runs)
     return {
@@ -203,7 +215,7 @@ def _columns(
         "body_digest": runs["body_digest"],
         "details_digest": runs["details_digest"],
         "block_number": np.broadcast_to(np.int64(block_number), rows_count),
-        "block_position": np.arange(rows_count),
+        "block_position": positions,
         "submission_id": waiting.submission_ids,
         "submission_position": waiting.positions,
         "engine_id": runs["engine_id"],

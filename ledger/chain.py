@@ -65,6 +65,8 @@ def append(
     *,
     leaves: Sequence[bytes],
     root: bytes | None = None,
+    runs_count: int = 0,
+    submission_ids: tuple[int, int] | None = None,
     corrections_count: int = 0,
     microtokens: int,
     micros: int,
@@ -73,7 +75,8 @@ def append(
 ) -> None:
     """Write the block that follows `after`. The caller holds the shard's lock.
 
-    `leaves` are hashes, `root` their tree's if it is known; `totals` as ledger.totals packs them.
+    `leaves` are hashes, `root` their tree's if it is known; `submission_ids` the first and the last
+    that its runs came with; `totals` as ledger.totals packs them.
     If the clock was put back since, it is recorded at the same instant as the block before it: what
     a statement said as of some time is never changed by what comes after.
     """
@@ -85,7 +88,9 @@ def append(
         shard=shard,
         number=number,
         recorded_at=at,
-        runs_count=len(leaves) - corrections_count,
+        runs_count=runs_count,
+        first_submission_id=None if submission_ids is None else submission_ids[0],
+        last_submission_id=None if submission_ids is None else submission_ids[1],
         corrections_count=corrections_count,
         microtokens=microtokens,
         micros=micros,

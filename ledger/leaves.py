@@ -1,22 +1,30 @@
-"""What a receipt's leaf says, byte by byte: whoever holds a receipt can rebuild it.
+"""What the leaves of a block say, byte by byte: whoever holds receipts can rebuild them.
 
-A run's leaf is the letter R, then its columns in LEAF's order, big-endian, then, if it drew on
-more than one lot, each slice: lot id, out before and microtokens, eight bytes each.
+A leaf is up to RUNS_PER_LEAF runs of one account, in the block's order: the record of each, end to
+end. So a busy account's runs need one hash for sixteen, and still no leaf tells anybody of another
+account (docs/decisions/0014). A run's record is the letter R, then its columns in RECORD's order,
+big-endian, then, if it drew on more than one lot, each slice: lot id, out before and microtokens,
+eight bytes each.
+
+A run's position in its block is its leaf's number times RUNS_PER_LEAF, and its place in the leaf.
 """
 
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 
 from ledger.drawdown import Slice
-from ledger.packing import Rows
+from ledger.packing import Integers, Rows
 
-LEAF: Final = np.dtype(
+RUNS_PER_LEAF: Final = 16
+
+RECORD: Final = np.dtype(
     [
-        ("leaf_prefix", "V1"),  # RFC 9162: 0 for a leaf
         ("letter", "V1"),
         ("shard", ">i2"),
         ("account_id", ">i8"),
@@ -35,30 +43,53 @@ LEAF: Final = np.dtype(
         ("details_digest", "V32"),
     ]
 )
-_COLUMNS: Final = [name for name in LEAF.fields or () if name not in ("leaf_prefix", "letter")]
-_LEAF_BYTES: Final = struct.Struct(f"{LEAF.itemsize}s")
+_COLUMNS: Final = [name for name in RECORD.fields or () if name != "letter"]
 _SLICE: Final = struct.Struct(">qqq")
+# RFC 9162, section 2.1: so that no leaf can be taken for a node.
+_PREFIX: Final = b"\x00"
+
+
+def positions(accounts_counts: Integers) -> Integers:
+    """Of a block's runs, account after account: so many runs has each of them."""
+    begins = np.repeat(np.cumsum(accounts_counts) - accounts_counts, accounts_counts)
+    of_account = np.arange(len(begins)) - begins
+    leaves = np.cumsum(of_account % RUNS_PER_LEAF == 0) - 1
+    return leaves * RUNS_PER_LEAF + of_account % RUNS_PER_LEAF
+
+
+def begins(numbers: Integers) -> Integers:
+    """Where each leaf's runs begin, of runs in order of their leaves' numbers."""
+    return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
 def pack(runs_count: int, columns: Mapping[str, Any]) -> Rows:
-    """Leaves of runs, without the slices of those that crossed lots; `columns` by LEAF's names."""
-    leaves = np.empty(runs_count, LEAF)
-    leaves["leaf_prefix"] = b"\x00"
-    leaves["letter"] = b"R"
+    """Records of runs, without the slices of those that crossed lots; `columns` by their names."""
+    records = np.empty(runs_count, RECORD)
+    records["letter"] = b"R"
     for name in _COLUMNS:
-        leaves[name] = columns[name]
-    return leaves
+        records[name] = columns[name]
+    return records
 
 
-def hashes(leaves: Rows) -> list[bytes]:
-    """The hash of each leaf of a run that one lot served, or none."""
-    sha256 = hashlib.sha256
-    return [sha256(leaf).digest() for (leaf,) in _LEAF_BYTES.iter_unpack(leaves.tobytes())]
+def hashes(records: Rows, begins: Integers, crossing: Mapping[int, Sequence[Slice]]) -> list[bytes]:
+    """The hash of each leaf; `crossing` has, by row, the slices of runs that drew on several."""
+    sha256, packed, size = hashlib.sha256, records.tobytes(), RECORD.itemsize
+    edges = [*(size * begins).tolist(), len(packed)]
+    found = [sha256(_PREFIX + packed[begin:end]).digest() for begin, end in pairwise(edges)]
+    rows = sorted(crossing)
+    of_rows = (np.searchsorted(begins, rows, side="right") - 1).tolist()
+    for leaf, of_leaf in groupby(zip(of_rows, rows, strict=True), key=itemgetter(0)):
+        pieces, begin = [_PREFIX], edges[leaf]
+        for _, row in of_leaf:
+            end = size * (row + 1)
+            pieces += [packed[begin:end], slices_of(crossing[row])]
+            begin = end
+        found[leaf] = sha256(b"".join([*pieces, packed[begin : edges[leaf + 1]]])).digest()
+    return found
 
 
-def hash_of_crossing(leaf: np.void, slices: Sequence[Slice]) -> bytes:
-    """The hash of the leaf of a run that drew on several lots."""
-    tail = b"".join(
+def slices_of(slices: Sequence[Slice]) -> bytes:
+    """The end of the record of a run that drew on several lots."""
+    return b"".join(
         _SLICE.pack(one.lot_id, one.out_before_microtokens, one.microtokens) for one in slices
     )
-    return hashlib.sha256(leaf.tobytes() + tail).digest()

@@ -7,12 +7,38 @@ it is. Everything here works on hashes of 32 bytes.
 
 import hashlib
 from collections.abc import Sequence
+from typing import Final
 
-HASH_BYTES = 32
+HASH_BYTES: Final = 32
+
+
+_SUBTREE_LEAVES: Final = 256  # a power of two
 
 
 def leaf_hash(leaf: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+class Tree:
+    """A tree whose leaves' hashes come in pieces: what is full of it is hashed when it is there."""
+
+    def __init__(self) -> None:
+        self.leaves: list[bytes] = []
+        self._roots: list[bytes] = []  # of full subtrees, from the left
+
+    def add(self, leaves: Sequence[bytes]) -> None:
+        self.leaves += leaves
+        while len(self.leaves) - len(self._roots) * _SUBTREE_LEAVES >= _SUBTREE_LEAVES:
+            self._roots.append(root(self._following(_SUBTREE_LEAVES)))
+
+    def root(self) -> bytes:
+        """Of the leaves so far, at least one."""
+        rest = self._following(_SUBTREE_LEAVES)
+        return root([*self._roots, root(rest)] if rest else self._roots)
+
+    def _following(self, count: int) -> list[bytes]:
+        begin = len(self._roots) * _SUBTREE_LEAVES
+        return self.leaves[begin : begin + count]
 
 
 def root(leaves: Sequence[bytes]) -> bytes:

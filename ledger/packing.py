@@ -44,6 +44,7 @@ RUN: Final = np.dtype(
         ("flags", "<i4"),
     ]
 )
+_OFFSETS: Final = struct.Struct("<2I")
 _RUN_STRUCT: Final = struct.Struct("<q16sqqq16s8s32sii")
 assert _RUN_STRUCT.size == RUN.itemsize
 
@@ -121,6 +122,13 @@ def unpack_runs(packed: bytes) -> Rows:
 def pack_details(details: Sequence[bytes]) -> bytes:
     offsets = accumulate(map(len, details), initial=0)
     return struct.pack(f"<{len(details) + 1}I", *offsets) + b"".join(details)
+
+
+def details_text(packed: bytes, runs_count: int, position: int) -> bytes:
+    """The details at a position of a submission of `runs_count` runs, as they were hashed."""
+    begin, end = _OFFSETS.unpack_from(packed, 4 * position)
+    texts = 4 * (runs_count + 1)
+    return packed[texts + begin : texts + end]
 
 
 def unpack_details(packed: bytes, runs_count: int, positions: Iterable[int]) -> list[RunDetails]:

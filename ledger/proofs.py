@@ -1,6 +1,6 @@
 """Receipts given out with their proofs, to be checked without us (ledger/verify_receipts.py).
 
-A receipt is a line: an array of its leaf's columns (ledger.leaves, ledger.amends), and its
+A receipt is a line: an array of its record's columns (ledger.leaves, ledger.amends), and its
 details, exactly as they were hashed:
 
     [["R", block, position, run key, part, number, occurred at, microtokens, micros, lot id,
@@ -8,7 +8,12 @@ details, exactly as they were hashed:
     [["C", block, position, run key, version, recorded at, microtokens, micros, check], details]
 
 `slices` is null unless the run drew on several lots; `check` begins the leaf's hash, so that a
-line that was changed can be named. A block is a line of its header:
+line that was changed can be named. One run's proof also has what is sealed in the same leaf, runs
+of the same account: their records in hex, and nothing else of them.
+
+    [["S", block, position, record, check], null]
+
+A block is a line of its header:
 
     [number, recorded at, leaves, previous hash, root, hash, lines, bytes, proof]
 
@@ -19,9 +24,8 @@ hashes, and how many leaves there are. docs/ledger/receipts.md shows all of it.
 
 import json
 import shutil
-import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -34,19 +38,20 @@ import msgspec
 import psycopg
 from django.db import connection, transaction
 
-from ledger import heads, merkle, sql
+from ledger import beside, heads, merkle, sql
 from ledger.accounts import AccountFacts
 from ledger.errors import UnknownRun
 from ledger.instants import to_us
+from ledger.leaves import RUNS_PER_LEAF
 from ledger.merkle import HASH_BYTES
 from ledger.models import Block, Standing
+from ledger.packing import details_text
 from ledger.units import run_key
 
 FORMAT: Final = 1
 ROWS_PER_FETCH: Final = 5_000
 _CHECK_DIGITS: Final = 16
 _HEADER_COLUMNS: Final = 6
-_OFFSETS: Final = struct.Struct("<2I")
 _LAST: Final = 2**62
 
 README: Final = """\
@@ -74,6 +79,15 @@ class Line(NamedTuple):
     position: int
     columns: list[Any]
     details: bytes
+
+    @property
+    def leaf(self) -> int:
+        """Its number in the block."""
+        return self.position // RUNS_PER_LEAF
+
+    @property
+    def is_run(self) -> bool:
+        return bool(self.columns[0] == "R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,15 +162,23 @@ def of_run(*, account: AccountFacts, run_id: str) -> dict[str, Any]:
     asked = _Asked(account=account, run_key=run_key(run_id))
     with transaction.atomic():
         sql.see_one_state()
-        places = [(line.block, line.position) for line in _lines(asked)]
-        if not places:
+        lines = list(_lines(asked))
+        if not lines:
             raise UnknownRun(account=account.code, run=run_id)
         published = heads.of_shard(shard=account.shard)
-        [(first, _), *_], [*_, (last, _)] = places, places
+        first, last = lines[0].block, lines[-1].block
         following = [one for one in published if one.number >= last]
         until = following[0].number if following else _LAST
         receipts: list[bytes] = []
-        blocks = list(_sealed(asked, receipts.append, first_block=first, last_block=until))
+        blocks = list(
+            _sealed(
+                account.shard,
+                merge(lines, _sealed_with(account, lines), key=_place),
+                receipts.append,
+                first_block=first,
+                last_block=until,
+            )
+        )
     return {
         "account": _facts(account, is_whole=False) | {"lines": len(receipts)},
         "receipts": [line.decode().rstrip("\n") for line in receipts],
@@ -194,7 +216,7 @@ def _write(asked: _Asked, folder: Path, *, facts: dict[str, Any], progress: Prog
         (folder / "receipts.jsonl").open("wb") as receipts,
         (folder / "blocks.jsonl").open("wb") as blocks,
     ):
-        for header in _sealed(asked, receipts.write):
+        for header in _sealed(asked.account.shard, _lines(asked), receipts.write):
             blocks.write(_encode(header) + b"\n")
             blocks_count += 1
             if len(header) > _HEADER_COLUMNS:
@@ -214,24 +236,25 @@ def _dump(path: Path, document: dict[str, Any]) -> None:
 
 
 def _sealed(
-    asked: _Asked,
+    shard: int,
+    lines: Iterable[Line],
     write: Callable[[bytes], object],
     *,
     first_block: int = 1,
     last_block: int = _LAST,
 ) -> Iterator[list[Any]]:
     """Headers of blocks; while they go by, the lines of those that have some are written."""
-    of_blocks = groupby(_lines(asked), key=lambda line: line.block)
+    of_blocks = groupby(lines, key=lambda line: line.block)
     waiting = next(of_blocks, None)
     for number, recorded_at, count, previous, root, block_hash in _stream(
-        "headers", shard=asked.account.shard, first_block=first_block, last_block=last_block
+        "headers", shard=shard, first_block=first_block, last_block=last_block
     ):
         header = [
             number, to_us(recorded_at), count, previous.hex(), root.hex(), block_hash.hex(),
         ]  # fmt: skip
         if waiting is not None and waiting[0] == number:
             # A tree of one leaf is that leaf.
-            leaves = [root] if count == 1 else _leaves(asked.account.shard, number)
+            leaves = [root] if count == 1 else _leaves(shard, number)
             header += _write_block(list(waiting[1]), leaves, write)
             waiting = next(of_blocks, None)
         yield header
@@ -242,14 +265,13 @@ def _write_block(
     lines: Sequence[Line], leaves: Sequence[bytes], write: Callable[[bytes], object]
 ) -> tuple[int, int, str]:
     """How many lines, in how many bytes, and the proof that they are the block's."""
+    checks = {line.leaf: leaves[line.leaf].hex()[:_CHECK_DIGITS] for line in lines}
     texts = [
-        b"[%b,%b]\n"
-        % (_encode([*line.columns, leaves[line.position].hex()[:_CHECK_DIGITS]]), line.details)
-        for line in lines
+        b"[%b,%b]\n" % (_encode([*line.columns, checks[line.leaf]]), line.details) for line in lines
     ]
     for text in texts:
         write(text)
-    proof = merkle.inclusion_proof_of_all(leaves, [line.position for line in lines])
+    proof = merkle.inclusion_proof_of_all(leaves, list(checks))
     return len(lines), sum(map(len, texts)), b"".join(proof).hex()
 
 
@@ -260,7 +282,20 @@ def _leaves(shard: int, number: int) -> list[bytes]:
 
 def _lines(asked: _Asked) -> Iterator[Line]:
     """In order of their leaves."""
-    return merge(_runs(asked), _corrections(asked), key=lambda line: (line.block, line.position))
+    return merge(_runs(asked), _corrections(asked), key=_place)
+
+
+def _place(line: Line) -> tuple[int, int]:
+    return line.block, line.position
+
+
+def _sealed_with(account: AccountFacts, lines: Sequence[Line]) -> Iterator[Line]:
+    """What the leaves of these lines seal beside them, in order."""
+    known = {_place(line) for line in lines}
+    for block, leaf in dict.fromkeys((line.block, line.leaf) for line in lines if line.is_run):
+        for position, record in beside.records(account=account, block=block, leaf=leaf):
+            if (block, position) not in known:
+                yield Line(block, position, ["S", block, position, record.hex()], b"null")
 
 
 def _corrections(asked: _Asked) -> Iterator[Line]:
@@ -281,13 +316,13 @@ def _runs(asked: _Asked) -> Iterator[Line]:
 
 def _with_details(account: AccountFacts, rows: list[tuple[Any, ...]]) -> Iterator[Line]:
     details = _details(account.shard, [(row[13], row[14]) for row in rows])
-    slices = _slices(account, [row[2] for row in rows if row[10] > 1])
+    slices = beside.slices(account=account, run_keys=[row[2] for row in rows if row[10] > 1])
     for row, text in zip(rows, details, strict=True):
         (
             block, position, key, part, number, occurred_at, microtokens, micros, lot_id,
             out_before, slices_count, flags, engine_id, _, _, *names,
         ) = row  # fmt: skip
-        of_run = slices.get((key, part), []) if slices_count > 1 else None
+        of_run = [one[:3] for one in slices.get((key, part), [])] if slices_count > 1 else None
         columns = [
             "R", block, position, key.hex, part, number, to_us(occurred_at), microtokens, micros,
             lot_id, out_before, of_run, flags, engine_id, names,
@@ -299,30 +334,12 @@ def _details(shard: int, places: list[tuple[int, int]]) -> list[bytes]:
     """By submission and position in it."""
     wanted = sorted({submission_id for submission_id, _ in places})
     submissions = {
-        found: (runs_count, packed)
+        found: (packed, runs_count)
         for found, runs_count, packed in sql.binary(
             "details_of_submissions", shard=shard, ids=wanted
         )
     }
-    return [_text(*submissions[submission_id], position) for submission_id, position in places]
-
-
-def _text(runs_count: int, packed: bytes, position: int) -> bytes:
-    """The details at a position of a submission (ledger.packing), as they are."""
-    begin, end = _OFFSETS.unpack_from(packed, 4 * position)
-    texts = 4 * (runs_count + 1)
-    return packed[texts + begin : texts + end]
-
-
-def _slices(account: AccountFacts, keys: list[UUID]) -> dict[tuple[UUID, int], list[list[int]]]:
-    """(lot id, out before, microtokens) of each slice, by run and part."""
-    slices: dict[tuple[UUID, int], list[list[int]]] = {}
-    if keys:
-        for key, part, *of_one in sql.rows(
-            "slices_of_runs", shard=account.shard, account_id=account.id, run_keys=keys
-        ):
-            slices.setdefault((key, part), []).append(of_one)
-    return slices
+    return [details_text(*submissions[one], position) for one, position in places]
 
 
 def _stream(name: str, **parameters: Any) -> Iterator[tuple[Any, ...]]:

@@ -5,10 +5,10 @@ run it on what `manage.py export_receipts` wrote, or on what the API answers for
 
     python verify_receipts.py DIR --heads heads-i-kept.json
 
-Every receipt's leaf is built again, byte by byte, and with the hashes beside it must lead to the
-root that its block names; every block names the hash of the block before it; and the heads that
-were published, those in the export and those that you kept, must be blocks of that chain. So an
-edit, a deletion, a reordering and a missing end are found, and the first place is named. The
+Every leaf is built again from its receipts, byte by byte, and with the hashes beside it must lead
+to the root that its block names; every block names the hash of the block before it; and the heads
+that were published, those in the export and those that you kept, must be blocks of that chain. So
+an edit, a deletion, a reordering and a missing end are found, and the first place is named. The
 format is described in docs/ledger/receipts.md.
 """
 
@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,10 +41,12 @@ could be read. Keep heads where whoever made the export can't change them: witho
 that was written anew from its first block would be as good as the old one.
 """
 
-# A leaf: 0, R, shard, account, run key, part, number, time, microtokens, micros, lot, out before,
-# how many slices, flags, engine, key of the attribution, digest of the details.
-_RUN = struct.Struct(">cchq16sqqqqqqqhhi16s32s")
-_CORRECTION = struct.Struct(">cchq16siqqq32s")
+# A run's record: R, shard, account, run key, part, number, time, microtokens, micros, lot, out
+# before, how many slices, flags, engine, key of the attribution, digest of the details. A leaf is
+# 0, then the records of up to sixteen runs, or one correction's.
+_RUN = struct.Struct(">chq16sqqqqqqqhhi16s32s")
+_CORRECTION = struct.Struct(">chq16siqqq32s")
+_RUNS_PER_LEAF = 16
 _SLICE = struct.Struct(">qqq")
 _HEADER = struct.Struct(">hqqq32s32s")
 _NO_BLOCK = bytes(32)
@@ -70,6 +73,7 @@ class Account(NamedTuple):
     id: int
     shard: int
     is_whole: bool  # from the first receipt on, and the chain from its first block
+    is_of_one_run: bool  # of others that are sealed with it there is but the record
     lines_count: int
 
 
@@ -82,8 +86,18 @@ class Finding(NamedTuple):
     message: str
 
 
+class Line(NamedTuple):
+    """A line that can be read: what is sealed of it, and where."""
+
+    block: int
+    position: int
+    receipt: int | None
+    record: bytes
+    check: str
+
+
 class Block(NamedTuple):
-    """A block, and how many of its leaves stand in the export, in how many bytes."""
+    """A block, and how many of its receipts stand in the export, in how many bytes."""
 
     number: int
     leaves_count: int
@@ -137,39 +151,62 @@ class LinesChecker:
         begin = 0
         for block in blocks:
             text = packed[begin : begin + block.bytes_count].decode("utf-8", "replace")
-            self._check_leaves(block, self._leaves(block, text))
+            lines = self._lines(block, text)
+            self._check_leaves(block, len(lines), self._leaves(lines))
             begin += block.bytes_count
         self._chunk.findings = sorted(self._chunk.findings, key=_order)[:_FINDINGS_MAX]
         return self._chunk
 
-    def _leaves(self, block: Block, text: str) -> list[tuple[int, bytes]]:
-        """(position, hash) of each line's leaf."""
-        found: list[tuple[int, bytes]] = []
+    def _lines(self, block: Block, text: str) -> list[Line]:
+        found: list[Line] = []
         last = -1
-        for line in text.split("\n"):
-            if not line:
+        for text_of_line in text.split("\n"):
+            if not text_of_line:
                 continue
             self._chunk.lines_count += 1
             try:
-                number, position, leaf = self._leaf(line)
+                line = self._line(text_of_line)
             except _UNREADABLE as error:
-                message = f"a line can't be read ({error}): {line[:60]}"
+                message = f"a line can't be read ({error}): {text_of_line[:60]}"
                 self._tell(block.number, last + 1, message)
                 continue
-            if number != block.number:
-                self._tell(block.number, last + 1, f"a receipt of block {number} is among its own")
+            position = line.position
+            if line.block != block.number:
+                message = f"a receipt of block {line.block} is among its own"
+                self._tell(block.number, last + 1, message)
             elif position <= last:
                 self._tell(block.number, position, "its receipts are not in their order")
+            elif position != last + 1 and position % _RUNS_PER_LEAF:
+                self._tell(block.number, position, f"nothing stands at position {position - 1}")
             last = position
-            found.append((position, leaf))
+            found.append(line)
         return found
+
+    def _leaves(self, lines: list[Line]) -> list[tuple[int, bytes]]:
+        """(number, hash) of each leaf."""
+        found: list[tuple[int, bytes]] = []
+        for number, group in groupby(lines, key=lambda line: line.position // _RUNS_PER_LEAF):
+            of_leaf = list(group)
+            leaf = _sha256(b"".join([b"\0", *[one.record for one in of_leaf]])).digest()
+            check = leaf.hex()[:16]
+            if [one for one in of_leaf if one.check != check]:
+                self._tell_leaf(of_leaf)
+            found.append((number, leaf))
+        return found
+
+    def _tell_leaf(self, lines: list[Line]) -> None:
+        first = lines[0]
+        message = "it is not what was sealed"
+        if len(lines) > 1:
+            message = f"it, or one of the {len(lines)} that are sealed together, {message[3:]}"
+        self._tell(first.block, first.position, message, first.receipt)
 
     def _tell(self, block: int, position: int, message: str, receipt: int | None = None) -> None:
         if len(self._chunk.findings) < 10 * _FINDINGS_MAX:
             self._chunk.findings.append(Finding(block, position, receipt, message))
 
-    def _leaf(self, line: str) -> tuple[int, int, bytes]:
-        """Check a line for itself; its block, position and leaf's hash."""
+    def _line(self, line: str) -> Line:
+        """Check a line for itself."""
         if line[:2] != "[[":
             raise ValueError("it is not [[...],...]")
         fields, end = _scan(line, 1)
@@ -183,25 +220,24 @@ class LinesChecker:
             return self._run(fields, details, _sha256(raw).digest())
         if fields[0] == "C":
             return self._correction(fields, details, _sha256(raw).digest())
+        if fields[0] == "S" and self._account.is_of_one_run:
+            return self._sealed_with_it(fields)
         raise ValueError(f"there is no kind {fields[0]!r}")
 
-    def _run(self, fields: list[Any], details: Any, digest: bytes) -> tuple[int, int, bytes]:
+    def _run(self, fields: list[Any], details: Any, digest: bytes) -> Line:
         (
             _, block, position, key, part, number, occurred_at_us, microtokens, micros, lot_id,
             out_before, slices, flags, engine_id, names, check,
         ) = fields  # fmt: skip
         slices_count = _slices_count(microtokens, slices)
-        packed = _RUN.pack(
-            b"\0", b"R", self._account.shard, self._account.id, bytes.fromhex(key), part, number,
+        record = _RUN.pack(
+            b"R", self._account.shard, self._account.id, bytes.fromhex(key), part, number,
             occurred_at_us, microtokens, micros, lot_id, out_before, slices_count, flags, engine_id,
             self._attribution_key(names), digest,
         )  # fmt: skip
         if slices_count > 1:
-            packed += b"".join([_SLICE.pack(*one) for one in slices])
-        leaf = _sha256(packed).digest()
+            record += b"".join([_SLICE.pack(*one) for one in slices])
         wrong = _wrong_of_run(self._account.id, fields, details)
-        if leaf.hex()[:16] != check:
-            wrong = "it is not what was sealed"
         if wrong:
             self._tell(block, position, f"run {details[0]!r}: {wrong}", number or None)
         if number:
@@ -211,22 +247,32 @@ class LinesChecker:
             self._chunk.corrected.append(
                 Corrected(block, position, key, 1 if not part else 0, microtokens)
             )
-        return block, position, leaf
+        return Line(block, position, number or None, record, check)
 
-    def _correction(self, fields: list[Any], details: Any, digest: bytes) -> tuple[int, int, bytes]:
+    def _correction(self, fields: list[Any], details: Any, digest: bytes) -> Line:
         _, block, position, key, version, recorded_at_us, microtokens, micros, check = fields
-        packed = _CORRECTION.pack(
-            b"\0", b"C", self._account.shard, self._account.id, bytes.fromhex(key), version,
+        record = _CORRECTION.pack(
+            b"C", self._account.shard, self._account.id, bytes.fromhex(key), version,
             recorded_at_us, microtokens, micros, digest,
         )  # fmt: skip
-        leaf = _sha256(packed).digest()
         wrong = _wrong_of_correction(microtokens, micros, details)
-        if leaf.hex()[:16] != check:
-            wrong = "it is not what was sealed"
         if wrong:
             self._tell(block, position, f"version {version} of run {key}: {wrong}")
         self._chunk.corrected.append(Corrected(block, position, key, version, microtokens))
-        return block, position, leaf
+        return Line(block, position, None, record, check)
+
+    def _sealed_with_it(self, fields: list[Any]) -> Line:
+        """One whole record of a run of this account: what begins or ends within one could hide a
+        receipt in what others say."""
+        _, block, position, digits, check = fields
+        record = bytes.fromhex(digits)
+        letter, shard, account_id, *_, slices_count, _, _, _, _ = _RUN.unpack_from(record)
+        size = _RUN.size + (_SLICE.size * slices_count if slices_count > 1 else 0)
+        if (letter, shard, account_id) != (b"R", self._account.shard, self._account.id):
+            raise ValueError("what is sealed with it is not of this account")
+        if len(record) != size:
+            raise ValueError("what is sealed with it is not one record")
+        return Line(block, position, None, record, check)
 
     def _count(self, block: int, position: int, number: int) -> None:
         last = self._chunk.last_number
@@ -247,11 +293,13 @@ class LinesChecker:
                 self._attributions[asked] = found
         return found
 
-    def _check_leaves(self, block: Block, found: list[tuple[int, bytes]]) -> None:
-        message = f"{len(found)} of its {block.lines_count} receipts are there"
-        if len(found) == block.lines_count:
+    def _check_leaves(
+        self, block: Block, lines_count: int, leaves: list[tuple[int, bytes]]
+    ) -> None:
+        message = f"{lines_count} of its {block.lines_count} receipts are there"
+        if lines_count == block.lines_count:
             try:
-                if root_from_proof(sorted(found), block.leaves_count, block.proof) == block.root:
+                if root_from_proof(sorted(leaves), block.leaves_count, block.proof) == block.root:
                     return
                 message = "its receipts do not lead to its root"
             except ValueError as error:
@@ -400,7 +448,9 @@ class Export:
 def of_folder(folder: Path) -> Export:
     receipts = folder / "receipts.jsonl"
     return Export(
-        account=_account(json.loads((folder / "account.json").read_text("utf-8"))),
+        account=_account(
+            json.loads((folder / "account.json").read_text("utf-8")), is_of_one_run=False
+        ),
         heads=read_heads(folder / "heads.json"),
         headers=_lines(folder / "blocks.jsonl"),
         receipts=receipts,
@@ -413,7 +463,7 @@ def of_proof(path: Path) -> Export:
     proof = json.loads(path.read_text("utf-8"))
     receipts = b"".join(line.encode() + b"\n" for line in proof["receipts"])
     return Export(
-        account=_account(proof["account"]),
+        account=_account(proof["account"], is_of_one_run=True),
         heads=proof["heads"],
         headers=[json.dumps(one).encode() for one in proof["blocks"]],
         receipts=receipts,
@@ -432,10 +482,13 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from file
 
 
-def _account(said: dict[str, Any]) -> Account:
+def _account(said: dict[str, Any], *, is_of_one_run: bool) -> Account:
     if said["format"] != FORMAT:
         raise ValueError(f"format {said['format']} is not {FORMAT}, which is known here")
-    return Account(said["account"], said["account_id"], said["shard"], said["whole"], said["lines"])
+    return Account(
+        said["account"], said["account_id"], said["shard"], said["whole"], is_of_one_run,
+        said["lines"],
+    )  # fmt: skip
 
 
 def _mapped(path: Path) -> bytes | mmap.mmap:
@@ -557,28 +610,18 @@ def _block(shard: int, line: bytes) -> tuple[Block, str]:
 
 def _chunks(export: Export, blocks: Iterable[Block], processes: int) -> Iterator[tuple[int, Chunk]]:
     """Check stretches of lines, several at a time; what was found, in their order."""
+    stretches = (
+        (export.account, export.corrected_keys, export.receipts, begin, end, group)
+        for begin, end, group in _stretches(blocks)
+    )
     if processes == 1:
-        for begin, end, group in _stretches(blocks):
-            yield (
-                group[0].number,
-                _check_stretch(
-                    export.account, export.corrected_keys, export.receipts, begin, end, group
-                ),
-            )
+        for one in stretches:
+            yield one[-1][0].number, _check_stretch(*one)
         return
     waiting: deque[tuple[int, Future[Chunk]]] = deque()
     with ProcessPoolExecutor(processes) as pool:
-        for begin, end, group in _stretches(blocks):
-            future = pool.submit(
-                _check_stretch,
-                export.account,
-                export.corrected_keys,
-                export.receipts,
-                begin,
-                end,
-                group,
-            )
-            waiting.append((group[0].number, future))
+        for one in stretches:
+            waiting.append((one[-1][0].number, pool.submit(_check_stretch, *one)))
             if len(waiting) > 2 * processes:
                 first_block, done = waiting.popleft()
                 yield first_block, done.result()

@@ -1,7 +1,7 @@
 """Of runs, the details they came with, and the blocks that seal both: read from end to end.
 
-Each run's leaf is built again from its row and its details (ledger.leaves), and must be the one
-that its block has at its position. Runs are put together to whole blocks as they come; as rows
+Each leaf is built again from its runs' rows and details (ledger.leaves), and must be the one that
+its block has at its place. Runs are put together to whole blocks as they come; as rows
 lie in the order in which blocks were written, few blocks are incomplete at a time.
 """
 
@@ -46,11 +46,12 @@ RUN_COLUMNS: Final = {
     "submission_id": "bigint",
     "submission_position": "integer",
 }
-# Columns of a leaf that stand in the run's row as they are.
-_OF_THE_ROW: Final = [name for name in leaves.LEAF.names or () if name in RUN_COLUMNS]
+# Columns of a record that stand in the run's row as they are.
+_OF_THE_ROW: Final = [name for name in leaves.RECORD.names or () if name in RUN_COLUMNS]
 
 _BLOCKS: Final = """
-    SELECT block.shard, block.number, block.runs_count, block.leaves
+    SELECT block.shard, block.number, block.runs_count, block.leaves,
+           block.first_submission_id, block.last_submission_id
     FROM unnest(%(shards)s::int[], %(numbers)s::bigint[]) AS asked (shard, number)
     JOIN ledger_block AS block ON block.shard = asked.shard AND block.number = asked.number
 """
@@ -96,6 +97,7 @@ Place = tuple[int, int]  # a shard, and a block or submission of it
 class _Block:
     runs_count: int
     leaves: bytes
+    submission_ids: tuple[int, int]
     parts: list[Rows] = field(default_factory=list)
 
     @property
@@ -113,7 +115,7 @@ class Receipts:
         self._decode = msgspec.json.Decoder(RunDetails).decode
 
     def take(self, rows: Rows) -> None:
-        whole: list[tuple[Rows, bytes]] = []
+        whole: list[_Block] = []
         groups = _by_place(rows, "block_number")
         self._know([place for place, _ in groups])
         for place, indices in groups:
@@ -125,7 +127,7 @@ class Receipts:
             if block.missing_count <= 0:
                 del self._blocks[place]
                 self._whole_count += 1
-                whole.append((np.concatenate(block.parts), block.leaves))
+                whole.append(block)
         if whole:
             self._check(whole)
 
@@ -144,32 +146,64 @@ class Receipts:
 
     def _know(self, places: list[Place]) -> None:
         new = [place for place in places if place not in self._blocks]
-        for shard, number, runs_count, packed in _found(_BLOCKS, new):
-            self._blocks[shard, number] = _Block(runs_count=runs_count, leaves=packed)
+        for shard, number, runs_count, packed, *submission_ids in _found(_BLOCKS, new):
+            self._blocks[shard, number] = _Block(
+                runs_count=runs_count,
+                leaves=packed,
+                submission_ids=(submission_ids[0], submission_ids[1]),
+            )
 
     def _without_block(self, place: Place, rows: Rows) -> None:
         for row in rows:
             key = uuid.UUID(bytes=row["run_key"].tobytes())
             self._broken.add(LEAVES, (*place, int(row["block_position"]), key))
 
-    def _check(self, whole: list[tuple[Rows, bytes]]) -> None:
-        runs = np.concatenate([rows for rows, _ in whole])
-        sealed = np.frombuffer(b"".join(packed for _, packed in whole), f"V{HASH_BYTES}")
-        counts = [len(packed) // HASH_BYTES for _, packed in whole]
-        begins = np.cumsum(counts) - counts
-        of_block = np.repeat(np.arange(len(whole)), [len(rows) for rows, _ in whole])
-        positions = runs["block_position"]
-        is_inside = (positions >= 0) & (positions < np.array(counts)[of_block])
+    def _check(self, whole: list[_Block]) -> None:
+        """Whole blocks: every leaf has its runs, and they are what it seals."""
+        of_blocks = [_in_order(np.concatenate(block.parts)) for block in whole]
+        for block, runs in zip(whole, of_blocks, strict=True):
+            self._compare_submissions(block, runs)
+        runs = np.concatenate(of_blocks)
         digests = self._digests(runs)
-        built = np.frombuffer(b"".join(_hashes(runs, digests)), f"V{HASH_BYTES}")
-        at = np.where(is_inside, begins[of_block] + positions, 0)
+        begins = _leaves_of(runs)
+        built = np.frombuffer(b"".join(_hashes(runs, digests, begins)), f"V{HASH_BYTES}")
+        sealed = np.frombuffer(b"".join(block.leaves for block in whole), f"V{HASH_BYTES}")
+        counts = np.array([len(block.leaves) // HASH_BYTES for block in whole])
+        of_block = np.repeat(np.arange(len(whole)), [len(one) for one in of_blocks])[begins]
+        numbers = runs["block_position"][begins] // leaves.RUNS_PER_LEAF
+        is_inside = (numbers >= 0) & (numbers < counts[of_block])
+        at = np.where(is_inside, (np.cumsum(counts) - counts)[of_block] + numbers, 0)
         stands = is_inside & (_words(built) == _words(sealed[at])).all(axis=1)
+        ends = np.append(begins[1:], len(runs))
+        for leaf in np.flatnonzero(~stands).tolist():
+            begin, end = int(begins[leaf]), int(ends[leaf])
+            self._tell_leaf(runs[begin:end], digests[begin:end])
+        if len(np.unique(at[is_inside])) != len(sealed):
+            self._tell_leaves_without_runs(whole, of_block[is_inside], numbers[is_inside])
+
+    def _tell_leaves_without_runs(
+        self, whole: list[_Block], of_block: Integers, numbers: Integers
+    ) -> None:
+        found = set(zip(of_block.tolist(), numbers.tolist(), strict=True))
+        for at, block in enumerate(whole):
+            for number in range(len(block.leaves) // HASH_BYTES):
+                if (at, number) not in found:
+                    place = (int(block.parts[0][name][0]) for name in ("shard", "block_number"))
+                    self._broken.add(LEAVES, (*place, f"leaf {number} has no runs"))
+
+    def _compare_submissions(self, block: _Block, runs: Rows) -> None:
+        ids = runs["submission_id"]
+        if (int(ids.min()), int(ids.max())) != block.submission_ids:
+            place = (int(runs[name][0]) for name in ("shard", "block_number"))
+            self._broken.add(LEAVES, (*place, "its runs came with other submissions"))
+
+    def _tell_leaf(self, runs: Rows, digests: list[bytes]) -> None:
         # Details that are not there are told as such.
-        for row in np.flatnonzero(~stands).tolist():
-            if digests[row] is not _NO_DETAILS:
-                place = (int(runs[name][row]) for name in ("shard", "block_number"))
-                key = uuid.UUID(bytes=runs["run_key"][row].tobytes())
-                self._broken.add(LEAVES, (*place, int(positions[row]), key))
+        if any(digest is _NO_DETAILS for digest in digests):
+            return
+        for run in runs:
+            place = (int(run[name]) for name in ("shard", "block_number", "block_position"))
+            self._broken.add(LEAVES, (*place, uuid.UUID(bytes=run["run_key"].tobytes())))
 
     def _digests(self, runs: Rows) -> list[bytes]:
         """Of each run's details; on the way, whether they say what the run's row says."""
@@ -280,15 +314,23 @@ def _texts(runs_count: int, packed: bytes, positions: Integers) -> list[bytes]:
     return [packed[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
-def _hashes(runs: Rows, digests: list[bytes]) -> list[bytes]:
+def _in_order(runs: Rows) -> Rows:
+    return runs[np.argsort(runs["block_position"], kind="stable")]
+
+
+def _leaves_of(runs: Rows) -> Integers:
+    """Where leaves begin, of runs of several blocks, each in order of position."""
+    is_next = np.diff(runs["block_position"] // leaves.RUNS_PER_LEAF, prepend=-1) != 0
+    for name in ("shard", "block_number"):
+        is_next |= np.diff(runs[name], prepend=-1) != 0
+    return np.flatnonzero(is_next)
+
+
+def _hashes(runs: Rows, digests: list[bytes], begins: Integers) -> list[bytes]:
     columns: dict[str, Any] = {name: runs[name] for name in _OF_THE_ROW}
     columns["occurred_at_us"] = runs["occurred_at"] + POSTGRESQL_EPOCH_US
     columns["details_digest"] = np.frombuffer(b"".join(digests), f"V{HASH_BYTES}")
-    unhashed = leaves.pack(len(runs), columns)
-    hashes = leaves.hashes(unhashed)
-    for row, slices in _slices_of_crossing(runs).items():
-        hashes[row] = leaves.hash_of_crossing(unhashed[row], slices)
-    return hashes
+    return leaves.hashes(leaves.pack(len(runs), columns), begins, _slices_of_crossing(runs))
 
 
 def _slices_of_crossing(runs: Rows) -> dict[int, list[Slice]]:

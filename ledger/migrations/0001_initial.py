@@ -93,6 +93,8 @@ class Migration(migrations.Migration):
                 ('recorded_at', models.DateTimeField()),
                 ('runs_count', models.IntegerField()),
                 ('corrections_count', models.IntegerField()),
+                ('first_submission_id', models.BigIntegerField(null=True)),
+                ('last_submission_id', models.BigIntegerField(null=True)),
                 ('microtokens', models.BigIntegerField()),
                 ('micros', models.BigIntegerField()),
                 ('leaves', models.BinaryField()),

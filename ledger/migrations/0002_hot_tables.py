@@ -195,6 +195,8 @@ CREATE TABLE ledger_block (
     recorded_at timestamptz NOT NULL,
     runs_count integer NOT NULL CHECK (runs_count >= 0),
     corrections_count integer NOT NULL CHECK (corrections_count >= 0),
+    first_submission_id bigint,
+    last_submission_id bigint,
     microtokens bigint NOT NULL,
     micros bigint NOT NULL,
     leaves bytea NOT NULL,
@@ -203,8 +205,15 @@ CREATE TABLE ledger_block (
     previous_hash bytea NOT NULL CHECK (length(previous_hash) = 32),
     hash bytea NOT NULL CHECK (length(hash) = 32),
     PRIMARY KEY (shard, number),
+    -- A leaf seals up to sixteen runs, or one correction.
     CONSTRAINT block_has_leaves CHECK (
-        length(leaves) = 32 * (runs_count + corrections_count) AND runs_count + corrections_count > 0
+        runs_count + corrections_count > 0 AND length(leaves) % 32 = 0
+        AND length(leaves) / 32 BETWEEN corrections_count + (runs_count + 15) / 16
+                                    AND corrections_count + runs_count
+    ),
+    CONSTRAINT block_has_submissions CHECK (
+        num_nulls(first_submission_id, last_submission_id) = CASE runs_count WHEN 0 THEN 2 ELSE 0 END
+        AND first_submission_id <= last_submission_id
     )
 );
 

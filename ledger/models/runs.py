@@ -83,8 +83,9 @@ class Attribution(models.Model):
 class Block(models.Model):
     """The receipts of one transaction, sealed: ledger.chain says what its hash covers.
 
-    Numbered without gaps in its shard. `leaves` are the hashes of its receipts' leaves
-    (ledger.leaves) end to end; `totals` what it adds to usage totals (ledger.totals).
+    Numbered without gaps in its shard. `leaves` are the hashes of its leaves (ledger.leaves,
+    ledger.amends) end to end; `totals` what it adds to usage totals (ledger.totals). Its runs came
+    with submissions from the first to the last that it names, which may have others' runs too.
     """
 
     number = models.BigIntegerField()
@@ -92,6 +93,8 @@ class Block(models.Model):
     recorded_at = models.DateTimeField()
     runs_count = models.IntegerField()
     corrections_count = models.IntegerField()
+    first_submission_id = models.BigIntegerField(null=True)
+    last_submission_id = models.BigIntegerField(null=True)
     microtokens = models.BigIntegerField()
     micros = models.BigIntegerField()
     leaves = models.BinaryField()
@@ -132,7 +135,7 @@ class Run(models.Model):
     block_number = models.BigIntegerField()
     submission_id = models.BigIntegerField()
     submission_position = models.IntegerField()
-    block_position = models.IntegerField()  # of its leaf
+    block_position = models.IntegerField()  # of its leaf, and in it: see ledger.leaves
     engine_id = models.IntegerField()  # 0: several
     flags = models.SmallIntegerField()
     pk = models.CompositePrimaryKey("shard", "account_id", "run_key", "part")

@@ -225,6 +225,9 @@ FAULTS: dict[str, list[str]] = {
         f"DELETE FROM ledger_run WHERE run_key = {CROSSING_RUN}",
         "DELETE FROM ledger_block WHERE number = 2",
         "UPDATE ledger_block SET leaves = overlay(leaves PLACING '\\x00' FROM 1 FOR 1)",
+        "UPDATE ledger_block SET first_submission_id = first_submission_id - 1 WHERE number = 2",
+        # A leaf that has no runs.
+        "UPDATE ledger_block SET leaves = leaves || root WHERE number = 2",
         # The same sum, for another engine.
         "UPDATE ledger_submission SET details = overlay(details PLACING 'E'::bytea"
         " FROM position('engine'::bytea IN details) FOR 1)",
@@ -235,6 +238,7 @@ FAULTS: dict[str, list[str]] = {
         "UPDATE ledger_correction SET details = details || ' ' WHERE kind = 'rerate'",
         "UPDATE ledger_correction SET micros = micros + 1 WHERE kind = 'retaken'",
         "UPDATE ledger_correction SET block_position = block_position + 1",
+        "UPDATE ledger_correction SET block_position = block_position + 16",
     ],
     CHAINED: [
         "UPDATE ledger_block SET recorded_at = recorded_at + interval '1 microsecond'",
