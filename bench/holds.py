@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Final
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -90,7 +91,9 @@ def _accounts() -> str:
         at=at,
     )
     codes = [f"account-{number}" for number in range(ACCOUNTS)]
-    shards = [shard_of_code(book_id=book_id, code=code) for code in codes]
+    shards = [
+        shard_of_code(book_id=book_id, code=code, shards=settings.SHARDS_IN_USE) for code in codes
+    ]
     with transaction.atomic():
         Account.objects.bulk_create(
             Account(

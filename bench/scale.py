@@ -3,8 +3,9 @@
 The measured figure is one worker's debits a second on one shard. A node is taken to run as many
 workers as this machine has cores, each at the speed that two reach here side by side. Accounts
 are as unlike as customers are (Zipf: the k-th largest sends 1/k of what the largest sends); each
-falls into its shard by a hash, and shards are dealt to nodes in turn, as Citus does. The
-throughput is what the whole can take until its busiest node, or its busiest shard, is full.
+falls into one of all shards by a hash (RUNLEDGER_SHARDS=256, as one would set it for many nodes),
+and shards are dealt to nodes in turn, as Citus does. The throughput is what the whole can take
+until its busiest node, or its busiest shard, is full.
 """
 
 import os

@@ -66,6 +66,13 @@ def number(name: str, *, default: int) -> int:
     return int(value) if value else default
 
 
+def power_of_two(name: str, *, default: int, most: int) -> int:
+    value = number(name, default=default)
+    if not 1 <= value <= most or value.bit_count() != 1:
+        raise SettingInvalid(name, f"{value} is none of 1, 2, 4, 8 and so on up to {most}.")
+    return value
+
+
 def words(name: str) -> list[str]:
     """A list, separated by commas."""
     return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]

@@ -12,6 +12,7 @@ import django_stubs_ext
 
 from config import broker, environment, logs, schedule
 from config.embedded import places
+from ledger.units import SHARDS
 
 # Lets ModelAdmin[Lot], QuerySet[Lot] and friends be written at run time.
 django_stubs_ext.monkeypatch()
@@ -138,6 +139,9 @@ if pool_size := environment.number("DATABASE_POOL_SIZE", default=0):
     database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 20}
     database["CONN_MAX_AGE"] = 0
 DATABASES = {"default": database}
+
+# In how many of the ledger's shards new accounts are opened; those that are there stay.
+SHARDS_IN_USE = environment.power_of_two("RUNLEDGER_SHARDS", default=32, most=SHARDS)
 
 LOGIN_URL = "sign_in"
 LOGIN_REDIRECT_URL = "front"

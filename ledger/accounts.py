@@ -5,12 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import available_timezones
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from ledger.errors import AccountCodeTaken, Fault, InvalidAccount, UnknownAccount, UnknownRateCard
-from ledger.models import Account, Lot, RateCard, Standing
+from ledger.models import Account, Book, Lot, RateCard, Standing
 from ledger.sql import lock_shard, query
-from ledger.units import ALWAYS, SHARDS, UNBOUNDED_MICROTOKENS, shard_of, shard_of_code
+from ledger.units import (
+    ALWAYS,
+    SHARDS,
+    UNBOUNDED_MICROTOKENS,
+    shard_of,
+    shard_of_code,
+    shards_of_code,
+)
 
 DEBT_PRIORITY = 0
 
@@ -47,14 +55,16 @@ def open_account(
     require_time_zone(time_zone)
     if not RateCard.objects.filter(pk=rate_card_id, book_id=book_id).exists():
         raise UnknownRateCard(rate_card_id=rate_card_id)
-    shard = shard_of_code(book_id=book_id, code=code)
     with transaction.atomic():
-        lock_shard(shard)
-        known = Account.objects.filter(shard=shard, book_id=book_id, code=code).first()
+        # One at a time in a book: the index that keeps a code unique knows of one shard only.
+        Book.objects.select_for_update(no_key=True).get(pk=book_id)
+        known = find_all(book_id=book_id, codes=[code]).get(code)
         if known is not None:
             if (known.name, known.rate_card_id) != (name, rate_card_id):
                 raise AccountCodeTaken(account=code)
-            return _facts(known)
+            return known
+        shard = shard_of_code(book_id=book_id, code=code, shards=settings.SHARDS_IN_USE)
+        lock_shard(shard)
         account = Account.objects.create(
             id=_next_id("ledger_account_number", shard),
             shard=shard,
@@ -102,9 +112,15 @@ def find(*, book_id: int, code: str) -> AccountFacts:
 
 def find_all(*, book_id: int, codes: Sequence[str]) -> dict[str, AccountFacts]:
     """The accounts that these codes name in a book; codes that name none are left out."""
-    shards = sorted({shard_of_code(book_id=book_id, code=code) for code in codes})
+    places = [
+        (shard, code) for code in codes for shard in shards_of_code(book_id=book_id, code=code)
+    ]
     named = query(
-        AccountFacts, "accounts_by_code", shards=shards, book_id=book_id, codes=list(codes)
+        AccountFacts,
+        "accounts_by_code",
+        book_id=book_id,
+        shards=[shard for shard, _ in places],
+        codes=[code for _, code in places],
     )
     return {facts.code: facts for facts in named}
 

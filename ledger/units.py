@@ -33,7 +33,7 @@ QUANTITY_MAX: Final = 1_000_000_000_000
 ALWAYS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
-SHARDS: Final = 256
+SHARDS: Final = 256  # of the schema; in how many of them accounts are opened is a setting
 
 
 def from_tokens(tokens: Decimal) -> Microtokens:
@@ -57,9 +57,21 @@ def tokens_text(microtokens: int) -> str:
     return f"{sign}{whole}.{fraction:06d}".rstrip("0")
 
 
-def shard_of_code(*, book_id: int, code: str) -> int:
-    """The shard of the account `code`: a fixed hash, the same on every machine for ever."""
-    return hashlib.sha256(f"{book_id}:{code}".encode()).digest()[0]
+def shard_of_code(*, book_id: int, code: str, shards: int) -> int:
+    """Where the account `code` is opened while so many shards are in use: a fixed hash.
+
+    Only for that: how many are in use may change, and accounts stay. An account's shard is in its
+    id; whoever has no more than the code looks in `shards_of_code`.
+    """
+    return hashlib.sha256(f"{book_id}:{code}".encode()).digest()[0] % shards
+
+
+def shards_of_code(*, book_id: int, code: str) -> set[int]:
+    """The few shards in which the account `code` may be, however many were in use: a power of 2."""
+    return {
+        shard_of_code(book_id=book_id, code=code, shards=1 << power)
+        for power in range(SHARDS.bit_length())
+    }
 
 
 def shard_of(identifier: int) -> int:

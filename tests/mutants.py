@@ -35,6 +35,8 @@ SQL = "ledger/sql"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
 MUTANTS = [  # file, text, fault
+    ("ledger/accounts.py", "        Book.objects.select_for_update(no_key=True).get(pk=book_id)\n", ""),
+    ("ledger/accounts.py", "for shard in shards_of_code(book_id=book_id, code=code)", "for shard in [shard_of_code(book_id=book_id, code=code, shards=settings.SHARDS_IN_USE)]"),
     (DRAWDOWN, "            lot.priority,\n            lot.expires_at_us,", "            lot.expires_at_us,\n            lot.priority,"),
     (DRAWDOWN, "            lot.is_paid,\n            lot.issued_at_us,", "            lot.issued_at_us,\n            lot.is_paid,"),
     (DRAWDOWN, "            lot.is_paid,\n", "            not lot.is_paid,\n"),
@@ -221,8 +223,9 @@ TESTS += [
     "several",
 ]
 TESTS += ["usage", "moving", "intake", "check_ledger", "concurrency", "parking", "holds_model"]
-TESTS += ["paths", "whole_model", "model", "api/waking"]
+TESTS += ["paths", "whole_model", "model", "api/waking", "shards"]
 CLOSEST = {
+    "ledger/accounts.py": ["shards", "concurrency"],
     DRAWDOWN: ["whole_model"],
     LAYING: ["paths", "whole_model"],
     BLOCKS: ["paths", "whole_model"],

@@ -107,6 +107,13 @@ def test_production_refuses_to_start_without(name, tmp_path):
         (PRODUCTION | {"DATABASE_URL": "postgresql://x"}, "error: DATABASE_URL cannot be used"),
         (PRODUCTION | {"EMAIL_URL": "mail.example"}, "error: EMAIL_URL cannot be used"),
         (PRODUCTION | {"SECURE_HSTS_SECONDS": "1h"}, "error: SECURE_HSTS_SECONDS cannot be used"),
+        *[
+            (
+                PRODUCTION | {"RUNLEDGER_SHARDS": shards},
+                f"error: RUNLEDGER_SHARDS cannot be used: {shards} is none of 1, 2, 4, 8",
+            )
+            for shards in ("0", "3", "512")
+        ],
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_a_sentence(variables, sentence, tmp_path):

@@ -74,6 +74,9 @@ INVARIANTS: Final[dict[str, str]] = {
         SELECT id FROM ledger_lot_now
         WHERE NOT open AND out_microtokens < granted_microtokens
     """,
+    "a code names one account of its book": """
+        SELECT book_id, code FROM ledger_account GROUP BY book_id, code HAVING count(*) > 1
+    """,
     "an account's lots are all of its currency": """
         SELECT lot.id
         FROM ledger_lot AS lot

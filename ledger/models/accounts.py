@@ -1,7 +1,8 @@
 """Accounts: what holds tokens.
 
-An account lives in one of 256 shards, a fixed hash of its code; its id, and its lots' ids, end
-in the shard's byte. Whoever writes in a shard holds the shard's lock (sql/lock_shard.sql).
+An account lives in one of 256 shards, in which it is opened by a fixed hash of its code; its id,
+and its lots' ids, end in the shard's byte. Whoever writes in a shard holds the shard's lock
+(sql/lock_shard.sql).
 
 The columns `in_use_*` of its standing are a cache that makes the debit fast: the one lot that
 serves every run whose time lies in [in_use_from_at, in_use_until_at), for as long as it lasts.

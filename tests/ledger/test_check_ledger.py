@@ -192,6 +192,13 @@ FAULTS: dict[str, list[str]] = {
     "a lot is open while something is left": [
         "UPDATE ledger_lot SET open = false WHERE kind = 'debt'",
     ],
+    "a code names one account of its book": [
+        "INSERT INTO ledger_account (shard, id, book_id, code, name, rate_card_id,"
+        " default_cost_centre, opened_at, debt_lot_id)"
+        " SELECT (shard + 1) % 256, id - shard + (shard + 1) % 256, book_id, code, name,"
+        " rate_card_id, default_cost_centre, opened_at, debt_lot_id FROM ledger_account"
+        " WHERE code = 'acme'",
+    ],
     "an account's lots are all of its currency": [
         "UPDATE ledger_account SET currency = 'USD'",
     ],

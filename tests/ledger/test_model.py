@@ -64,9 +64,11 @@ def at_hour(hour: int) -> datetime:
 
 def codes_of_one_shard(book_id: int) -> list[str]:
     """Three account codes that live in the shard of the first."""
-    shard = units.shard_of_code(book_id=book_id, code="a0")
-    codes = (f"a{number}" for number in count())
-    alike = (code for code in codes if units.shard_of_code(book_id=book_id, code=code) == shard)
+
+    def shard(code: str) -> int:
+        return units.shard_of_code(book_id=book_id, code=code, shards=units.SHARDS)
+
+    alike = (code for code in map("a{}".format, count()) if shard(code) == shard("a0"))
     return [next(alike) for _ in range(3)]
 
 

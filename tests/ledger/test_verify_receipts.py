@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 
 from ledger import accounts, heads, proofs, verify_receipts
@@ -54,7 +55,7 @@ def shop(db: None):
 
 
 def shard(shop, code: str) -> int:
-    return shard_of_code(book_id=shop.book_id, code=code)
+    return shard_of_code(book_id=shop.book_id, code=code, shards=settings.SHARDS_IN_USE)
 
 
 def export(shop, folder: Path, **options: Any) -> Path:
