@@ -9,11 +9,11 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import days, folding, limits, moving, reviews, usage
+from ledger import accounts, days, folding, limits, moving, reviews, usage
 from ledger.errors import InvalidAccount, LimitReached, UnknownAccount
 from ledger.models import Account, LimitExcess, Run
 from ledger.reviews import Answer
-from ledger.units import SHARDS, shard_of, shard_of_code
+from ledger.units import SHARDS, shard_of
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -94,10 +94,12 @@ def test_usage_is_shown_by_the_days_of_where_the_account_is_now(shop) -> None:
 def test_others_of_its_shard_stay_where_they_are(shop) -> None:
     codes = iter(f"code-{number}" for number in range(10 * SHARDS))
     first = make_account(shop)
-    other = next(
-        code for code in codes if shard_of_code(book_id=shop.book_id, code=code) == shard_of(first)
+    second = next(
+        account_id
+        for account_id in (make_account(shop, code) for code in codes)
+        if shard_of(account_id) == shard_of(first)
     )
-    second = make_account(shop, other)
+    other = accounts.account(account_id=second).code
     debit(shop, [make_run(1, at=MIDNIGHT), make_run(2, at=MIDNIGHT, account=other)])
     folding.fold_all()
     moving.move_account(account_id=first, time_zone=TOKYO)
