@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,7 +87,7 @@ def account(db: None) -> AccountFacts:
 
 
 def shard(shop, code: str) -> int:
-    return shard_of_code(book_id=shop.book_id, code=code)
+    return shard_of_code(book_id=shop.book_id, code=code, shards=settings.SHARDS_IN_USE)
 
 
 def test_a_large_block_of_several_accounts_is_proved_to_one_of_them(
