@@ -15,13 +15,30 @@ Instants are whole microseconds since 1970, so that the fast path can compare th
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from ledger.packing import Integers
 from ledger.value import Tier, tiered_micros
 
 # Overage comes after every prepaid lot, debt after overage.
-KIND_RANK: Final = {"prepaid": 0, "overage": 1, "debt": 2}
+KINDS: Final = ("prepaid", "overage", "debt")
+# What stands for the price of a lot that is worth what its tiers say.
+BY_TIERS: Final = -1
+# In which order lots are drawn down, whether they stand one by one or in columns: by kind,
+# priority, soonest expiry, free before paid, oldest, id.
+_ORDER: Final = attrgetter(
+    "kind_rank",
+    "priority",
+    "expires_at_us",
+    "is_paid",
+    "issued_at_us",
+    "id",
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,15 +74,16 @@ class LotState:
         return self.price_micros * out_microtokens // self.granted_microtokens
 
     @property
+    def kind_rank(self) -> int:
+        return KINDS.index(self.kind)
+
+    @property
     def is_paid(self) -> bool:
         return self.price_micros > 0
 
     @property
     def remaining_microtokens(self) -> int:
         return self.granted_microtokens - self.out_microtokens
-
-    def serves(self, occurred_at_us: int) -> bool:
-        return self.effective_at_us <= occurred_at_us < self.expires_at_us
 
 
 class Slice(NamedTuple):
@@ -78,27 +96,70 @@ class Slice(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LotInUse:
-    """The one lot that serves every run in [from, until), as long as something is left."""
+class Lots:
+    """Lots of several accounts in columns: account after account, each with one lot at least."""
 
-    lot: LotState
-    from_at_us: int
-    until_at_us: int
+    account: Integers  # its place among these accounts
+    id: Integers
+    kind_rank: Integers
+    priority: Integers
+    effective_at_us: Integers
+    expires_at_us: Integers
+    price_micros: Integers  # or BY_TIERS
+    issued_at_us: Integers
+    granted_microtokens: Integers
+    out_microtokens: Integers
+
+    @property
+    def is_paid(self) -> npt.NDArray[np.bool_]:
+        return self.price_micros > 0
+
+    @property
+    def remaining_microtokens(self) -> Integers:
+        return self.granted_microtokens - self.out_microtokens
+
+    def in_draw_down_order(self) -> "Lots":
+        """Account after account, each account's as `draw_down_order` has them."""
+        return self.pick(np.lexsort((*reversed(_ORDER(self)), self.account)))
+
+    def pick(self, rows: npt.NDArray[Any]) -> "Lots":
+        """These rows, in this order."""
+        return Lots(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def of(self, account: int) -> range:
+        """The rows of one account."""
+        begin, end = np.searchsorted(self.account, (account, account + 1)).tolist()
+        return range(begin, end)
+
+    def state(self, row: int, tiers: tuple[Tier, ...] | None) -> LotState:
+        """The lot of one row, with its tiers if it is priced by them."""
+        return LotState(
+            id=int(self.id[row]),
+            kind=KINDS[self.kind_rank[row]],
+            priority=int(self.priority[row]),
+            effective_at_us=int(self.effective_at_us[row]),
+            expires_at_us=int(self.expires_at_us[row]),
+            price_micros=int(self.price_micros[row]) if tiers is None else 0,
+            tiers=tiers,
+            issued_at_us=int(self.issued_at_us[row]),
+            granted_microtokens=int(self.granted_microtokens[row]),
+            out_microtokens=int(self.out_microtokens[row]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InUse:
+    """For each account the one lot, by its row, that serves every run in [from, until), as long as
+    something is left of it."""
+
+    rows: Integers
+    from_at_us: Integers
+    until_at_us: Integers
 
 
 def draw_down_order(lots: Iterable[LotState]) -> list[LotState]:
-    """Priority, soonest expiry, free before paid, oldest, id; overage and debt come last."""
-    return sorted(
-        lots,
-        key=lambda lot: (
-            KIND_RANK[lot.kind],
-            lot.priority,
-            lot.expires_at_us,
-            lot.is_paid,
-            lot.issued_at_us,
-            lot.id,
-        ),
-    )
+    """The order in which tokens leave the lots of an account."""
+    return sorted(lots, key=_ORDER)
 
 
 def draw(lots: Iterable[LotState], runs: Sequence[tuple[int, int]]) -> list[list[Slice]]:
@@ -130,19 +191,27 @@ def _draw_one(ordered: list[LotState], occurred_at_us: int, wanted: int) -> list
     return slices
 
 
-def lot_in_use(lots: Iterable[LotState], at_us: int) -> LotInUse:
-    """The first lot that serves `at_us`, and the interval in which it goes on being the first.
+def lots_in_use(lots: Lots, at_us: Integers) -> InUse:
+    """Of lots in draw-down order, each account's first that serves at its `at_us`.
 
-    No other lot begins or ends in that interval, so the set of lots that serve is the same all
-    through it.
+    No other lot begins or ends in the interval in which it goes on being the first, so the set of
+    lots that serve is the same all through it.
     """
-    open_lots = [lot for lot in lots if lot.remaining_microtokens > 0]
-    boundaries = {
-        instant for lot in open_lots for instant in (lot.effective_at_us, lot.expires_at_us)
-    }
-    first = next(lot for lot in draw_down_order(open_lots) if lot.serves(at_us))
-    return LotInUse(
-        lot=first,
-        from_at_us=max(instant for instant in boundaries if instant <= at_us),
-        until_at_us=min(instant for instant in boundaries if instant > at_us),
+    is_open = lots.remaining_microtokens > 0
+    at = at_us[lots.account]
+    begins, ends = lots.effective_at_us, lots.expires_at_us
+    serving = np.flatnonzero(is_open & (begins <= at) & (at < ends))
+    rows = serving[np.diff(lots.account[serving], prepend=-1) > 0]
+    assert len(rows) == len(at_us), "an account's debt lot serves at any time"
+    first_rows = np.searchsorted(lots.account, np.arange(len(at_us)))
+    before = [np.where(is_open & (instant <= at), instant, _LONG_AGO) for instant in (begins, ends)]
+    after = [np.where(is_open & (instant > at), instant, _FAR_OFF) for instant in (begins, ends)]
+    return InUse(
+        rows=rows,
+        from_at_us=np.maximum.reduceat(np.maximum(*before), first_rows),
+        until_at_us=np.minimum.reduceat(np.minimum(*after), first_rows),
     )
+
+
+_LONG_AGO: Final = np.iinfo(np.int64).min
+_FAR_OFF: Final = np.iinfo(np.int64).max

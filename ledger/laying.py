@@ -3,8 +3,8 @@
 1. Their cost is taken from each account's lot in use (sql/debit_accounts.sql).
 2. Where that lot serves them all, the runs lie end to end on it: arithmetic on whole columns.
 3. For the other accounts (the lot ran out, another lot begins or ends between the runs, none is in
-   use yet) the lots are read. Where none of them begins or ends between the runs, their runs and
-   their lots lie end to end: sums and a search on whole columns again. The rest is laid one by one
+   use yet) the lots are read. Where no lot that is reached begins or ends between the runs, runs
+   and lots lie end to end: sums and a search on whole columns again. The rest is laid one by one
    with ledger.drawdown. Then each of those accounts takes the lot into use that serves its last
    run.
 4. What each run is worth in money is computed for whole columns too (ledger.value).
@@ -12,24 +12,25 @@
 However a run is laid, the entries are the same; the tests compare them.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger import sql
-from ledger.drawdown import LotState, Slice, draw, draw_down_order, lot_in_use
-from ledger.instants import to_us
-from ledger.packing import POSTGRESQL_EPOCH_US, Integers, PackedArray, Rows, bigints, instants
+from ledger.drawdown import BY_TIERS, KINDS, Lots, Slice, draw, lots_in_use
+from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints, instants
 from ledger.units import NEVER
-from ledger.value import Tier, prepaid_micros_of_all, slice_micros, tiered_micros
+from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
 
-# What stands for the price of a lot that is worth what its tiers say.
-BY_TIERS: Final = -1
-_NEVER_US: Final = to_us(NEVER)
 _SUM_MAX: Final = 2.0**62
+
+# The tiers of these lots, by id.
+TiersOf = Callable[[list[int]], Mapping[int, tuple[Tier, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,31 @@ class Accounts:
     from_at_us: Integers
     until_at_us: Integers
 
+    def pick(self, rows: npt.NDArray[Any]) -> "Accounts":
+        """These accounts, in this order."""
+        return Accounts(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What runs ask of their accounts' lots: account i has the next counts[i] of them."""
+
+    counts: Integers
+    times_us: Integers
+    microtokens: Integers
+
+    @cached_property
+    def ends(self) -> Integers:
+        return np.cumsum(self.counts)
+
+    @cached_property
+    def begins(self) -> Integers:
+        return self.ends - self.counts
+
+    @cached_property
+    def totals(self) -> Integers:
+        return np.add.reduceat(self.microtokens, self.begins)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Laid:
@@ -62,6 +88,17 @@ class Laid:
     slices_counts: Integers
     micros: Integers
     crossing: dict[int, list[Slice]]  # by row: the slices of runs that have several
+
+    @staticmethod
+    def of_nothing(runs_count: int) -> "Laid":
+        """As runs lie that took nothing from any lot."""
+        return Laid(
+            lot_ids=np.zeros(runs_count, np.int64),
+            out_before=np.zeros(runs_count, np.int64),
+            slices_counts=np.zeros(runs_count, np.int64),
+            micros=np.zeros(runs_count, np.int64),
+            crossing={},
+        )
 
 
 def debit_accounts(shard: int, runs: Rows) -> Accounts:
@@ -109,7 +146,8 @@ def lay(shard: int, runs: Rows, accounts: Accounts) -> Laid:
     )
     laid = _lay_on_lots_in_use(runs, accounts)
     _value_on_lots_in_use(shard, runs, accounts, is_served, laid)
-    _lay_the_others(shard, runs, accounts, np.flatnonzero(~is_served).tolist(), laid)
+    if not is_served.all():
+        _lay_the_others(shard, runs, accounts, ~is_served, laid)
     # A run that cost nothing took nothing, wherever it lay.
     free = runs["microtokens"] == 0
     laid.slices_counts[free] = laid.lot_ids[free] = laid.out_before[free] = 0
@@ -159,7 +197,7 @@ def _ends(laid: Laid, runs: Rows, begin: int, end: int) -> list[int]:
     return ends
 
 
-def _tiers(shard: int, lot_ids: list[int]) -> dict[int, tuple[Tier, ...]]:
+def _tiers(shard: int, lot_ids: list[int]) -> Mapping[int, tuple[Tier, ...]]:
     if not lot_ids:
         return {}
     rows = sql.rows("tiers_of_lots", shard=shard, lot_ids=sql.array(lot_ids))
@@ -167,211 +205,186 @@ def _tiers(shard: int, lot_ids: list[int]) -> dict[int, tuple[Tier, ...]]:
 
 
 def _lay_the_others(
-    shard: int, runs: Rows, accounts: Accounts, others: list[int], laid: Laid
+    shard: int, runs: Rows, accounts: Accounts, are_others: npt.NDArray[np.bool_], laid: Laid
 ) -> None:
     """Lay the runs of accounts whose lot in use can't serve them all, and move those on."""
-    if not others:
-        return
-    lots = _open_lots(shard, accounts, others)
-    rows_say = {lot.id: lot.out_microtokens for of_one in lots.values() for lot in of_one}
-    together: list[Share] = []
-    singly: list[Share] = []
-    for other in others:
-        begin = int(accounts.begins[other])
-        end = begin + int(accounts.counts[other])
-        _know_what_is_out(lots[other], accounts, other)
-        serving = serving_all_through(lots[other], runs["occurred_at_us"][begin:end])
-        if serving is not None and accounts.totals[other]:
-            together.append(Share(serving, begin, end))
-        else:
-            singly.append(Share(lots[other], begin, end))
-    lay_end_to_end(together, runs, laid)
-    _lay_singly(singly, runs, laid)
-    last_times = runs["occurred_at_us"][accounts.begins + accounts.counts - 1]
-    _move_on(shard, accounts, lots, rows_say, last_times)
-
-
-class Share(NamedTuple):
-    """An account's lots, and its rows: the first, and the one after the last."""
-
-    lots: list[LotState]
-    begin: int
-    end: int
-
-
-def serving_all_through(lots: list[LotState], times: Integers) -> list[LotState] | None:
-    """Those with tokens left that serve at all of these times, in draw-down order.
-
-    None if one serves at some of them only, or is priced by its tiers.
-    """
-    first, last = int(times.min()), int(times.max())
-    serving = [
-        lot
-        for lot in lots
-        if lot.remaining_microtokens and lot.effective_at_us <= last and lot.expires_at_us > first
-    ]
-    for lot in serving:
-        if lot.effective_at_us > first or lot.expires_at_us <= last or lot.tiers is not None:
-            return None
-    return draw_down_order(serving)
-
-
-def lay_end_to_end(shares: Sequence[Share], runs: Rows, laid: Laid) -> None:
-    """Lay runs on the lots that serve all through: what they cost, summed up, over what is left.
-
-    Accounts lie end to end too, so that one search finds the lots of all runs. Of a lot no more
-    than its account's runs cost counts as left, so that the sums stay far from what 64 bits hold.
-    """
-    if not shares:
-        return
-    rows = np.concatenate([np.arange(begin, end) for _, begin, end in shares])
-    costs = runs["microtokens"][rows]
-    counts = np.array([end - begin for _, begin, end in shares])
-    totals = np.add.reduceat(costs, np.cumsum(counts) - counts)
-    lots = [lot for share in shares for lot in share.lots]
-    lots_counts = np.array([len(share.lots) for share in shares])
-    ids, granted, price, outs = (
-        np.array([getattr(lot, name) for lot in lots], np.int64)
-        for name in ("id", "granted_microtokens", "price_micros", "out_microtokens")
+    others = accounts.pick(are_others)
+    rows = np.flatnonzero(np.repeat(are_others, accounts.counts))
+    demand = Demand(
+        counts=others.counts,
+        times_us=runs["occurred_at_us"][rows],
+        microtokens=runs["microtokens"][rows],
     )
-    left = np.minimum(granted - outs, np.repeat(totals, lots_counts))
-    assert left.sum(dtype=np.float64) < _SUM_MAX, "more than a block can cost"
-    lot_ends = np.cumsum(left)
-    lot_begins = lot_ends - left
-    bases = lot_begins[np.cumsum(lots_counts) - lots_counts]
-    ends = np.cumsum(costs) + np.repeat(bases - (np.cumsum(totals) - totals), counts)
-    begins = ends - costs
-    # A run that costs nothing may find the place after the last lot: what it finds is not used.
+    as_written = _open_lots(shard, others)
+    lots = _knowing_what_is_out(as_written, others)
+    found, taken = lay_over(demand, lots, tiers_of=partial(_tiers, shard))
+    for name in ("lot_ids", "out_before", "slices_counts", "micros"):
+        getattr(laid, name)[rows] = getattr(found, name)
+    laid.crossing.update((int(rows[at]), slices) for at, slices in found.crossing.items())
+    moved = replace(lots, out_microtokens=lots.out_microtokens + taken)
+    _move_on(shard, others, moved, as_written, last_times_us=demand.times_us[demand.ends - 1])
+
+
+def lay_over(demand: Demand, lots: Lots, *, tiers_of: TiersOf) -> tuple[Laid, Integers]:
+    """Lay runs over lots in draw-down order; and how much each of these has given."""
+    taken, are_single = _taken_end_to_end(demand, lots)
+    laid = _lay_end_to_end(demand, lots, taken)
+    if are_single.any():
+        _lay_singly(demand, lots, np.flatnonzero(are_single), tiers_of, taken, laid)
+    return laid, taken
+
+
+def _taken_end_to_end(demand: Demand, lots: Lots) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    """What is taken of each lot if all that serve are used up in turn, and the accounts in which
+    this does not hold: a lot that is reached serves some runs only, or is priced by its tiers.
+
+    Of those nothing is taken here. Of a lot no more than its account's runs cost counts as left,
+    so that the sums stay far from what 64 bits hold.
+    """
+    account = lots.account
+    first = np.minimum.reduceat(demand.times_us, demand.begins)[account]
+    last = np.maximum.reduceat(demand.times_us, demand.begins)[account]
+    totals = demand.totals[account]
+    left = lots.remaining_microtokens
+    serves = (left > 0) & (lots.effective_at_us <= last) & (lots.expires_at_us > first)
+    serves_all = serves & (lots.effective_at_us <= first) & (lots.expires_at_us > last)
+    is_plain = serves_all & (lots.price_micros != BY_TIERS)
+    usable = np.where(is_plain, np.minimum(left, totals), 0)
+    assert usable.sum(dtype=np.float64) < _SUM_MAX, "more than a block can cost"
+    before = np.cumsum(usable) - usable
+    before -= before[np.searchsorted(account, account)]  # what stands before the account's first
+    wanted = np.maximum(totals - before, 0)
+    are_single = np.zeros(len(demand.counts), np.bool_)
+    are_single[account[serves & ~is_plain & (wanted > 0)]] = True
+    return np.where(are_single[account], 0, np.minimum(usable, wanted)), are_single
+
+
+def _lay_end_to_end(demand: Demand, lots: Lots, taken: Integers) -> Laid:
+    """Lay runs over what is taken of their accounts' lots: both make up one line.
+
+    Runs of an account of which nothing is taken are laid as if they cost nothing.
+    """
+    used = np.flatnonzero(taken)
+    if not len(used):
+        return Laid.of_nothing(len(demand.microtokens))
+    lot_ends = np.cumsum(taken[used])
+    lot_begins = lot_ends - taken[used]
+    is_laid = np.bincount(lots.account[used], minlength=len(demand.counts)) > 0
+    ends = np.cumsum(np.where(np.repeat(is_laid, demand.counts), demand.microtokens, 0))
+    assert ends[-1] == lot_ends[-1], "an account's debt lot has no end"
+    begins = np.concatenate(([0], ends[:-1]))
+    # A run that costs nothing may lie where one lot ends and another begins, or after the last:
+    # what it finds there has no tokens.
     first = np.searchsorted(lot_ends[:-1], begins, side="right")
-    last = np.searchsorted(lot_ends, ends, side="left")
-    out_before = outs[first] + begins - lot_begins[first]
-    laid.lot_ids[rows] = ids[first]
-    laid.out_before[rows] = out_before
-    laid.slices_counts[rows] = last - first + 1
-    worth = [
-        prepaid_micros_of_all(price[first], granted[first], out)
-        for out in (out_before, np.minimum(out_before + costs, granted[first]))
-    ]
-    laid.micros[rows] = worth[1] - worth[0]
-    used = np.clip(np.repeat(bases + totals, lots_counts) - lot_begins, 0, left)
-    for at in np.flatnonzero(last > first).tolist():
-        row = int(rows[at])
-        laid.crossing[row] = [
-            _slice(
-                lots[lot],
-                max(int(begins[at] - lot_begins[lot]), 0),
-                int(ends[at] - lot_begins[lot]),
+    last = np.maximum(np.searchsorted(lot_ends, ends, side="left"), first)
+    counts = last - first + 1
+    firsts = np.cumsum(counts) - counts
+    run = np.repeat(np.arange(len(counts)), counts)
+    lot = first[run] + np.arange(len(run)) - firsts[run]
+    row = used[lot]
+    before = lots.out_microtokens[row] - lot_begins[lot]
+    lot_ids = lots.id[row]
+    out_before = before + np.maximum(begins[run], lot_begins[lot])
+    out_after = before + np.minimum(ends[run], lot_ends[lot])
+    price, granted = lots.price_micros[row], lots.granted_microtokens[row]
+    micros = prepaid_micros_of_all(price, granted, out_after)
+    micros -= prepaid_micros_of_all(price, granted, out_before)
+    crosses = counts > 1
+    columns = (lot_ids, out_before, out_after - out_before, micros)
+    of_crossing = zip(*(one[crosses[run]].tolist() for one in columns), strict=True)
+    return Laid(
+        lot_ids=lot_ids[firsts],
+        out_before=out_before[firsts],
+        slices_counts=counts,
+        micros=np.add.reduceat(micros, firsts),
+        crossing={
+            at: list(map(Slice._make, islice(of_crossing, count)))
+            for at, count in zip(
+                np.flatnonzero(crosses).tolist(), counts[crosses].tolist(), strict=True
             )
-            for lot in range(int(first[at]), int(last[at]) + 1)
-        ]
-        laid.micros[row] = sum(one.micros for one in laid.crossing[row])
-    for lot, taken in zip(lots, used.tolist(), strict=True):
-        if taken:
-            lot.move_to(lot.out_microtokens + taken)
-
-
-def _slice(lot: LotState, begin: int, end: int) -> Slice:
-    """Of what is left of a lot, the tokens from `begin` to `end`, or to its own end."""
-    out_before = lot.out_microtokens + begin
-    out_after = min(lot.out_microtokens + end, lot.granted_microtokens)
-    micros = slice_micros(
-        price_micros=lot.price_micros,
-        granted_microtokens=lot.granted_microtokens,
-        tiers=lot.tiers,
-        out_before=out_before,
-        out_after=out_after,
+        },
     )
-    return Slice(lot.id, out_before, out_after - out_before, micros)
 
 
-def _lay_singly(shares: Sequence[Share], runs: Rows, laid: Laid) -> None:
+def _lay_singly(
+    demand: Demand, lots: Lots, accounts: Integers, tiers_of: TiersOf, taken: Integers, laid: Laid
+) -> None:
     """Lay runs one by one: a lot begins or ends between them, or is priced by its tiers."""
-    for lots, begin, end in shares:
-        times = runs["occurred_at_us"][begin:end].tolist()
-        costs = runs["microtokens"][begin:end].tolist()
-        drawn = draw(lots, list(zip(times, costs, strict=True)))
+    have_tiers = (lots.price_micros == BY_TIERS) & np.isin(lots.account, accounts)
+    tiers = tiers_of(lots.id[have_tiers].tolist())
+    for account in accounts.tolist():
+        rows = lots.of(account)
+        states = [lots.state(row, tiers.get(int(lots.id[row]))) for row in rows]
+        begin, end = int(demand.begins[account]), int(demand.ends[account])
+        times = demand.times_us[begin:end].tolist()
+        costs = demand.microtokens[begin:end].tolist()
+        drawn = draw(states, list(zip(times, costs, strict=True)))
         # A run that cost nothing has no slice.
         firsts = [slices[0] if slices else _NO_SLICE for slices in drawn]
         laid.lot_ids[begin:end] = [first.lot_id for first in firsts]
         laid.out_before[begin:end] = [first.out_before_microtokens for first in firsts]
         laid.slices_counts[begin:end] = [len(slices) for slices in drawn]
         laid.micros[begin:end] = [sum(one.micros for one in slices) for slices in drawn]
-        for row, slices in enumerate(drawn, begin):
+        for at, slices in enumerate(drawn, begin):
             if len(slices) > 1:
-                laid.crossing[row] = slices
+                laid.crossing[at] = slices
+        taken[rows] = [state.out_microtokens for state in states] - lots.out_microtokens[rows]
 
 
 _NO_SLICE: Final = Slice(0, 0, 0, 0)
 
 
-def _know_what_is_out(lots: list[LotState], accounts: Accounts, position: int) -> None:
-    """The account's row knows how much of its lot in use is out; this block's cost is in it."""
-    for lot in lots:
-        if lot.id == accounts.lot_id[position]:
-            lot.move_to(int(accounts.out[position] - accounts.totals[position]))
+def _open_lots(shard: int, accounts: Accounts) -> Lots:
+    """The open lots of these accounts, as their rows say, in draw-down order."""
+    account_ids, ids, kinds, priorities, begins, ends, issued, granted, out, prices = sql.columns(
+        "open_lots",
+        shard=shard,
+        account_ids=bigints(accounts.ids),
+        kinds=sql.array(KINDS),
+        never=NEVER,
+    )
+    return Lots(
+        account=np.searchsorted(accounts.ids, account_ids),
+        id=ids,
+        kind_rank=kinds - 1,
+        priority=priorities,
+        effective_at_us=begins + POSTGRESQL_EPOCH_US,
+        expires_at_us=ends + POSTGRESQL_EPOCH_US,
+        price_micros=prices,
+        issued_at_us=issued,
+        granted_microtokens=granted,
+        out_microtokens=out,
+    ).in_draw_down_order()
 
 
-def _open_lots(shard: int, accounts: Accounts, others: list[int]) -> dict[int, list[LotState]]:
-    """The lots of these accounts, by the account's position, as their rows say."""
-    position = {int(accounts.ids[other]): other for other in others}
-    lots: dict[int, list[LotState]] = {other: [] for other in others}
-    for (
-        account_id, lot_id, kind, priority, effective_at_us, expires_at_us, issued_at_us,
-        granted_microtokens, out_microtokens, price_micros, tiers,
-    ) in sql.binary("open_lots", shard=shard, account_ids=_packed(position)):  # fmt: skip
-        lots[position[account_id]].append(
-            LotState(
-                id=lot_id,
-                kind=kind,
-                priority=priority,
-                effective_at_us=effective_at_us,
-                expires_at_us=_NEVER_US if expires_at_us is None else expires_at_us,
-                price_micros=price_micros,
-                tiers=None if tiers is None else Tier.of_json(tiers),
-                issued_at_us=issued_at_us,
-                granted_microtokens=granted_microtokens,
-                out_microtokens=out_microtokens,
-            )
-        )
-    return lots
+def _knowing_what_is_out(lots: Lots, accounts: Accounts) -> Lots:
+    """An account's row knows how much of its lot in use is out; this block's cost is in it."""
+    is_in_use = lots.id == accounts.lot_id[lots.account]
+    before = (accounts.out - accounts.totals)[lots.account]
+    return replace(lots, out_microtokens=np.where(is_in_use, before, lots.out_microtokens))
 
 
 def _move_on(
-    shard: int,
-    accounts: Accounts,
-    lots: dict[int, list[LotState]],
-    rows_say: dict[int, int],
-    last_times: Integers,
+    shard: int, accounts: Accounts, lots: Lots, as_written: Lots, *, last_times_us: Integers
 ) -> None:
     """Take those lots into use that serve the last runs, and write the others that have moved."""
-    in_use = [lot_in_use(of_account, int(last_times[other])) for other, of_account in lots.items()]
+    in_use = lots_in_use(lots, last_times_us)
     # Of a lot in use the account says what is out; its own row may lag behind.
-    used = {one.lot.id for one in in_use}
-    moved = [
-        lot
-        for of_account in lots.values()
-        for lot in of_account
-        if lot.out_microtokens != rows_say[lot.id] and lot.id not in used
-    ]
+    has_moved = lots.out_microtokens != as_written.out_microtokens
+    has_moved[in_use.rows] = False
     now_out = {
-        "lot_ids": _packed(lot.id for lot in moved),
-        "out_microtokens": _packed(lot.out_microtokens for lot in moved),
+        "lot_ids": bigints(lots.id[has_moved]),
+        "out_microtokens": bigints(lots.out_microtokens[has_moved]),
     }
     now_used = {
-        "account_ids": bigints(accounts.ids[list(lots)]),
-        "lot_ids": _packed(one.lot.id for one in in_use),
-        "out_microtokens": _packed(one.lot.out_microtokens for one in in_use),
-        "granted_microtokens": _packed(one.lot.granted_microtokens for one in in_use),
-        "price_micros": _packed(
-            one.lot.price_micros if one.lot.tiers is None else BY_TIERS for one in in_use
-        ),
-        "from_at": instants(np.array([one.from_at_us for one in in_use])),
-        "until_at": instants(np.array([one.until_at_us for one in in_use])),
+        "account_ids": bigints(accounts.ids),
+        "lot_ids": bigints(lots.id[in_use.rows]),
+        "out_microtokens": bigints(lots.out_microtokens[in_use.rows]),
+        "granted_microtokens": bigints(lots.granted_microtokens[in_use.rows]),
+        "price_micros": bigints(lots.price_micros[in_use.rows]),
+        "from_at": instants(in_use.from_at_us),
+        "until_at": instants(in_use.until_at_us),
     }
     sql.in_one_go(
         ("move_lots", {"shard": shard, **now_out}), ("use_lots", {"shard": shard, **now_used})
     )
-
-
-def _packed(numbers: Iterable[int]) -> PackedArray:
-    return bigints(np.fromiter(numbers, np.int64))

@@ -3,28 +3,13 @@
 from itertools import permutations
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ledger.drawdown import LotState, draw, draw_down_order, lot_in_use
-from ledger.instants import to_us
-from ledger.units import NEVER
-
-ENDLESS = to_us(NEVER)
-
-
-def lot(number: int, **changed: Any) -> LotState:
-    facts: dict[str, Any] = {
-        "kind": "prepaid",
-        "priority": 1,
-        "effective_at_us": 0,
-        "expires_at_us": 50,
-        "price_micros": 0,
-        "tiers": None,
-        "issued_at_us": 5,
-        "granted_microtokens": 10,
-        "out_microtokens": 0,
-    }
-    return LotState(id=number, **facts | changed)
+from ledger.drawdown import KINDS, LotState, draw, draw_down_order, lots_in_use
+from tests.ledger.columns import ENDLESS, debt_lot, in_columns, lot
 
 
 @pytest.mark.parametrize(
@@ -63,14 +48,45 @@ def test_of_lots_that_are_alike_the_first_made_comes_first() -> None:
     assert all(draw_down_order(some) == lots for some in permutations(lots))
 
 
+tied = st.integers(0, 1)
+alike: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    kind=st.sampled_from(KINDS),
+    priority=tied,
+    expires_at_us=st.integers(1, 2) | st.just(ENDLESS),
+    price_micros=tied,
+    issued_at_us=tied,
+)
+
+
+@given(accounts=st.lists(st.lists(alike, min_size=1, max_size=8), min_size=1), data=st.data())
+def test_lots_in_columns_have_the_same_order(accounts, data) -> None:
+    numbers = iter(data.draw(st.permutations(range(sum(map(len, accounts))))))
+    made = [[lot(next(numbers), **facts) for facts in some] for some in accounts]
+    columns = in_columns(made)
+    assert columns.id.tolist() == [one.id for some in made for one in draw_down_order(some)]
+    assert columns.account.tolist() == [place for place, some in enumerate(made) for _ in some]
+
+
+def in_use(lots: list[LotState], at: int) -> tuple[int, int, int]:
+    """The lot that is in use, from when, and until when."""
+    columns = in_columns([lots])
+    found = lots_in_use(columns, np.array([at]))
+    return (
+        int(columns.id[found.rows[0]]),
+        int(found.from_at_us[0]),
+        int(found.until_at_us[0]),
+    )
+
+
 @pytest.mark.parametrize(("at", "served_by"), [(9, 3), (10, 1), (19, 1), (20, 2), (29, 2), (30, 3)])
 def test_a_lot_serves_from_its_beginning_until_just_before_its_end(at, served_by) -> None:
     lots = [
         lot(1, effective_at_us=10, expires_at_us=20),
         lot(2, effective_at_us=20, expires_at_us=30),
-        lot(3, kind="debt", expires_at_us=ENDLESS, granted_microtokens=10**9),
+        debt_lot(3),
     ]
-    assert lot_in_use(lots, at).lot.id == served_by
+    assert in_use(lots, at)[0] == served_by
     [[taken]] = draw(lots, [(at, 1)])
     assert taken.lot_id == served_by
 
@@ -78,8 +94,8 @@ def test_a_lot_serves_from_its_beginning_until_just_before_its_end(at, served_by
 @pytest.mark.parametrize(
     ("at", "used"),
     [
-        (0, (9, 0, 10)),
-        (9, (9, 0, 10)),
+        (0, (9, -(10**15), 10)),
+        (9, (9, -(10**15), 10)),
         (10, (1, 10, 20)),
         (19, (1, 10, 20)),
         (20, (1, 20, 40)),  # where another begins that comes later
@@ -92,17 +108,16 @@ def test_a_lot_is_in_use_until_any_lot_begins_or_ends(at, used) -> None:
         lot(1, effective_at_us=10, expires_at_us=40),
         lot(2, effective_at_us=20, expires_at_us=60),
         lot(3, effective_at_us=15, expires_at_us=30, out_microtokens=10),  # nothing is left
-        lot(9, kind="debt", expires_at_us=ENDLESS, granted_microtokens=10**9),
+        debt_lot(9),
     ]
-    found = lot_in_use(lots, at)
-    assert (found.lot.id, found.from_at_us, found.until_at_us) == used
+    assert in_use(lots, at) == used
 
 
 def test_runs_lie_end_to_end_over_lots_and_a_lot_that_is_used_up_serves_no_more() -> None:
     lots = [
         lot(1, granted_microtokens=5, price_micros=100),
         lot(2, granted_microtokens=5, expires_at_us=60),
-        lot(9, kind="debt", expires_at_us=ENDLESS, granted_microtokens=10**9),
+        debt_lot(9),
     ]
     assert [
         [(one.lot_id, one.out_before_microtokens, one.microtokens, one.micros) for one in slices]

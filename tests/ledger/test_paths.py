@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import queries, sql
-from ledger.drawdown import KIND_RANK, LotState, draw, draw_down_order, lot_in_use
+from ledger.drawdown import LotState, draw, draw_down_order, lots_in_use
 from ledger.intake import NewRun
 from ledger.invariants import violations
-from ledger.laying import Laid, Share, lay_end_to_end, serving_all_through
-from ledger.packing import RUN
+from ledger.laying import Demand, lay_over
 from ledger.units import shard_of
+from ledger.value import Tier
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -29,6 +28,7 @@ from tests.ledger.builders import (
     make_run,
     make_shop,
 )
+from tests.ledger.columns import debt_lot, in_columns, lot
 
 amounts = st.integers(1, 9)
 instants = st.integers(0, 4)
@@ -129,66 +129,86 @@ def test_one_big_block_and_one_run_at_a_time_give_the_same_entries(
         transaction.set_rollback(True)
 
 
-@given(lots=lots, at=instants, later=instants)
-def test_the_lot_in_use_is_the_first_in_all_of_its_interval(lots, at: int, later: int) -> None:
-    states = [
-        LotState(
-            id=number,
-            kind="prepaid",
+tiers = (
+    Tier(up_to_microtokens=3, micros_per_token=1_000_000),
+    Tier(up_to_microtokens=None, micros_per_token=400_000),
+)
+# One account's lots: what was granted, how much of it is out, whether they have tiers, price,
+# priority, when they begin and how long they last.
+states = st.lists(
+    st.tuples(
+        amounts | st.integers(10, 60),
+        st.integers(0, 8),
+        st.sampled_from([False, False, False, True]),
+        st.sampled_from([0, 7, 10**15]),
+        st.integers(0, 1),
+        st.integers(-2, 3),
+        st.integers(1, 6),
+    ),
+    max_size=5,
+)
+
+
+def lots_of(account: int, facts) -> list[LotState]:
+    made = [
+        lot(
+            10 * account + place,
+            kind="overage" if has_tiers else "prepaid",
+            tiers=tiers if has_tiers else None,
+            granted_microtokens=granted,
+            out_microtokens=min(out, granted),
+            price_micros=0 if has_tiers else price,
             priority=priority,
             effective_at_us=begins,
-            expires_at_us=99 if lasts is None else begins + lasts,
-            price_micros=price,
-            tiers=None,
-            issued_at_us=number,
-            granted_microtokens=amount,
-            out_microtokens=0,
+            expires_at_us=begins + lasts,
         )
-        for number, (amount, price, priority, begins, lasts) in enumerate(lots, 1)
+        for place, (granted, out, has_tiers, price, priority, begins, lasts) in enumerate(facts)
     ]
-    states.append(debt_lot())
-    used = lot_in_use(states, at)
-    assert used.from_at_us <= at < used.until_at_us
-    if used.from_at_us <= later < used.until_at_us:
-        [[first]] = draw(states, [(later, 1)])
-        assert first.lot_id == used.lot.id
+    return [*made, debt_lot(10 * account + 9, out_microtokens=3)]
 
 
-def debt_lot(**facts: Any) -> LotState:
-    usual: dict[str, Any] = {
-        "id": 0,
-        "kind": "debt",
-        "priority": 0,
-        "effective_at_us": -99,
-        "expires_at_us": 99,
-        "price_micros": 0,
-        "tiers": None,
-        "issued_at_us": 0,
-        "granted_microtokens": 10**18,
-        "out_microtokens": 0,
-    }
-    return LotState(**usual | facts)
+@given(accounts=st.lists(st.tuples(states, instants, instants), min_size=1))
+def test_the_lot_in_use_is_the_first_in_all_of_its_interval(accounts) -> None:
+    made = [lots_of(number, facts) for number, (facts, _, _) in enumerate(accounts)]
+    columns = in_columns(made)
+    used = lots_in_use(columns, np.array([at for _, at, _ in accounts]))
+    for number, (_, at, later) in enumerate(accounts):
+        begin, end = int(used.from_at_us[number]), int(used.until_at_us[number])
+        assert begin <= at < end
+        left = [one for one in made[number] if one.remaining_microtokens]
+        bounds = {bound for one in left for bound in (one.effective_at_us, one.expires_at_us)}
+        assert {begin, end} <= bounds
+        assert not any(begin < bound < end for bound in bounds)
+        for time in (at, later):
+            if begin <= time < end:
+                [[first]] = draw(lots_of(number, accounts[number][0]), [(time, 1)])
+                assert first.lot_id == columns.id[used.rows[number]]
 
 
-# What comes first, and what comes after it although everything less important speaks for it.
-ORDER: list[dict[str, Any]] = [
-    {"kind": "prepaid", "priority": 1, "expires_at_us": 9, "price_micros": 1, "issued_at_us": 9},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 7, "price_micros": 1, "issued_at_us": 9},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 0, "issued_at_us": 9},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 1, "issued_at_us": 7},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 1, "issued_at_us": 8},
-    {"kind": "prepaid", "priority": 2, "expires_at_us": 8, "price_micros": 1, "issued_at_us": 8},
-    {"kind": "overage", "priority": 0, "expires_at_us": 5, "price_micros": 0, "issued_at_us": 1},
-    {"kind": "debt", "priority": 0, "expires_at_us": 4, "price_micros": 0, "issued_at_us": 0},
-]
-
-
-def test_lots_are_drawn_by_priority_expiry_free_before_paid_age_and_id() -> None:
-    # An id counts only between the two that are alike otherwise.
-    ids = [9, 8, 7, 6, 3, 5, 2, 1]
-    in_order = [debt_lot(**facts, id=lot_id) for lot_id, facts in zip(ids, ORDER, strict=True)]
-    assert [lot.id for lot in draw_down_order(reversed(in_order))] == ids
-    assert set(KIND_RANK) == {"prepaid", "overage", "debt"}
+@given(accounts=st.lists(st.tuples(states, runs), min_size=1))
+def test_runs_laid_in_columns_lie_as_those_of_each_account_alone(accounts) -> None:
+    """Every run of several accounts, on what is left of their lots, as ledger.drawdown has it."""
+    made = [lots_of(number, facts) for number, (facts, _) in enumerate(accounts)]
+    columns = in_columns(made)
+    demand = Demand(
+        counts=np.array([len(some) for _, some in accounts]),
+        times_us=np.array([time for _, some in accounts for _, time in some]),
+        microtokens=np.array([cost for _, some in accounts for cost, _ in some]),
+    )
+    laid, taken = lay_over(demand, columns, tiers_of=lambda ids: dict.fromkeys(ids, tiers))
+    row = 0
+    for lots, (_, some) in zip(made, accounts, strict=True):
+        for slices in draw(lots, [(time, cost) for cost, time in some]):
+            if slices:
+                assert laid.slices_counts[row] == len(slices)
+                assert laid.crossing.get(row, slices[:1]) == slices
+                assert (laid.lot_ids[row], laid.out_before[row]) == slices[0][:2]
+            assert laid.micros[row] == sum(one.micros for one in slices)
+            row += 1
+        assert [(one.id, one.out_microtokens) for one in draw_down_order(lots)] == [
+            (columns.id[at], columns.out_microtokens[at] + taken[at])
+            for at in columns.of(made.index(lots))
+        ]
 
 
 def test_the_query_lists_lots_in_the_order_in_which_they_are_drawn(db: None) -> None:
@@ -268,79 +288,3 @@ def test_a_block_takes_the_oldest_intakes_up_to_its_size(
         transaction.set_rollback(True)
     assert [one.runs_count for one in oldest] == taken
     assert drain(account_id) == 16
-
-
-lots_left = st.lists(
-    st.tuples(amounts | st.integers(10, 60), st.integers(0, 8), st.sampled_from([0, 7, 10**15])),
-    max_size=4,
-)
-
-
-@given(shares=st.lists(st.tuples(lots_left, st.lists(st.integers(0, 30), min_size=1)), min_size=1))
-def test_accounts_end_to_end_lie_as_each_alone(shares) -> None:
-    """Every run of several accounts at once, on what is left of their lots, as ledger.drawdown."""
-
-    def lots_of(account: int) -> list[LotState]:
-        made = [
-            lot_state(id=10 * account + place, granted=granted, out=min(out, granted), price=price)
-            for place, (granted, out, price) in enumerate(shares[account][0])
-        ]
-        return [*made, lot_state(id=10 * account + 9, granted=4 * 10**18, out=3, price=0)]
-
-    accounts = [account for account in range(len(shares)) if sum(shares[account][1])]
-    rows = np.zeros(sum(len(shares[account][1]) for account in accounts), RUN)
-    rows["microtokens"] = [cost for account in accounts for cost in shares[account][1]]
-    laid = Laid(
-        **{
-            name: np.zeros(len(rows), np.int64)
-            for name in ("lot_ids", "out_before", "slices_counts", "micros")
-        },
-        crossing={},
-    )
-    together: list[Share] = []
-    for account in accounts:
-        begin = together[-1].end if together else 0
-        serving = serving_all_through(lots_of(account), np.zeros(1, np.int64))
-        assert serving is not None
-        together.append(Share(serving, begin, begin + len(shares[account][1])))
-    lay_end_to_end(together, rows, laid)
-    for account, share in zip(accounts, together, strict=True):
-        lots = lots_of(account)
-        drawn = draw(lots, [(0, cost) for cost in shares[account][1]])
-        for row, slices in enumerate(drawn, share.begin):
-            if not slices:
-                continue
-            assert laid.slices_counts[row] == len(slices)
-            assert laid.crossing.get(row, slices[:1]) == slices
-            assert (laid.lot_ids[row], laid.out_before[row]) == slices[0][:2]
-            assert laid.micros[row] == sum(one.micros for one in slices)
-        out = {lot.id: lot.out_microtokens for lot in lots}
-        assert all(lot.out_microtokens == out[lot.id] for lot in share.lots)
-
-
-def lot_state(*, id: int, granted: int, out: int, price: int) -> LotState:  # noqa: A002
-    return LotState(
-        id=id,
-        kind="prepaid" if granted < 100 else "debt",
-        priority=0,
-        effective_at_us=-1,
-        expires_at_us=1,
-        price_micros=price,
-        tiers=None,
-        issued_at_us=0,
-        granted_microtokens=granted,
-        out_microtokens=out,
-    )
-
-
-@pytest.mark.parametrize(
-    ("effective_at_us", "expires_at_us", "serves"),
-    [(5, 11, True), (6, 11, None), (5, 10, None), (0, 5, False), (11, 20, False), (10, 20, None)],
-)
-def test_a_lot_serves_all_runs_between_two_instants_or_some_or_none(
-    effective_at_us: int, expires_at_us: int, serves: bool | None
-) -> None:
-    lot = lot_state(id=1, granted=9, out=0, price=0)
-    lot.effective_at_us, lot.expires_at_us = effective_at_us, expires_at_us
-    found = serving_all_through([lot], np.array([10, 5]))
-    assert found == (None if serves is None else [lot] if serves else [])
