@@ -30,6 +30,7 @@ from config.embedded.server import EmbeddedDatabaseUnavailable
 from config.models import Heartbeat
 from config.plainly import broker_trouble, database_trouble, is_connection_failure
 from config.tasks import heartbeat
+from ledger import parking
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -66,6 +67,7 @@ def examine() -> Iterator[Finding]:
         yield from migrations()
         yield from tasks()
         yield from calls_to_stripe()
+        yield from unpriced_runs()
     yield from stripe()
     yield from mails()
 
@@ -209,6 +211,24 @@ def calls_to_stripe() -> Iterator[Finding]:
         )
     else:
         yield _ok("stripe calls", "none waits for a person")
+
+
+def unpriced_runs() -> Iterator[Finding]:
+    """Runs that no rate prices: accepted, and not debited before somebody publishes one."""
+    try:
+        waits = parking.waits()
+    except Error:  # migrations() has told why
+        return
+    if not waits:
+        yield _ok("unpriced runs", "none waits for a price")
+        return
+    count = sum(wait.runs_count for wait in waits)
+    first = waits[0]
+    yield _warn(
+        "unpriced runs",
+        f"{count:,} wait for a price, the first since {first.since:%Y-%m-%d %H:%M} UTC:"
+        f" {first.reason}. {first.remedy} The admin's first page lists them all.",
+    )
 
 
 def stripe() -> Iterator[Finding]:

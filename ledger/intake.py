@@ -10,13 +10,14 @@ Either all runs of a submission are taken or none: InvalidRuns names every field
 """
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import numpy as np
+import structlog
 from django.db import transaction
 
 from ledger import familiar, prices, reported, sql
@@ -57,6 +58,9 @@ __all__ = [
 ]
 
 RUNS_PER_BATCH_MAX: Final = 10_000
+REASONS_LOGGED_MAX: Final = 10
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,4 +278,16 @@ def _write_parked(batch: _Batch, *, at: datetime) -> None:
             body_digest=body_digest(parked.run),
         )
         for parked in batch.checked.parked
+    )
+    transaction.on_commit(lambda: _log_parked(batch))
+
+
+def _log_parked(batch: _Batch) -> None:
+    reasons = Counter(parked.reason for parked in batch.checked.parked)
+    _log.warning(
+        "runs wait for a price",
+        book_id=batch.book_id,
+        batch_id=str(batch.id),
+        runs_count=reasons.total(),
+        reasons=dict(reasons.most_common(REASONS_LOGGED_MAX)),
     )

@@ -1,6 +1,7 @@
 """Runs that no rate prices yet: found again when a rate for their time has been published."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -19,6 +20,29 @@ _decoder: Final = msgspec.msgpack.Decoder(NewRun)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wait:
+    """How many runs wait for a price for one reason, and since when. They are not debited yet."""
+
+    book_id: int
+    account_id: int | None  # None where nobody asked by account
+    rate_card_id: int
+    rate_card: str
+    reason: str
+    runs_count: int
+    since: datetime
+    earliest_at: datetime  # when the first of them occurred
+
+    @property
+    def remedy(self) -> str:
+        """What somebody can do."""
+        return (
+            f"Publish a version of rate card {self.rate_card!r} that prices them, in force from"
+            f" {self.earliest_at:%Y-%m-%d %H:%M} UTC or before: a minute later they are debited,"
+            " each at its own time."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parked:
     """A run that waits for a rate, and why."""
 
@@ -26,6 +50,21 @@ class Parked:
     run: NewRun
     reason: str
     parked_at: datetime
+
+
+def waits(*, book_ids: Sequence[int] | None = None) -> list[Wait]:
+    """Why runs of these books (None: of all) wait for a price, the longest wait first."""
+    books = None if book_ids is None else list(book_ids)
+    return sql.query(Wait, "parked_waits", book_ids=books, account_ids=None)
+
+
+def waits_of_accounts(*, account_ids: Sequence[int]) -> dict[int, list[Wait]]:
+    """Why runs of these accounts wait for a price; accounts of which none does are left out."""
+    found: dict[int, list[Wait]] = {}
+    for wait in sql.query(Wait, "parked_waits", book_ids=None, account_ids=list(account_ids)):
+        assert wait.account_id is not None
+        found.setdefault(wait.account_id, []).append(wait)
+    return found
 
 
 def waiting(*, account_ids: list[int], parked_max: int = 100) -> list[Parked]:
@@ -79,13 +118,15 @@ def _price_one(one: _Untried, *, at: datetime) -> list[int]:
     try:
         with transaction.atomic():
             accepted = intake.accept(book_id=one.book_id, runs=[_decoder.decode(one.body)], at=at)
-            if accepted.runs[0].microtokens is not None:
+            [run] = accepted.runs
+            if run.microtokens is not None:
                 row.update(priced_at=at)
                 return accepted.shards
             transaction.set_rollback(True)
-    except InvalidRuns:
+        reason = run.unpriced_reason or ""
+    except InvalidRuns as refused:
         # An engine or meter was taken away since: the run waits until it is back.
-        pass
+        reason = str(refused)
     # The revision that was read before trying: a change in between is tried again.
-    row.update(tried_revision=one.revision)
+    row.update(tried_revision=one.revision, reason=reason[:300])
     return []

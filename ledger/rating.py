@@ -153,7 +153,9 @@ def _charges(
         if key is None:
             if _is_priced_within_its_whole(card, version, meter, usage, workflow):
                 continue
-            return Unpriced(f"no rate for meter {meter!r} and engine {usage.engine!r}")
+            return Unpriced(
+                f"no rate for meter {meter!r} and engine {usage.engine!r} in workflow {workflow!r}"
+            )
         if meter in card.parts:
             quantity -= sum(
                 usage.quantities[part]

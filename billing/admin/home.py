@@ -21,7 +21,9 @@ from billing.models import (
 )
 from billing.stripe import troubles
 from config.admin import ADMIN, EVERYBODY, FINANCE, books_of
-from ledger import catalog, queries
+from ledger import catalog, parking, queries
+
+WAITS_SHOWN_MAX = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ def with_steps(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context["next_step"] = next((step for step in steps if not step.done), None)
     context["figures"] = _figures(books)
     context["troubles"] = troubles.of_books(book_ids=books, at=timezone.now())
+    context["waits"] = parking.waits(book_ids=books)[:WAITS_SHOWN_MAX]
     context["may_ask_again"] = bool(books_of(request, roles=frozenset({ADMIN, FINANCE})))
     return context
 

@@ -16,7 +16,7 @@ from billing.desk import urgency
 from billing.models import AlertMessage, Customer, TopUp
 from billing.pages import desk_books, show
 from billing.portal import invoices
-from ledger import parking, queries
+from ledger import queries
 
 RUNS_MAX: Final = 15
 FACTS_MAX: Final = 10
@@ -29,6 +29,7 @@ def desk(request: HttpRequest) -> HttpResponse:
     context = {
         "cases": cases,
         "alerts_count": sum(len(case.alerts) for case in cases),
+        "waiting_count": sum(wait.runs_count for case in cases for wait in case.waits),
         "in_debt_count": sum(case.standing.balance.debt_microtokens > 0 for case in cases),
     }
     return show(request, "desk/desk.html", context)
@@ -77,6 +78,5 @@ def _history(customer: Customer) -> dict[str, Any]:
         "top_ups": top_ups.order_by("-begun_at")[:FACTS_MAX],
         "invoices": invoices.latest(customer=customer, invoices_max=FACTS_MAX),
         "runs": queries.runs(account_id=customer.account_id, runs_max=RUNS_MAX),
-        "parked": parking.waiting(account_ids=[customer.account_id], parked_max=5),
         "members": customer.members.select_related("user").order_by("user__username"),
     }

@@ -1,7 +1,8 @@
 """Which account needs its account manager first, and why.
 
-Alerts that nobody has acknowledged come first, then accounts that owe tokens, then those that have
-used most of their allotment, then those that are about to lose most.
+Alerts that nobody has acknowledged come first, then accounts whose runs wait for a price (they have
+less than is shown: those runs are not debited yet), then those that owe tokens, then those that
+have used most of their allotment, then those that are about to lose most.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,8 @@ from djmoney.money import Money
 from billing import standing
 from billing.models import AlertMessage, Customer
 from billing.standing import Expiring, Standing
+from ledger import parking
+from ledger.parking import Wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,7 @@ class Case:
 
     standing: Standing
     alerts: tuple[AlertMessage, ...]  # to acknowledge, the latest first
+    waits: tuple[Wait, ...]  # why its runs wait for a price, the longest wait first
 
     @property
     def customer(self) -> Customer:
@@ -34,7 +38,7 @@ class Case:
     @property
     def level(self) -> str:
         """How it is marked: alarm, warning or calm."""
-        if self.alerts or self.standing.balance.debt_microtokens:
+        if self.alerts or self.waits or self.standing.balance.debt_microtokens:
             return "alarm"
         return "warning" if self.standing.used_percent >= 70 else "calm"
 
@@ -42,16 +46,22 @@ class Case:
 def cases(*, customers: Sequence[Customer], at: datetime) -> list[Case]:
     """All these accounts, the most urgent first."""
     alerts = _open_alerts(customers)
+    waits = parking.waits_of_accounts(account_ids=[one.account_id for one in customers])
     found = [
-        Case(standing=stands, alerts=tuple(alerts.get(stands.customer.pk, ())))
+        Case(
+            standing=stands,
+            alerts=tuple(alerts.get(stands.customer.pk, ())),
+            waits=tuple(waits.get(stands.customer.account_id, ())),
+        )
         for stands in standing.of_customers(customers=customers, at=at)
     ]
     return sorted(found, key=_order)
 
 
-def _order(case: Case) -> tuple[bool, bool, int, int, str]:
+def _order(case: Case) -> tuple[bool, bool, bool, int, int, str]:
     return (
         not case.alerts,
+        not case.waits,
         not case.standing.balance.debt_microtokens,
         -case.standing.used_percent,
         -sum(_amount(expiring.worth) for expiring in case.standing.expiring),

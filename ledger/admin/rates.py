@@ -21,7 +21,7 @@ from config.admin import (
     page_action,
     tokens_shown,
 )
-from ledger import catalog
+from ledger import catalog, parking
 from ledger.admin.words import WordAdmin
 from ledger.errors import LedgerError
 from ledger.models import Rate, RateCard, RateCardVersion
@@ -47,6 +47,7 @@ class RateCardAdmin(WordAdmin[RateCard]):
     fixed = ("book", "code", "unit")
     inlines = (VersionsInline,)
     actions_detail = ("draft_version",)
+    change_form_template = "admin/ledger/ratecard/change_form.html"
     purpose = (
         "What work costs in tokens. A card holds versions, each from a date on; a published"
         " version never changes, so a new price is a new version."
@@ -59,6 +60,15 @@ class RateCardAdmin(WordAdmin[RateCard]):
         )
         version = published.order_by("-effective_at", "-published_at", "-id").first()
         return "no published version yet" if version is None else f"version {version.number}"
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *given: Any, **options: Any
+    ) -> Any:
+        card: RateCard | None = options["obj"]
+        if card is not None:
+            waits = parking.waits(book_ids=[card.book_id])
+            context["waits"] = [wait for wait in waits if wait.rate_card_id == card.pk]
+        return super().render_change_form(request, context, *given, **options)
 
     @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
     def draft_version(self, request: HttpRequest, card: RateCard) -> HttpResponse:

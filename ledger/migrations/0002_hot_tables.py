@@ -336,9 +336,9 @@ CREATE TRIGGER conflict_is_immutable BEFORE UPDATE OR DELETE ON ledger_conflict
 CREATE TRIGGER batch_is_immutable BEFORE UPDATE OR DELETE ON ledger_batch
     FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
 
--- Of a parked run only what was tried, and when it was priced, may change.
+-- Of a parked run only what was tried, why it still waits, and when it was priced, may change.
 CREATE TRIGGER parked_run_is_immutable BEFORE UPDATE OF shard, batch_id, position, account_id,
-        run_key, occurred_at, parked_at, reason, body, body_digest
+        run_key, occurred_at, parked_at, body, body_digest
     ON ledger_parkedrun FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
 CREATE TRIGGER parked_run_stays BEFORE DELETE ON ledger_parkedrun
     FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();

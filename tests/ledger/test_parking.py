@@ -1,10 +1,13 @@
 """A run that no rate prices is parked, never priced at 0, and priced later at its own time."""
 
 import pytest
+import structlog
+from msgspec.structs import replace
 
 from ledger import catalog, debiting, parking, queries, receipts
 from ledger.catalog import NewRate
 from ledger.intake import NewInference, NewRun
+from ledger.models import Meter
 from tests.ledger.builders import (
     HOUR,
     NOON,
@@ -17,6 +20,8 @@ from tests.ledger.builders import (
     make_shop,
     publish_rates,
 )
+
+ROWS = "meter 'rows' and engine 'engine-2026-05' in workflow 'review'"
 
 
 @pytest.fixture
@@ -57,9 +62,7 @@ def price_and_debit() -> int:
 def test_an_unpriced_run_is_parked_and_debited_at_the_rate_of_its_own_time(shop, account_id):
     accepted = accept(shop, [run_by_rows(7)])
     assert accepted.runs[0].microtokens is None
-    assert (
-        accepted.runs[0].unpriced_reason == "no rate for meter 'rows' and engine 'engine-2026-05'"
-    )
+    assert accepted.runs[0].unpriced_reason == f"no rate for {ROWS}"
     assert result(shop, accepted) == "unpriced"
     assert [one.run.id for one in parking.waiting(account_ids=[account_id])] == ["r"]
     assert price_and_debit() == 0
@@ -154,6 +157,74 @@ def test_what_cannot_be_priced_does_not_stand_in_the_way_of_what_can(shop, accou
     accept(other, [run_by_rows(1, account="other")], at=NOON + 501 * HOUR)
     publish_rates(other, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
     assert price_and_debit() == 1
+
+
+def test_whoever_sets_prices_is_told_how_many_wait_since_when_and_why(shop, account_id) -> None:
+    assert parking.waits() == []
+    make_account(shop, "globex")
+    plainly = replace(run_by_rows(1, "p"), inferences=[NewInference("engine", {"rows": 1})])
+    first_at, then_at = NOON + 500 * HOUR, NOON + 501 * HOUR
+    accept(shop, [run_by_rows(7), run_by_rows(7), make_run(1)], at=first_at)
+    earlier = replace(run_by_rows(7, "g", "globex"), occurred_at=NOON - HOUR)
+    accept(shop, [run_by_rows(7), earlier, plainly], at=then_at)
+    dated, plain = parking.waits(book_ids=[shop.book_id])
+    assert dated.reason == f"no rate for {ROWS}"
+    assert (dated.rate_card_id, dated.rate_card) == (shop.rate_card_id, "Standard")
+    assert (dated.runs_count, dated.since, dated.earliest_at) == (2, first_at, NOON - HOUR)
+    assert "'Standard'" in dated.remedy
+    assert "2026-06-15 11:00 UTC" in dated.remedy
+    assert (plain.runs_count, plain.since) == (1, then_at)
+    assert parking.waits() == [dated, plain]
+    assert parking.waits(book_ids=[shop.book_id + 1]) == []
+    by_account = parking.waits_of_accounts(account_ids=[account_id])
+    assert [one.runs_count for one in by_account[account_id]] == [1, 1]
+    publish_rates(shop, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON - HOUR)
+    assert price_and_debit() == 4, "with the run that had its price at once"
+    assert parking.waits() == []
+
+
+def test_what_is_told_is_why_a_run_waits_now(shop, account_id) -> None:
+    """Of two prices that were missing one has come: now the other is named."""
+    catalog.create_meter(book_id=shop.book_id, code="pages", name="Pages")
+    run = replace(
+        run_by_rows(1),
+        inferences=[NewInference(engine="engine", quantities={"rows": 1, "pages": 1})],
+    )
+    accept(shop, [run])
+    assert "'rows'" in parking.waits()[0].reason
+    publish_rates(shop, [*RATES, NewRate(meter="rows", microtokens=2)], effective_at=NOON)
+    assert price_and_debit() == 0
+    [wait] = parking.waits()
+    assert "'pages'" in wait.reason
+    Meter.objects.filter(code="pages").delete()
+    catalog.changed(book_id=shop.book_id)
+    assert price_and_debit() == 0
+    [wait] = parking.waits()
+    assert "pages" in wait.reason
+    assert "inferences[0]" in wait.reason
+
+
+def test_a_batch_that_waits_is_logged_once_with_reasons_and_without_names(
+    shop, account_id, django_capture_on_commit_callbacks
+) -> None:
+    with structlog.testing.capture_logs() as logged:
+        with django_capture_on_commit_callbacks(execute=True):
+            runs = [replace(run_by_rows(7, f"r{n}"), actor="Ada Lovelace") for n in range(3)]
+            accepted = accept(shop, [*runs, make_run(1)])
+        with django_capture_on_commit_callbacks(execute=True):
+            assert price_and_debit() == 0
+            catalog.changed(book_id=shop.book_id)
+            assert price_and_debit() == 0
+    assert logged == [
+        {
+            "event": "runs wait for a price",
+            "log_level": "warning",
+            "book_id": shop.book_id,
+            "batch_id": str(accepted.batch_id),
+            "runs_count": 3,
+            "reasons": {f"no rate for {ROWS}": 3},
+        }
+    ]
 
 
 def test_zero_of_a_priced_meter_costs_nothing_and_is_a_run_all_the_same(shop, account_id) -> None:

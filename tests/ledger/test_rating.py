@@ -76,7 +76,7 @@ def test_a_rate_of_another_workflow_or_engine_does_not_count() -> None:
         ("rows", None, "other"): Rate(microtokens=1),
     }
     assert price(card((0, rates)), "review", [Usage("gpt", 0, {"rows": 1})]) == Unpriced(
-        "no rate for meter 'rows' and engine 'gpt'"
+        "no rate for meter 'rows' and engine 'gpt' in workflow 'review'"
     )
 
 
@@ -132,7 +132,7 @@ def test_zero_is_not_missing_and_missing_is_not_zero() -> None:
     assert cost(free, {"rows": 10}) == 0
     assert cost(free, {"rows": 0, "pages": 0}) == 0
     missing = price(card((0, free)), "", [Usage("gpt", 0, {"seconds": 0})])
-    assert missing == Unpriced("no rate for meter 'seconds' and engine 'gpt'")
+    assert missing == Unpriced("no rate for meter 'seconds' and engine 'gpt' in workflow ''")
 
 
 def test_each_inference_takes_the_rate_in_force_at_its_own_time() -> None:

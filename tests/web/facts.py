@@ -3,8 +3,12 @@
 import uuid
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from billing import alerts, top_ups
 from billing.models import AlertMessage, TopUp
+from ledger import catalog
+from ledger.intake import NewInference
 from tests import builders
 from tests.web.conftest import Company
 
@@ -22,3 +26,12 @@ def alert_and_top_up(of: Company) -> tuple[AlertMessage, TopUp]:
     )
     message = AlertMessage.objects.get(period__subscription=of.subscription)
     return message, bought
+
+
+def waits_for_a_price(of: Company, *run_ids: str) -> None:
+    """The customer has sent runs of a meter that no rate prices."""
+    now = datetime.now(UTC)
+    catalog.create_meter(book_id=of.shop.vendor.book_id, code="pages", name="Pages")
+    pages = [NewInference(engine="engine", quantities={"pages": 3})]
+    runs = [builders.new_run(of.customer, 1, occurred_at=now, run_id=one) for one in run_ids]
+    builders.accept(of.customer, *(replace(run, inferences=pages) for run in runs), at=now)
