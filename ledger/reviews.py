@@ -9,20 +9,25 @@ refused, holds beyond it are refused. After that time the limit asks again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from django.db import transaction
 
 from ledger import sql
 from ledger.caps import Cap
-from ledger.counting import caps_of
+from ledger.counting import Count, Counts, caps_of
 from ledger.deciding import Ask, Held, Round, lock
 from ledger.errors import Fault, InvalidLimit, ReviewAnswered, UnknownReview
 from ledger.held import HoldNow
+from ledger.holds import available
 from ledger.models import Hold, LimitReview
 from ledger.reported import Instant
 from ledger.units import NEVER, shard_of
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+# Of a period, at least one part of so many must be over to say how it goes on.
+_PACE_PARTS: Final = 10
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,37 +40,154 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """A question, and its answer if there is one. Amounts are in the limit's unit."""
+    """A question, and its answer if there is one. Amounts are in the limit's unit.
+
+    `run` and the names are those of the hold that reached the limit; `used`, `held` and `asked`
+    stood so when it did.
+    """
 
     id: int
     account_id: int
     limit_id: int
+    scope: str
     scope_value: str
+    period: str
+    unit: str
+    cap: int
     period_start: datetime
     opened_at: datetime
+    run: str
+    workflow: str
+    project: str
+    job: str
+    cost_centre: str
+    department: str
+    actor: str
     used: int
     held: int
     asked: int
     waiting_count: int
+    waiting_microtokens: int
     answered_at: datetime | None
     is_allowed: bool | None
     reason: str
     until_at: datetime | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What becomes of the holds that wait; and then of the limit (in its unit) and the balance."""
+
+    held_count: int
+    refused_count: int
+    waiting_count: int  # for the review of another limit
+    used: int
+    held: int
+    available_microtokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """Where a limit is going, and what either answer to its review would do.
+
+    `expected_use` is what will be used by the end of the present period if things go on as they
+    have in it so far, in the limit's unit. None: the period has no end, or less than a tenth of it
+    is over, which says too little.
+    """
+
+    period_ends_at: datetime | None
+    expected_use: int | None
+    if_allowed: Effect
+    if_refused: Effect
+
+
 def waiting(*, account_ids: Sequence[int]) -> list[Review]:
     """Reviews that nobody has answered yet, the oldest first."""
-    rows = LimitReview.objects.filter(
-        shard__in={shard_of(account_id) for account_id in account_ids},
-        account_id__in=list(account_ids),
-        answered_at__isnull=True,
+    shards = sorted({shard_of(account_id) for account_id in account_ids})
+    return sql.query(
+        Review, "reviews", shards=shards, account_ids=list(account_ids), review_id=None
     )
-    return [_review(row) for row in rows.order_by("opened_at", "id")]
 
 
 def review(*, account_id: int, review_id: int) -> Review:
     """Raises UnknownReview."""
-    return _review(_row(account_id, review_id))
+    found = sql.query(
+        Review,
+        "reviews",
+        shards=[shard_of(account_id)],
+        account_ids=[account_id],
+        review_id=review_id,
+    )
+    for one in found:
+        return one
+    raise UnknownReview(review=str(review_id))
+
+
+def project(*, account_id: int, review_id: int, at: datetime) -> Projection:
+    """What either answer would do if it were given now, to the end of the limit's period.
+
+    Each is given by `answer` itself, and undone: so nothing is said here that would come out
+    otherwise, and nothing is written. The account waits meanwhile as for an answer, about half a
+    millisecond for each hold that waits. Raises UnknownReview, and ReviewAnswered.
+    """
+    asked = review(account_id=account_id, review_id=review_id)
+    if asked.answered_at is not None:
+        raise ReviewAnswered(review=str(review_id))
+    cap = _cap(account_id, asked.limit_id)
+    start = None if cap is None else cap.period_start(at)
+    ends_at = None if cap is None or start is None else cap.next_start(start)
+    use = _use(asked, start)
+    return Projection(
+        period_ends_at=ends_at,
+        expected_use=_at_this_pace(use.used, start, ends_at, at=at),
+        if_allowed=_effect(asked, start, is_allowed=True, at=at),
+        if_refused=_effect(asked, start, is_allowed=False, at=at),
+    )
+
+
+def _effect(asked: Review, start: datetime | None, *, is_allowed: bool, at: datetime) -> Effect:
+    holds = Hold.objects.filter(shard=shard_of(asked.account_id), account_id=asked.account_id)
+    with transaction.atomic():
+        lock(asked.account_id)
+        waited = list(
+            holds.filter(review_id=asked.id, held_at=None, refused_at=None, released_at=None)
+            .filter(captured_at=None)
+            .values_list("run_key", flat=True)
+        )
+        what_if = Answer(allow=is_allowed, reason="what if")
+        answer(account_id=asked.account_id, review_id=asked.id, answer=what_if, at=at)
+        decided = holds.filter(run_key__in=waited)
+        held_count = decided.filter(held_at__isnull=False).count()
+        refused_count = decided.filter(refused_at__isnull=False).count()
+        use = _use(asked, start)
+        now = available(account_ids=[asked.account_id], at=at)[asked.account_id]
+        transaction.set_rollback(True)
+    return Effect(
+        held_count=held_count,
+        refused_count=refused_count,
+        waiting_count=len(waited) - held_count - refused_count,
+        used=use.used,
+        held=use.held,
+        available_microtokens=now.available_microtokens,
+    )
+
+
+def _use(asked: Review, start: datetime | None) -> Count:
+    """What stands on the limit in its present period; nothing ever does on one for each run."""
+    counts = Counts()
+    if start is None:
+        return Count()
+    counter = (asked.limit_id, asked.scope_value, start)
+    counts.read([counter])
+    return counts.standing[counter]
+
+
+def _at_this_pace(
+    used: int, start: datetime | None, ends_at: datetime | None, *, at: datetime
+) -> int | None:
+    if start is None or ends_at is None or (at - start) * _PACE_PARTS < ends_at - start:
+        return None
+    return used * ((ends_at - start) // _MICROSECOND) // ((at - start) // _MICROSECOND)
 
 
 def answer(*, account_id: int, review_id: int, answer: Answer, at: datetime) -> Review:
@@ -82,7 +204,7 @@ def answer(*, account_id: int, review_id: int, answer: Answer, at: datetime) -> 
         if row.answered_at is not None:
             if (row.is_allowed, row.reason) != (answer.allow, answer.reason):
                 raise ReviewAnswered(review=str(review_id))
-            return _review(row)
+            return review(account_id=account_id, review_id=review_id)
         _write_answer(row, answer, at=at)
         decided = Round.of_account(account_id, at=at)
         holds = sql.query(HoldNow, "waiting_holds", shard=row.shard, review_id=row.id)
@@ -107,13 +229,18 @@ def _write_answer(row: LimitReview, answer: Answer, *, at: datetime) -> None:
 
 
 def _end_of_period(row: LimitReview, *, at: datetime) -> datetime:
-    caps = caps_of([row.account_id]).get(row.account_id, [])
-    cap: Cap | None = next((cap for cap in caps if cap.id == row.limit_id), None)
+    cap = _cap(row.account_id, row.limit_id)
     end = None if cap is None else cap.next_start(cap.period_start(row.opened_at))
     if end is None:
         return NEVER
     # The period in which it was asked may be over when it is answered.
     return end if end > at else at + timedelta(days=1)
+
+
+def _cap(account_id: int, limit_id: int) -> Cap | None:
+    """None: it is ended."""
+    caps = caps_of([account_id]).get(account_id, [])
+    return next((cap for cap in caps if cap.id == limit_id), None)
 
 
 def _decide_again(ask: Ask, decided: Round, row: LimitReview, *, is_allowed: bool) -> None:
@@ -169,30 +296,3 @@ def _row(account_id: int, review_id: int) -> LimitReview:
     if row is None:
         raise UnknownReview(review=str(review_id))
     return row
-
-
-def _review(row: LimitReview) -> Review:
-    holds = Hold.objects.filter(
-        shard=row.shard,
-        review_id=row.id,
-        held_at__isnull=True,
-        refused_at__isnull=True,
-        released_at__isnull=True,
-        captured_at__isnull=True,
-    )
-    return Review(
-        id=row.id,
-        account_id=row.account_id,
-        limit_id=row.limit_id,
-        scope_value=row.scope_value,
-        period_start=row.period_start,
-        opened_at=row.opened_at,
-        used=row.used,
-        held=row.held,
-        asked=row.asked,
-        waiting_count=holds.count(),
-        answered_at=row.answered_at,
-        is_allowed=row.is_allowed,
-        reason=row.reason,
-        until_at=row.until_at,
-    )

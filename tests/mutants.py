@@ -31,6 +31,7 @@ LAYING, CHECKING = "ledger/laying.py", "ledger/checking.py"
 HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/counting.py"
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
+REVIEWS = "ledger/reviews.py"
 SQL = "ledger/sql"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
@@ -210,6 +211,9 @@ MUTANTS = [  # file, text, fault
     (FOLDING, "account_ids=[account_id]), {", "account_ids=None), {"),
     (FOLDING, "min(BLOCKS_PER_FOLD_MAX, until_number - after_number)", "BLOCKS_PER_FOLD_MAX"),
     (DECIDING, "cap.period_start(review.opened_at) == counter[2]", "review.period_start == counter[2]"),
+    (REVIEWS, "        transaction.set_rollback(True)\n", ""),
+    (REVIEWS, "(at - start) * _PACE_PARTS < ends_at", "(at - start) * _PACE_PARTS <= ends_at"),
+    (REVIEWS, "cap.next_start(cap.period_start(row.opened_at))", "cap.next_start(row.period_start)"),
     (WAKING, "if oldest >= told[shard].intake_id", "if oldest > told[shard].intake_id"),
     (WAKING, "if oldest < told[shard].intake_id", "if False"),
     (WAKING, "min(self.intake_id, other.intake_id)", "max(self.intake_id, other.intake_id)"),
@@ -231,7 +235,7 @@ TESTS += [
     "several",
 ]
 TESTS += ["usage", "moving", "intake", "check_ledger", "concurrency", "parking", "holds_model"]
-TESTS += ["paths", "whole_model", "model", "api/waking", "shards"]
+TESTS += ["reviews", "paths", "whole_model", "model", "api/waking", "shards"]
 CLOSEST = {
     "ledger/accounts.py": ["shards", "concurrency"],
     DRAWDOWN: ["whole_model"],
@@ -248,6 +252,7 @@ CLOSEST = {
     HELD: ["holds", "whole_model"],
     WAKING: ["api/waking"],
     MOVING: ["moving"],
+    REVIEWS: ["reviews", "limits", "moving"],
     LIMITS: ["moving", "limits"],
     DECIDING: ["holds", "limits", "moving", "whole_model"],
     COUNTING: ["limits"],

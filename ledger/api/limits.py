@@ -72,6 +72,20 @@ class Reviews(KeyView):
         return _json({"reviews": [_plain(asdict(one)) for one in waiting]})
 
 
+class ReviewOfLimit(KeyView):
+    """GET /api/v1/accounts/ACCOUNT/reviews/ID: a review, and what either answer would do now."""
+
+    def get(self, request: Request, account: str, review: int) -> HttpResponse:
+        facts = _account(request, account)
+        found = reviews.review(account_id=facts.id, review_id=review)
+        projection = None
+        if found.answered_at is None:
+            at = timezone.now()
+            projection = reviews.project(account_id=facts.id, review_id=review, at=at)
+        told = None if projection is None else _plain(asdict(projection))
+        return _json(_plain(asdict(found)) | {"projection": told})
+
+
 class AnswerReview(KeyView):
     """POST /api/v1/accounts/ACCOUNT/reviews/ID/answer: allow or refuse, and say why."""
 

@@ -18,6 +18,7 @@ urlpatterns = [
     path("accounts/<str:account>/limits/<int:limit>/end", limits.EndLimit.as_view()),
     path("accounts/<str:account>/excesses", limits.Excesses.as_view()),
     path("accounts/<str:account>/reviews", limits.Reviews.as_view()),
+    path("accounts/<str:account>/reviews/<int:review>", limits.ReviewOfLimit.as_view()),
     path("accounts/<str:account>/reviews/<int:review>/answer", limits.AnswerReview.as_view()),
     re_path(r"^(?P<path>.*)$", problems.not_found),
 ]

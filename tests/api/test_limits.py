@@ -60,6 +60,27 @@ def test_a_soft_limit_parks_the_hold_until_somebody_answers(api):
     assert api.get("accounts/acme/reviews").json() == {"reviews": []}
 
 
+def test_a_review_tells_what_either_answer_would_do(api):
+    set_limit(api, hard=False, value="")
+    api.hold(actor="ada")
+    api.hold(run="run-2", actor="ada")
+    [listed] = api.get("accounts/acme/reviews").json()["reviews"]
+    address = f"accounts/acme/reviews/{listed['id']}"
+    told_of = api.get(address).json()
+    projection = told_of.pop("projection")
+    assert told_of == listed
+    assert (listed["actor"], listed["run"], listed["cap"]) == ("ada", "run-2", 5_000_000)
+    assert projection["if_allowed"]["held_count"] == 1
+    assert projection["if_refused"]["refused_count"] == 1
+    more, less = (projection[answer]["held"] for answer in ("if_allowed", "if_refused"))
+    assert (more, less) == (8_000_000, 4_000_000)
+    assert projection["period_ends_at"].endswith("Z")
+    api.post(f"{address}/answer", {"allow": False, "reason": "enough"})
+    assert api.get(address).json()["projection"] is None
+    assert told(api.get("accounts/acme/reviews/7")) == (404, "unknown_review")
+    assert told(Api().get(address)) == (404, "unknown_review")
+
+
 def test_runs_beyond_a_limit_are_listed(api):
     set_limit(api, scope="account", value="", cap=1)
     api.hold(microtokens=0)
