@@ -1,6 +1,7 @@
 """Write a block: runs of one shard, debited and sealed all at once.
 
-1. The runs are laid over their accounts' lots (ledger.laying).
+1. What they cost is taken from their accounts (ledger.standings), and they are laid over the
+   accounts' lots (ledger.laying).
 2. They are written by binary COPY, with an entry for each slice of a run that crossed lots. While
    PostgreSQL takes them in, the leaves that seal them are hashed (ledger.leaves).
 3. The block itself is written: the root of its leaves, chained to the block before it
@@ -18,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
-from ledger import chain, leaves, merkle, sql, totals
+from ledger import chain, leaves, merkle, sql, standings, totals
 from ledger.drawdown import Slice
-from ledger.laying import Accounts, Laid, debit_accounts, lay
+from ledger.laying import Laid, lay
 from ledger.models import Entry
 from ledger.packing import (
     COPY_TRAILER,
@@ -34,6 +35,7 @@ from ledger.packing import (
     uuids,
 )
 from ledger.settling import settle
+from ledger.standings import Accounts
 
 # About what a socket takes at once.
 _CHUNK_RUNS: Final = 1_000
@@ -124,8 +126,9 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     The caller holds the shard's lock.
     """
     waiting = waiting.by_account()
-    accounts = debit_accounts(waiting.shard, waiting.runs)
-    laid = lay(waiting.shard, waiting.runs, accounts)
+    accounts = standings.debit(waiting.shard, waiting.runs)
+    is_served = accounts.are_served(waiting.runs["occurred_at_us"])
+    laid = lay(waiting.shard, waiting.runs, accounts, is_served)
     sequences = _sequences(waiting.runs, accounts)
     positions = leaves.positions(accounts.counts)
     sealed = _copy_runs(waiting, sequences, positions, laid, block_number=head.number + 1)
@@ -145,6 +148,7 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
     if len(watched):
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
+    standings.remember(waiting.shard, accounts)
 
 
 def _sequences(runs: Rows, accounts: Accounts) -> Integers:

@@ -1,6 +1,6 @@
 """Lay a block's runs over their accounts' lots.
 
-1. Their cost is taken from each account's lot in use (sql/debit_accounts.sql).
+1. Their cost has been taken from each account's lot in use (ledger.standings).
 2. Where that lot serves them all, the runs lie end to end on it: arithmetic on whole columns.
 3. For the other accounts (the lot ran out, another lot begins or ends between the runs, none is in
    use yet) the lots are read. Where no lot that is reached begins or ends between the runs, runs
@@ -13,10 +13,10 @@ However a run is laid, the entries are the same; the tests compare them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from ledger import sql
 from ledger.drawdown import BY_TIERS, KINDS, Lots, Slice, draw, lots_in_use
 from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints, instants
+from ledger.standings import Accounts, Used
 from ledger.units import NEVER
 from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
 
@@ -31,31 +32,6 @@ _SUM_MAX: Final = 2.0**62
 
 # The tiers of these lots, by id.
 TiersOf = Callable[[list[int]], Mapping[int, tuple[Tier, ...]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accounts:
-    """A block's accounts in order of id: what is debited, and how they stand after it.
-
-    Account i has the runs of the rows begins[i] to begins[i] + counts[i].
-    """
-
-    ids: Integers
-    begins: Integers
-    counts: Integers
-    totals: Integers
-    runs_count: Integers
-    lot_id: Integers  # 0: none in use
-    out: Integers
-    granted: Integers
-    price_micros: Integers
-    watched: npt.NDArray[np.bool_]  # by a hold or a limit
-    from_at_us: Integers
-    until_at_us: Integers
-
-    def pick(self, rows: npt.NDArray[Any]) -> "Accounts":
-        """These accounts, in this order."""
-        return Accounts(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,49 +77,9 @@ class Laid:
         )
 
 
-def debit_accounts(shard: int, runs: Rows) -> Accounts:
-    """Take what runs cost from their accounts. The runs stand account after account."""
-    begins = np.flatnonzero(np.diff(runs["account_id"], prepend=-1))
-    ids = runs["account_id"][begins]
-    totals = np.add.reduceat(runs["microtokens"], begins)
-    receipts_counts = np.add.reduceat(runs["part"] == 0, begins, dtype=np.int64)
-    found = sql.columns(
-        "debit_accounts",
-        shard=shard,
-        account_ids=bigints(ids),
-        receipts_counts=bigints(receipts_counts),
-        microtokens=bigints(totals),
-    )
-    assert len(found[0]) == len(ids), "a run's account is always there"
-    order = np.argsort(found[0])
-    runs_count, lot_id, out, granted, price_micros, watchers, from_at, until_at = (
-        column[order] for column in found[1:]
-    )
-    return Accounts(
-        ids=ids,
-        begins=begins,
-        counts=np.diff(begins, append=len(runs)),
-        totals=totals,
-        runs_count=runs_count,
-        lot_id=lot_id,
-        out=out,
-        granted=granted,
-        price_micros=price_micros,
-        watched=watchers > 0,
-        from_at_us=from_at + POSTGRESQL_EPOCH_US,
-        until_at_us=until_at + POSTGRESQL_EPOCH_US,
-    )
-
-
-def lay(shard: int, runs: Rows, accounts: Accounts) -> Laid:
-    """Lay debited runs over lots, and write the lots and accounts that move on by it."""
-    times = runs["occurred_at_us"]
-    is_served = (
-        (accounts.lot_id != 0)
-        & (accounts.out <= accounts.granted)
-        & (np.minimum.reduceat(times, accounts.begins) >= accounts.from_at_us)
-        & (np.maximum.reduceat(times, accounts.begins) < accounts.until_at_us)
-    )
+def lay(shard: int, runs: Rows, accounts: Accounts, is_served: npt.NDArray[np.bool_]) -> Laid:
+    """Lay debited runs over lots, and write the lots and accounts that move on by it: those that
+    are not served all through by their lot in use."""
     laid = _lay_on_lots_in_use(runs, accounts)
     _value_on_lots_in_use(shard, runs, accounts, is_served, laid)
     if not is_served.all():
@@ -222,7 +158,10 @@ def _lay_the_others(
         getattr(laid, name)[rows] = getattr(found, name)
     laid.crossing.update((int(rows[at]), slices) for at, slices in found.crossing.items())
     moved = replace(lots, out_microtokens=lots.out_microtokens + taken)
-    _move_on(shard, others, moved, as_written, last_times_us=demand.times_us[demand.ends - 1])
+    used = _move_on(
+        shard, others, moved, as_written, last_times_us=demand.times_us[demand.ends - 1]
+    )
+    accounts.take_into_use(are_others, used)
 
 
 def lay_over(demand: Demand, lots: Lots, *, tiers_of: TiersOf) -> tuple[Laid, Integers]:
@@ -366,7 +305,7 @@ def _knowing_what_is_out(lots: Lots, accounts: Accounts) -> Lots:
 
 def _move_on(
     shard: int, accounts: Accounts, lots: Lots, as_written: Lots, *, last_times_us: Integers
-) -> None:
+) -> Used:
     """Take those lots into use that serve the last runs, and write the others that have moved."""
     in_use = lots_in_use(lots, last_times_us)
     # Of a lot in use the account says what is out; its own row may lag behind.
@@ -376,15 +315,25 @@ def _move_on(
         "lot_ids": bigints(lots.id[has_moved]),
         "out_microtokens": bigints(lots.out_microtokens[has_moved]),
     }
+    used = Used(
+        lot_id=lots.id[in_use.rows],
+        out=lots.out_microtokens[in_use.rows],
+        granted=lots.granted_microtokens[in_use.rows],
+        price_micros=lots.price_micros[in_use.rows],
+        from_at_us=in_use.from_at_us,
+        until_at_us=in_use.until_at_us,
+    )
     now_used = {
         "account_ids": bigints(accounts.ids),
-        "lot_ids": bigints(lots.id[in_use.rows]),
-        "out_microtokens": bigints(lots.out_microtokens[in_use.rows]),
-        "granted_microtokens": bigints(lots.granted_microtokens[in_use.rows]),
-        "price_micros": bigints(lots.price_micros[in_use.rows]),
-        "from_at": instants(in_use.from_at_us),
-        "until_at": instants(in_use.until_at_us),
+        "lot_ids": bigints(used.lot_id),
+        "out_microtokens": bigints(used.out),
+        "granted_microtokens": bigints(used.granted),
+        "price_micros": bigints(used.price_micros),
+        "from_at": instants(used.from_at_us),
+        "until_at": instants(used.until_at_us),
+        "mark": accounts.mark,
     }
     sql.in_one_go(
         ("move_lots", {"shard": shard, **now_out}), ("use_lots", {"shard": shard, **now_used})
     )
+    return used

@@ -49,6 +49,7 @@ class Migration(migrations.Migration):
                 ('in_use_price_micros', models.BigIntegerField(null=True)),
                 ('in_use_from_at', models.DateTimeField(null=True)),
                 ('in_use_until_at', models.DateTimeField(null=True)),
+                ('mark', models.BigIntegerField(default=0)),
             ],
             options={
                 'managed': False,

@@ -49,6 +49,7 @@ class Standing(models.Model):
     in_use_price_micros = models.BigIntegerField(null=True)  # -1: by its tiers
     in_use_from_at = models.DateTimeField(null=True)
     in_use_until_at = models.DateTimeField(null=True)
+    mark = models.BigIntegerField(default=0)  # who wrote it: see ledger.standings
 
     class Meta:
         managed = False

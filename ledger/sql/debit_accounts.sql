@@ -1,29 +1,39 @@
 -- Number runs' receipts in their accounts, and take what they cost from each account's lot in use.
 --
--- The cost is added whether or not that lot can serve it; the caller compares what comes back
--- and lays the runs of the accounts where it can't over their lots, one by one.
+-- The cost is added whether or not that lot can serve it; the caller compares, and lays the runs of
+-- the accounts where it can't over their lots. What is told of an account is how it stands after it.
+--
+-- An account's place in the arrays is found by halving: its id must ascend in them.
 --
 -- locks       the shard (lock_shard.sql), in an earlier statement
--- parameters  shard int, account_ids bigint[], receipts_counts bigint[], microtokens bigint[]
--- row         one, of arrays with an element an account: id, runs_count, in_use_lot_id (0: none),
---             in_use_out_microtokens, in_use_granted_microtokens, in_use_price_micros (-1: by
---             tiers), how many open holds and limits it has bigint[], in_use_from_at,
---             in_use_until_at timestamptz[]
+-- parameters  shard int, account_ids bigint[] (ascending), receipts_counts, microtokens bigint[],
+--             marks bigint[] (1: not known), mark bigint (the new one)
+-- row         one, of arrays: how many accounts there are; then of those accounts whose mark was
+--             another, and of those with a hold or a limit: id, how many open holds and limits,
+--             runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
+--             in_use_granted_microtokens, in_use_price_micros (-1: by tiers) bigint[],
+--             in_use_from_at, in_use_until_at timestamptz[]
 WITH debited AS (
-    UPDATE ledger_standing AS standing
-    SET runs_count = standing.runs_count + batch.receipts_count,
-        in_use_out_microtokens = standing.in_use_out_microtokens + batch.microtokens
-    FROM unnest(%(account_ids)s::bigint[], %(receipts_counts)s::bigint[], %(microtokens)s::bigint[])
-        AS batch (id, receipts_count, microtokens)
-    WHERE standing.shard = %(shard)s AND standing.account_id = batch.id
-    RETURNING standing.*
+    UPDATE ledger_standing
+    SET runs_count = runs_count
+            + (%(receipts_counts)s::bigint[])[width_bucket(account_id, %(account_ids)s::bigint[])],
+        in_use_out_microtokens = in_use_out_microtokens
+            + (%(microtokens)s::bigint[])[width_bucket(account_id, %(account_ids)s::bigint[])],
+        -- Below 0 it is to be told; RETURNING does not know the old one.
+        mark = CASE WHEN abs(mark) = (%(marks)s::bigint[])[
+                   width_bucket(account_id, %(account_ids)s::bigint[])
+               ] THEN %(mark)s::bigint ELSE - %(mark)s::bigint END
+    WHERE shard = %(shard)s AND account_id = ANY (%(account_ids)s::bigint[])
+    RETURNING *, mark < 0 OR open_holds_count > 0 OR limits_count > 0 AS is_told
 )
-SELECT array_agg(account_id), array_agg(runs_count),
-       array_agg(coalesce(in_use_lot_id, 0)),
-       array_agg(coalesce(in_use_out_microtokens, 0)),
-       array_agg(coalesce(in_use_granted_microtokens, 1)),
-       array_agg(coalesce(in_use_price_micros, 0)),
-       array_agg(open_holds_count::bigint + limits_count),
-       array_agg(coalesce(in_use_from_at, '2000-01-01Z')),
-       array_agg(coalesce(in_use_until_at, '2000-01-01Z'))
+SELECT ARRAY[count(*)],
+       array_agg(account_id) FILTER (WHERE is_told),
+       array_agg(open_holds_count::bigint + limits_count) FILTER (WHERE is_told),
+       array_agg(runs_count) FILTER (WHERE is_told),
+       array_agg(coalesce(in_use_lot_id, 0)) FILTER (WHERE is_told),
+       array_agg(coalesce(in_use_out_microtokens, 0)) FILTER (WHERE is_told),
+       array_agg(coalesce(in_use_granted_microtokens, 1)) FILTER (WHERE is_told),
+       array_agg(coalesce(in_use_price_micros, 0)) FILTER (WHERE is_told),
+       array_agg(coalesce(in_use_from_at, '2000-01-01Z')) FILTER (WHERE is_told),
+       array_agg(coalesce(in_use_until_at, '2000-01-01Z')) FILTER (WHERE is_told)
 FROM debited

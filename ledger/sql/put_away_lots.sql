@@ -17,5 +17,5 @@ WITH put_away AS (
 )
 UPDATE ledger_standing
 SET in_use_lot_id = NULL, in_use_out_microtokens = NULL, in_use_granted_microtokens = NULL,
-    in_use_price_micros = NULL, in_use_from_at = NULL, in_use_until_at = NULL
+    in_use_price_micros = NULL, in_use_from_at = NULL, in_use_until_at = NULL, mark = 0
 WHERE shard = %(shard)s AND account_id = ANY (%(account_ids)s) AND in_use_lot_id IS NOT NULL

@@ -1,0 +1,190 @@
+"""How a block's accounts stand: what their runs cost is taken from each account's lot in use.
+
+A worker remembers how the accounts stood that it debited, so that the database need not tell it of
+ten thousand at a time. It never trusts what it remembers for that: each debit marks the rows it
+writes with a number of its own, drawn by chance, and whoever else changes what is remembered sets
+the mark to 0. A row that has the mark that was remembered with it stands as it is remembered; of
+all others the update tells how they stand. So nothing has to be forgotten when a transaction is
+undone, or when another worker debited meanwhile: the marks are others then. Holds and limits are
+always told: they change without a mark.
+"""
+
+import secrets
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ledger import sql
+from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints
+
+REMEMBERED_MAX: Final = 300_000  # accounts, of all shards
+
+# What is remembered of an account, as sql/debit_accounts.sql tells it.
+_STANDING: Final = np.dtype(
+    [
+        ("runs_count", np.int64),
+        ("lot_id", np.int64),
+        ("out", np.int64),
+        ("granted", np.int64),
+        ("price_micros", np.int64),
+        ("from_at", np.int64),
+        ("until_at", np.int64),
+        ("mark", np.int64),
+    ]
+)
+_TOLD: Final = tuple(_STANDING.names or ())[:-1]
+_NO_MARK: Final = 1  # which no row has: marks are 0, or far from it
+_MARKS: Final = 2**62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """Lots taken into use, each by one account."""
+
+    lot_id: Integers
+    out: Integers
+    granted: Integers
+    price_micros: Integers
+    from_at_us: Integers
+    until_at_us: Integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """A block's accounts in order of id: what is debited, and how they stand after it.
+
+    Account i has the runs of the rows begins[i] to begins[i] + counts[i].
+    """
+
+    ids: Integers
+    begins: Integers
+    counts: Integers
+    totals: Integers
+    runs_count: Integers
+    lot_id: Integers  # 0: none in use
+    out: Integers
+    granted: Integers
+    price_micros: Integers
+    from_at_us: Integers
+    until_at_us: Integers
+    watched: npt.NDArray[np.bool_]  # by a hold or a limit
+    mark: int
+
+    def pick(self, rows: npt.NDArray[Any]) -> "Accounts":
+        """These accounts, in this order."""
+        columns = (field.name for field in fields(self) if field.name != "mark")
+        return Accounts(mark=self.mark, **{name: getattr(self, name)[rows] for name in columns})
+
+    def take_into_use(self, rows: npt.NDArray[Any], used: Used) -> None:
+        """These accounts have lots of these in use now."""
+        for field in fields(used):
+            getattr(self, field.name)[rows] = getattr(used, field.name)
+
+    def are_served(self, times_us: Integers) -> npt.NDArray[np.bool_]:
+        """Those whose lot in use serves all their runs; `times_us` are the runs'."""
+        return np.asarray(
+            (self.lot_id != 0)
+            & (self.out <= self.granted)
+            & (np.minimum.reduceat(times_us, self.begins) >= self.from_at_us)
+            & (np.maximum.reduceat(times_us, self.begins) < self.until_at_us)
+        )
+
+
+class _Memory:
+    """The accounts of one shard; for whoever holds the shard's lock."""
+
+    def __init__(self) -> None:
+        self._ids = np.zeros(0, np.int64)  # in order
+        self._standings = np.zeros(0, _STANDING)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def of(self, ids: Integers) -> Rows:
+        """How these accounts, in order, stood; those that are not known have no mark."""
+        places, are_known = self._places(ids)
+        found = np.zeros(len(ids), _STANDING)
+        found["mark"] = _NO_MARK
+        found[are_known] = self._standings[places[are_known]]
+        return found
+
+    def learn(self, ids: Integers, standings: Rows) -> None:
+        places, are_known = self._places(ids)
+        self._standings[places[are_known]] = standings[are_known]
+        if not are_known.all():
+            new = ~are_known
+            self._ids = np.insert(self._ids, places[new], ids[new])
+            self._standings = np.insert(self._standings, places[new], standings[new])
+
+    def _places(self, ids: Integers) -> tuple[Integers, npt.NDArray[np.bool_]]:
+        """Where they are, or belong, and which of them are there."""
+        places = np.searchsorted(self._ids, ids)
+        are_known = places < len(self._ids)
+        are_known[are_known] = self._ids[places[are_known]] == ids[are_known]
+        return places, are_known
+
+
+_memories: dict[int, _Memory] = {}
+
+
+def debit(shard: int, runs: Rows) -> Accounts:
+    """Take what runs cost from their accounts. The runs stand account after account, in order.
+
+    The caller holds the shard's lock.
+    """
+    begins = np.flatnonzero(np.diff(runs["account_id"], prepend=-1))
+    ids = runs["account_id"][begins]
+    assert (np.diff(ids) > 0).all(), "the statement finds an account's place by halving"
+    totals = np.add.reduceat(runs["microtokens"], begins)
+    receipts_counts = np.add.reduceat(runs["part"] == 0, begins, dtype=np.int64)
+    standings = _memories.get(shard, _Memory()).of(ids)
+    mark = 2 + secrets.randbelow(_MARKS)
+    [count], told, watchers, *columns = sql.columns(
+        "debit_accounts",
+        shard=shard,
+        account_ids=bigints(ids),
+        receipts_counts=bigints(receipts_counts),
+        microtokens=bigints(totals),
+        marks=bigints(standings["mark"]),
+        mark=mark,
+    )
+    assert count == len(ids), "a run's account is always there"
+    standings["runs_count"] += receipts_counts
+    standings["out"] += totals
+    is_told = np.isin(ids, told)
+    assert is_told[standings["mark"] == _NO_MARK].all()
+    places = np.searchsorted(ids, told)
+    for name, column in zip(_TOLD, columns, strict=True):
+        standings[name][places] = column
+    watched = np.zeros(len(ids), np.bool_)
+    watched[places] = watchers > 0
+    return Accounts(
+        ids=ids,
+        begins=begins,
+        counts=np.diff(begins, append=len(runs)),
+        totals=totals,
+        runs_count=standings["runs_count"],
+        lot_id=standings["lot_id"],
+        out=standings["out"],
+        granted=standings["granted"],
+        price_micros=standings["price_micros"],
+        from_at_us=standings["from_at"] + POSTGRESQL_EPOCH_US,
+        until_at_us=standings["until_at"] + POSTGRESQL_EPOCH_US,
+        watched=watched,
+        mark=mark,
+    )
+
+
+def remember(shard: int, accounts: Accounts) -> None:
+    """How these accounts stand now, with the lots in use that serve what comes next."""
+    if sum(map(len, list(_memories.values()))) + len(accounts.ids) > REMEMBERED_MAX:
+        _memories.clear()
+    standings = np.empty(len(accounts.ids), _STANDING)
+    standings["mark"] = accounts.mark
+    for name in ("runs_count", "lot_id", "out", "granted", "price_micros"):
+        standings[name] = getattr(accounts, name)
+    standings["from_at"] = accounts.from_at_us - POSTGRESQL_EPOCH_US
+    standings["until_at"] = accounts.until_at_us - POSTGRESQL_EPOCH_US
+    _memories.setdefault(shard, _Memory()).learn(accounts.ids, standings)
