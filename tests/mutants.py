@@ -27,7 +27,7 @@ AMENDING, CORRECTIONS, HISTORY = "ledger/amending.py", "ledger/corrections.py", 
 PARTS, RETAKES, RERATING = "ledger/parts.py", "ledger/retakes.py", "ledger/rerating.py"
 FOLDING, SEVERAL, USAGE = "ledger/folding.py", "ledger/several.py", "ledger/usage.py"
 FORECASTS, STATEMENTS, TOTALS = "ledger/forecasts.py", "ledger/statements.py", "ledger/totals.py"
-LAYING, CHECKING = "ledger/laying.py", "ledger/checking.py"
+LAYING, CHECKING, STANDINGS = "ledger/laying.py", "ledger/checking.py", "ledger/standings.py"
 HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/counting.py"
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
@@ -55,10 +55,10 @@ MUTANTS = [  # file, text, fault
     (DRAWDOWN, "[np.where(is_open & (instant > at)", "[np.where((instant > at)"),
     ("ledger/chain.py", "at = max(at, after.recorded_at)", "at = at"),
     ("ledger/tasks.py", "failed = error", "raise"),
-    (LAYING, "(accounts.out <= accounts.granted)", "(accounts.out <= accounts.granted + 1)"),
-    (LAYING, "accounts.begins) >= accounts.from_at_us", "accounts.begins) >= accounts.from_at_us - 10**10"),
-    (LAYING, "accounts.begins) < accounts.until_at_us", "accounts.begins) <= accounts.until_at_us"),
-    (LAYING, "np.minimum.reduceat(times, accounts.begins)", "np.maximum.reduceat(times, accounts.begins)"),
+    (STANDINGS, "(self.out <= self.granted)", "(self.out <= self.granted + 1)"),
+    (STANDINGS, "self.begins) >= self.from_at_us", "self.begins) >= self.from_at_us - 10**10"),
+    (STANDINGS, "self.begins) < self.until_at_us", "self.begins) <= self.until_at_us"),
+    (STANDINGS, "np.minimum.reduceat(times_us, self.begins)", "np.maximum.reduceat(times_us, self.begins)"),
     (BLOCKS, 'kind="stable")', 'kind="stable")[::-1]'),
     (BLOCKS, "(last_of_account - until)", "(last_of_account - until) + 1"),
     (LAYING, "np.repeat(accounts.out - accounts.totals, accounts.counts) + begins_within", "np.repeat(accounts.out - accounts.totals, accounts.counts) + begins_within + 1"),
