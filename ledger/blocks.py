@@ -131,7 +131,8 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     laid = lay(waiting.shard, waiting.runs, accounts, is_served)
     sequences = _sequences(waiting.runs, accounts)
     positions = leaves.positions(accounts.counts)
-    sealed = _copy_runs(waiting, sequences, positions, laid, block_number=head.number + 1)
+    columns = _columns(waiting, sequences, positions, laid, head.number + 1)
+    sealed = _copy_runs(waiting, accounts, laid, columns)
     _write_slices(waiting, laid.crossing)
     chain.append(
         waiting.shard,
@@ -148,7 +149,6 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
     if len(watched):
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
-    standings.remember(waiting.shard, accounts)
 
 
 def _sequences(runs: Rows, accounts: Accounts) -> Integers:
@@ -161,11 +161,11 @@ def _sequences(runs: Rows, accounts: Accounts) -> Integers:
 
 
 def _copy_runs(
-    waiting: Waiting, sequences: Integers, positions: Integers, laid: Laid, *, block_number: int
+    waiting: Waiting, accounts: Accounts, laid: Laid, columns: dict[str, npt.NDArray[Any]]
 ) -> _Sealed:
-    """Write the runs, chunk by chunk; while PostgreSQL takes one in, its leaves are hashed."""
-    columns = _columns(waiting, sequences, positions, laid, block_number)
-    begins = leaves.begins(positions // leaves.RUNS_PER_LEAF)
+    """Write the runs, chunk by chunk. While PostgreSQL takes one in, its leaves are hashed, and
+    all is done that can be done then."""
+    begins = leaves.begins(columns["block_position"] // leaves.RUNS_PER_LEAF)
     tree = merkle.Tree()
     added = b""
     with (
@@ -183,9 +183,11 @@ def _copy_runs(
             }
             tree.add(leaves.hashes(leaves.pack(end - begin, chunk), of_chunk, crossing))
             if not begin:
+                standings.remember(waiting.shard, accounts)
                 added = totals.of_runs(waiting.runs, laid.micros)
         copy.write(COPY_TRAILER)
-    return _Sealed(leaves=tree.leaves, root=tree.root(), totals=added)
+        root = tree.root()
+    return _Sealed(leaves=tree.leaves, root=root, totals=added)
 
 
 def _chunks(begins: Integers, runs_count: int) -> Iterator[tuple[int, int]]:
