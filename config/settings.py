@@ -187,6 +187,7 @@ CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or "pgmq://"
 CELERY_BROKER_TRANSPORT_OPTIONS = broker.transport_options(
     CELERY_BROKER_URL, database=database, embedded=not DATABASE_URL
 )
+CELERY_BROKER_CONNECTION_TIMEOUT = broker.CONNECTED_SECONDS_MAX
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a broker that is away comes back: for ever
 # A worker announces itself by queues of its own; on pgmq each would be a table nobody drops.

@@ -1,4 +1,4 @@
-"""A line to a service that can be cut and mended: what a broker out of reach looks like."""
+"""A line to a service that can be cut, or go silent, and be mended: a broker out of reach."""
 
 import socket
 import threading
@@ -10,21 +10,34 @@ CHUNK_BYTES = 65_536
 
 
 class Line:
-    """Takes connections at a port of its own and leads them to a Unix socket."""
+    """Takes connections at a port of its own and leads them to a Unix socket.
+
+    A connection that went silent stays so, also when the line is mended: as if the machine that
+    had it were gone for good, and another had taken its place.
+    """
 
     def __init__(self, leads_to: Path) -> None:
         self.leads_to = leads_to
         self.port = 0
         self._taking: socket.socket | None = None
         self._ends: list[socket.socket] = []
+        self._is_silent = threading.Event()  # of the connections that stand, and the next ones
         self._lock = threading.Lock()
 
     def mend(self) -> None:
-        """Take connections, at the same port each time."""
+        """Take connections, at the same port each time, and lead them."""
+        with self._lock:
+            self._is_silent = threading.Event()
+        if self._taking is not None:
+            return
         taking = socket.create_server(("127.0.0.1", self.port))
         self.port = taking.getsockname()[1]
         self._taking = taking
         threading.Thread(target=self._take, args=[taking], daemon=True).start()
+
+    def go_silent(self) -> None:
+        """Still take connections and all that is sent, and never answer."""
+        self._is_silent.set()
 
     def cut(self) -> None:
         """Refuse new connections, and end all that stand."""
@@ -57,14 +70,16 @@ class Line:
                     far.close()
                     return
                 self._ends += [near, far]
+                silent = self._is_silent
             for one, other in ((near, far), (far, near)):
-                threading.Thread(target=_lead, args=[one, other], daemon=True).start()
+                threading.Thread(target=_lead, args=[one, other, silent], daemon=True).start()
 
 
-def _lead(source: socket.socket, target: socket.socket) -> None:
+def _lead(source: socket.socket, target: socket.socket, silent: threading.Event) -> None:
     with suppress(OSError):
         while chunk := source.recv(CHUNK_BYTES):
-            target.sendall(chunk)
+            if not silent.is_set():
+                target.sendall(chunk)
     for end in (source, target):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)

@@ -93,6 +93,28 @@ def test_the_broker_is_gone_under_load_and_comes_back(served):
     ledger.require(client)
 
 
+def test_the_broker_hangs_under_load_and_is_replaced(served):
+    """It takes connections and never answers; those that it has stay silent for good."""
+    client, ledger = served.client, served.ledger
+    with Load(client).sending() as load:
+        debited = ledger.debited()
+        ledger.wait_until(lambda: ledger.debited() > debited, "runs are debited")
+
+        served.line.go_silent()
+        taken = client.taken
+        time.sleep(OUTAGE_SECONDS / 2)
+        debited = ledger.debited()
+        time.sleep(OUTAGE_SECONDS / 2)
+        assert ledger.debited() == debited, "nobody was told, so nobody debited"
+        assert client.taken > taken
+        assert load.slowest_seconds < AT_ONCE_SECONDS
+        served.line.mend()
+
+        ledger.wait_until(lambda: ledger.debited() > debited, "runs are debited")
+    assert load.failures == []
+    ledger.require(client)
+
+
 def test_a_message_that_comes_ten_times_to_several_workers_is_one_debit(served):
     client, ledger = served.client, served.ledger
     served.line.cut()
