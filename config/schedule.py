@@ -1,7 +1,13 @@
 """What beat runs, and how often in seconds: `celery -A config beat`.
 
 Every task finds its work in the database, so a run that is missed is made up for by the next,
-and a message that nobody took in time may be forgotten.
+and a message that nobody took in time may be forgotten: else workers that come back after an hour
+would begin with an hour's messages, and debits would wait behind them.
+
+When that is, is written down by beat's clock and read by the worker's. They may differ by
+CLOCKS_DIFFER_SECONDS_MAX: without that, a worker ten seconds ahead of beat would find every message
+that is sent each five seconds too old, for as long as it is ahead. (Where clocks differ by more,
+`manage.py doctor` says so, and runs of senders are refused as being ahead of us.)
 """
 
 import time
@@ -12,6 +18,7 @@ from celery.schedules import schedstate, schedule
 
 _BEGAN_AT: Final = datetime.now(UTC)
 _BEGAN: Final = time.monotonic()
+CLOCKS_DIFFER_SECONDS_MAX: Final = 600
 # So a new beat does everything at once: an installation that was down is late already.
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -35,7 +42,7 @@ def _every(seconds: float, task: str, *args: str) -> dict[str, Any]:
         "task": task,
         "schedule": Every(seconds),
         "args": args,
-        "options": {"expires": seconds},
+        "options": {"expires": seconds + CLOCKS_DIFFER_SECONDS_MAX},
         "last_run_at": _LONG_AGO,
     }
 
