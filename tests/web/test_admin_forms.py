@@ -25,6 +25,7 @@ from billing.models import (
 )
 from config import doctor
 from ledger import access, queries
+from ledger.admin.accounts import AccountAdmin
 from ledger.models import ApiKey, BookMember, Rate, RateCard, RateCardVersion, Unit
 from tests import builders
 from tests.builders import TOKEN
@@ -454,6 +455,20 @@ def test_a_vendor_is_opened_by_a_superuser(signed_in, db: None) -> None:
     root.post(reverse("admin:billing_vendor_add"), {"name": "Lexora", "code": "lexora"})
     assert Vendor.objects.get(code="lexora").book_id
     assert "Say what a token is" in text_of(root.get("/admin/"))
+
+
+def test_accounts_are_listed_by_how_many_runs_they_had(ours: Company, signed_in) -> None:
+    busy, quiet = (builders.customer(ours.shop, code=code) for code in ("z-busy", "a-quiet"))
+    for _ in range(2):
+        builders.use(busy, 1, occurred_at=timezone.now())
+    builders.use(quiet, 1, occurred_at=timezone.now())
+    client = signed_in(ours.admin)
+    runs = [*AccountAdmin.list_display].index("runs_count")
+    for order in (f"-{runs}", str(runs)):
+        page = client.get(reverse("admin:ledger_account_changelist"), {"o": order})
+        listed = [(row.code, row.runs_now) for row in page.context["cl"].result_list]
+        expected = [("z-busy", 2), ("a-quiet", 1), (ours.customer.code, 0)]
+        assert listed == (expected if order.startswith("-") else expected[::-1])
 
 
 def test_accounts_show_lots_and_runs(ours: Company, signed_in) -> None:
