@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from django.db import connection
 
 from ledger import chain, leaves, merkle, sql, standings, totals
 from ledger.drawdown import Slice
@@ -168,14 +167,10 @@ def _copy_runs(
     begins = leaves.begins(columns["block_position"] // leaves.RUNS_PER_LEAF)
     tree = merkle.Tree()
     added = b""
-    with (
-        connection.cursor() as cursor,
-        connection.wrap_database_errors,
-        cursor.copy(_RUN_COPY.statement) as copy,
-    ):
+    with sql.copying(_RUN_COPY.statement) as give:
         for begin, end in _chunks(begins, len(waiting.runs)):
             chunk = {name: column[begin:end] for name, column in columns.items()}
-            copy.write(_RUN_COPY.pack(end - begin, chunk, is_first=begin == 0))
+            give(_RUN_COPY.pack(end - begin, chunk, is_first=begin == 0))
             of_chunk = begins[(begins >= begin) & (begins < end)] - begin
             crossing = {
                 row - begin: laid.crossing[row]
@@ -185,7 +180,7 @@ def _copy_runs(
             if not begin:
                 standings.remember(waiting.shard, accounts)
                 added = totals.of_runs(waiting.runs, laid.micros)
-        copy.write(COPY_TRAILER)
+        give(COPY_TRAILER)
         root = tree.root()
     return _Sealed(leaves=tree.leaves, root=root, totals=added)
 

@@ -15,10 +15,6 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import psycopg
-from psycopg.abc import DumperKey, PyFormat
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 
 from ledger.instants import EPOCH, to_us
 
@@ -162,7 +158,7 @@ def unpack_array(packed: bytes) -> Integers:
 
 
 class PackedArray:
-    """A numpy array as a parameter of a statement, in PostgreSQL's binary form."""
+    """A numpy array as a parameter of a prepared statement, in PostgreSQL's binary form."""
 
     def __init__(self, values: npt.NDArray[Any], *, element_oid: int, array_oid: int) -> None:
         elements = np.empty(len(values), _UUID_ELEMENT if values.dtype.kind == "V" else _ELEMENT)
@@ -186,25 +182,6 @@ def instants(values_us: npt.NDArray[Any]) -> PackedArray:
 def uuids(values: npt.NDArray[Any]) -> PackedArray:
     """A uuid[], from rows of sixteen bytes."""
     return PackedArray(values, element_oid=2950, array_oid=2951)
-
-
-class _PackedArrayDumper(Dumper):
-    format = Format.BINARY
-
-    def get_key(self, obj: Any, format: PyFormat) -> DumperKey:  # noqa: A002
-        return (self.cls, obj.array_oid)
-
-    def upgrade(self, obj: Any, format: PyFormat) -> Dumper:  # noqa: A002
-        upgraded = _PackedArrayDumper(self.cls)
-        upgraded.oid = obj.array_oid
-        return upgraded
-
-    def dump(self, obj: Any) -> bytes:
-        packed: bytes = obj.packed
-        return packed
-
-
-psycopg.adapters.register_dumper(PackedArray, _PackedArrayDumper)
 
 
 class CopyFormat:

@@ -33,6 +33,7 @@ SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
 REVIEWS = "ledger/reviews.py"
 SQL = "ledger/sql"
+PREPARED = f"{SQL}/prepared.py"
 MEMORY_BYTES_MAX = 6 * 1024**3
 
 MUTANTS = [  # file, text, fault
@@ -77,6 +78,11 @@ MUTANTS = [  # file, text, fault
     (LAYING, 'ends, side="left")', 'ends, side="right")'),
     (LAYING, "np.maximum(begins[run], lot_begins[lot])", "lot_begins[lot]"),
     (LAYING, "np.minimum(ends[run], lot_ends[lot])", "lot_ends[lot]"),
+    (PREPARED, "        connection.close()\n        raise", "        raise"),
+    (PREPARED, " and statement.name not in prepared:", ":"),
+    (PREPARED, "    _raise_error(connection, answers)\n    return [answer", "    return [answer"),
+    (PREPARED, "            names.append(name)\n", "            pass\n"),
+    (PREPARED, '        _end_copy(connection, b"given up")\n', ""),
     (VALUE, "whole * out_microtokens + quotient + np.floor_divide(remainder, granted_microtokens)", "whole * out_microtokens + quotient"),
     ("ledger/chain.py", "previous=after.hash,\n            root", "previous=NO_BLOCK,\n            root"),
     ("ledger/merkle.py", "        above.append(level[-1])\n", "        above.append(leaf_hash(level[-1]))\n"),

@@ -5,15 +5,17 @@ and the columns of a row. `query` binds those columns, by name, to a frozen data
 column too many or too few is a TypeError in the first test that runs the statement.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
-import psycopg
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from psycopg.pq.abc import PGresult
 
 from ledger.packing import Integers, unpack_array
+from ledger.sql import prepared
 
 Row = TypeVar("Row")
 
@@ -47,13 +49,12 @@ def rows(name: str, **parameters: Any) -> list[tuple[Any, ...]]:
 
 
 def binary(name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """As `rows`, for what a debit runs: in binary form, and prepared once for each connection.
+    """As `rows`, for what runs all the time: in binary form, and prepared once a connection.
 
-    Django's own cursor would spell long bytes out as text. A statement that returns no rows gives
-    none.
+    A statement that returns no rows gives none.
     """
-    with connection.wrap_database_errors:
-        return _found(_prepared(name, parameters))
+    own, [result] = _run((name, parameters))
+    return prepared.rows(own, result)
 
 
 def in_one_go(*statements: tuple[str, dict[str, Any]]) -> list[list[tuple[Any, ...]]]:
@@ -63,9 +64,8 @@ def in_one_go(*statements: tuple[str, dict[str, Any]]) -> list[list[tuple[Any, .
     others did while it waited for a lock that one of them takes. In a transaction.
     """
     assert connection.in_atomic_block, "a lock must outlive the round trip"
-    with connection.wrap_database_errors, connection.connection.pipeline():
-        cursors = [_prepared(name, parameters) for name, parameters in statements]
-    return [_found(cursor) for cursor in cursors]
+    own, results = _run(*statements)
+    return [prepared.rows(own, result) for result in results]
 
 
 def columns(name: str, **parameters: Any) -> list[Integers]:
@@ -73,11 +73,29 @@ def columns(name: str, **parameters: Any) -> list[Integers]:
 
     No object is made for an element, in either direction: parameters may be `packed`.
     """
-    with connection.wrap_database_errors:
-        result = _prepared(name, parameters).pgresult
-    assert result is not None
+    _, [result] = _run((name, parameters))
     found = [result.get_value(0, place) for place in range(result.nfields)]
     return [unpack_array(b"" if one is None else one) for one in found]
+
+
+def _run(*statements: tuple[str, dict[str, Any]]) -> tuple[prepared.Connection, list[PGresult]]:
+    wanted = [prepared.Statement(name, text(name), parameters) for name, parameters in statements]
+    # Each look at `connection` finds out anew whose it is: for what runs all the time, once.
+    own = connections[DEFAULT_DB_ALIAS]
+    own.ensure_connection()
+    with own.wrap_database_errors:
+        return own.connection, prepared.run(own.connection, wanted)
+
+
+@contextmanager
+def copying(statement: str) -> Iterator[Callable[[bytes], None]]:
+    """COPY … FROM STDIN: give it bytes as often as there are some; all are there at the end."""
+    assert connection.in_atomic_block
+    with (
+        connection.wrap_database_errors,
+        prepared.copying(connection.connection, statement) as give,
+    ):
+        yield give
 
 
 def array(values: Iterable[object]) -> str:
@@ -100,13 +118,3 @@ def see_one_state() -> None:
     if not connection.savepoint_ids:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-
-
-def _prepared(name: str, parameters: dict[str, Any]) -> psycopg.Cursor[tuple[Any, ...]]:
-    cursor = psycopg.Cursor(connection.connection)
-    cursor.execute(text(name), parameters, prepare=True, binary=True)
-    return cursor
-
-
-def _found(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    return [] if cursor.description is None else list(cursor.fetchall())

@@ -19,6 +19,7 @@ from ledger import debiting, queries, receipts
 from ledger.intake import NewPart
 from ledger.invariants import violations
 from ledger.models import Block, Hold, Intake, Run
+from ledger.sql import prepared
 from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,
@@ -70,7 +71,7 @@ def _kill_before(number: int) -> None:
 
     for sender, names in (
         (psycopg.Cursor, ("execute", "copy")),
-        (psycopg.Copy, ("write",)),
+        (prepared, ("send", "give")),
         (psycopg.Connection, ("commit",)),
     ):
         for name in names:

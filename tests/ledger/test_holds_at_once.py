@@ -14,6 +14,7 @@ from ledger import accounts, debiting, grants, holds, limits, queries
 from ledger.errors import InsufficientTokens, LedgerError, LimitReached
 from ledger.held import HoldNow
 from ledger.models import Hold, Run, Standing
+from ledger.sql import prepared
 from ledger.units import shard_of
 from tests.ledger.builders import (
     HOUR,
@@ -84,7 +85,7 @@ def test_a_hold_captured_and_released_by_many_is_settled_once(shop, account_id) 
             capture(shop, run)
         except LedgerError as refusal:
             return refusal.code
-        return "captured"
+        return "charged"
 
     def give_back() -> str:
         return release(shop, "r").status(NOON)
@@ -96,7 +97,7 @@ def test_a_hold_captured_and_released_by_many_is_settled_once(shop, account_id) 
         assert answers == {"hold_released": 6, "released": 6}
         assert available(account_id) == 100
     else:
-        assert answers["captured"] == 6
+        assert answers["charged"] == 6
         assert one.released_at is None
         assert available(account_id) == 80
         assert Run.objects.count() == 1
@@ -254,8 +255,12 @@ class _Crash:
         self.patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> None:
-        for name in ("execute", "copy"):
-            self.patch.setattr(psycopg.Cursor, name, self._counted(getattr(psycopg.Cursor, name)))
+        for sender, names in (
+            (psycopg.Cursor, ("execute", "copy")),
+            (prepared, ("send", "give")),
+        ):
+            for name in names:
+                self.patch.setattr(sender, name, self._counted(getattr(sender, name)))
 
     def __exit__(self, *error: object) -> None:
         self.patch.undo()

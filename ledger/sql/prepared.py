@@ -1,0 +1,224 @@
+"""Statements in PostgreSQL's own protocol: prepared once a connection, many in one round trip.
+
+What runs for every block, acceptance and hold goes this way. psycopg would do the same, for values
+and statements of any kind; for a block of a hundred runs that takes as long as PostgreSQL's work.
+
+Bytes and packed arrays go as they are, everything else as text: PostgreSQL knows the type of a
+parameter from where it stands. Rows come in binary form.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from select import POLLIN, POLLOUT, poll
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, Format, PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from ledger.packing import PackedArray
+
+Connection = psycopg.Connection[Any]
+
+_PARAMETER: Final = re.compile(r"%\((\w+)\)s|%%")
+_ANY_TYPE: Final = 0  # PostgreSQL finds out which
+
+# The statements that are prepared on a connection, by name.
+_prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
+
+
+class Statement(NamedTuple):
+    """A statement of the ledger, and its parameters by name."""
+
+    name: str
+    text: str
+    parameters: Mapping[str, Any]
+
+
+class _Value(NamedTuple):
+    packed: bytes | None
+    format: Format
+    type_oid: int
+
+
+def run(connection: Connection, statements: Sequence[Statement]) -> list[PGresult]:
+    """Run statements in their order, in one round trip; the result of each.
+
+    Begins a transaction if there is none and the connection does not commit by itself. If one
+    fails, those after it do not run; raises what it says.
+    """
+    pgconn = connection.pgconn
+    known = _prepared.setdefault(connection, set())
+    values = [_values(connection, one) for one in statements]
+    begins = not connection.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
+    prepared: list[str] = [""] * begins  # by what is sent: the statement that it prepares
+    with _left_whole(connection):
+        pgconn.enter_pipeline_mode()
+        if begins:
+            pgconn.send_query_params(b"BEGIN", None)
+        for statement, of_statement in zip(statements, values, strict=True):
+            if statement.name not in known and statement.name not in prepared:
+                _send_prepare(pgconn, statement, of_statement)
+                prepared.append(statement.name)
+            send(pgconn, statement.name, of_statement)
+            prepared.append("")
+        pgconn.pipeline_sync()
+        answers = _answers(pgconn)
+        if pgconn.status == ConnStatus.OK:
+            pgconn.exit_pipeline_mode()
+    pairs = list(zip(prepared, answers, strict=False))
+    known |= {name for name, answer in pairs if name and answer.status == ExecStatus.COMMAND_OK}
+    _raise_error(connection, answers)
+    return [answer for name, answer in pairs[begins:] if not name]
+
+
+def rows(connection: Connection, result: PGresult) -> list[tuple[Any, ...]]:
+    """The rows of a result as Python's objects; none if the statement returns none."""
+    if result.status != ExecStatus.TUPLES_OK:
+        return []
+    transformer = Transformer(connection)
+    transformer.set_pgresult(result)
+    return list(transformer.load_rows(0, result.ntuples, tuple))
+
+
+@contextmanager
+def copying(connection: Connection, statement: str) -> Iterator[Callable[[bytes], None]]:
+    """COPY … FROM STDIN, in a transaction: give it bytes, as many times as there are some.
+
+    None of them is waited for before the end: while PostgreSQL takes them in, more can be made.
+    """
+    pgconn = connection.pgconn
+    assert pgconn.transaction_status == TransactionStatus.INTRANS
+    with _left_whole(connection):
+        pgconn.send_query(statement.encode())
+        answers = _answers(pgconn)
+    _raise_error(connection, answers)
+    try:
+        yield lambda data: give(pgconn, data)
+    except BaseException:
+        _end_copy(connection, b"given up")
+        raise
+    _raise_error(connection, _end_copy(connection, None))
+
+
+def _end_copy(connection: Connection, reason: bytes | None) -> list[PGresult]:
+    with _left_whole(connection):
+        connection.pgconn.put_copy_end(reason)
+        return _answers(connection.pgconn)
+
+
+def send(pgconn: PGconn, name: str, values: Sequence[_Value]) -> None:
+    """Have a prepared statement run."""
+    packed = [value.packed for value in values]
+    formats = [value.format for value in values]
+    pgconn.send_query_prepared(name.encode(), packed, formats, Format.BINARY)
+
+
+def give(pgconn: PGconn, data: bytes) -> None:
+    """Have some bytes copied."""
+    pgconn.put_copy_data(data)
+
+
+def _send_prepare(pgconn: PGconn, statement: Statement, values: Sequence[_Value]) -> None:
+    text, _ = _numbered(statement.text)
+    pgconn.send_prepare(statement.name.encode(), text, [value.type_oid for value in values])
+
+
+@cache
+def _numbered(text: str) -> tuple[bytes, list[str]]:
+    """A statement with $1, $2 … for %(name)s, and the names in that order."""
+    names: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        name = found[1]
+        if name is None:
+            return "%"
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _PARAMETER.sub(numbered, text).encode(), names
+
+
+def _values(connection: Connection, statement: Statement) -> list[_Value]:
+    _, names = _numbered(statement.text)
+    return [_value(connection, statement.parameters[name]) for name in names]
+
+
+def _value(connection: Connection, value: object) -> _Value:
+    if isinstance(value, PackedArray):
+        return _Value(value.packed, Format.BINARY, value.array_oid)
+    if isinstance(value, bytes):
+        return _Value(value, Format.BINARY, _ANY_TYPE)
+    if value is None:
+        return _Value(None, Format.TEXT, _ANY_TYPE)
+    if type(value) is int or isinstance(value, str):
+        return _Value(str(value).encode(), Format.TEXT, _ANY_TYPE)
+    dumped = Transformer(connection).get_dumper(value, PyFormat.TEXT).dump(value)
+    return _Value(None if dumped is None else bytes(dumped), Format.TEXT, _ANY_TYPE)
+
+
+@contextmanager
+def _left_whole(connection: Connection) -> Iterator[None]:
+    """Whoever is interrupted with answers still to come leaves no connection to anybody else."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _answers(pgconn: PGconn) -> list[PGresult]:
+    """Everything that PostgreSQL says to what was sent."""
+    answers: list[PGresult] = []
+    try:
+        for answer in _until_the_last(pgconn):
+            answers.append(answer)
+    except psycopg.OperationalError:
+        # If it said why it would end the connection, that says more.
+        if _failed(answers) is None:
+            raise
+    return answers
+
+
+def _until_the_last(pgconn: PGconn) -> Iterator[PGresult]:
+    while True:
+        answer = _next(pgconn)
+        if answer is None:  # the end of one statement's
+            if pgconn.pipeline_status == PipelineStatus.OFF or pgconn.status == ConnStatus.BAD:
+                return
+            continue
+        if answer.status == ExecStatus.PIPELINE_SYNC:
+            return
+        yield answer
+        if answer.status == ExecStatus.COPY_IN:
+            return
+
+
+def _next(pgconn: PGconn) -> PGresult | None:
+    """The next result, or None at the end of a statement's; sends what is still to be sent."""
+    waits_to_send = pgconn.flush()
+    while waits_to_send or pgconn.is_busy():
+        ready = poll()
+        ready.register(pgconn.socket, POLLIN | (POLLOUT if waits_to_send else 0))
+        ready.poll()
+        pgconn.consume_input()
+        waits_to_send = pgconn.flush()
+    return pgconn.get_result()
+
+
+def _failed(answers: Sequence[PGresult]) -> PGresult | None:
+    return next((one for one in answers if one.status == ExecStatus.FATAL_ERROR), None)
+
+
+def _raise_error(connection: Connection, answers: Sequence[PGresult]) -> None:
+    failed = _failed(answers)
+    if failed is not None:
+        raise error_from_result(failed, connection.info.encoding)
+    if connection.pgconn.status == ConnStatus.BAD:
+        raise psycopg.OperationalError("the connection is lost")
