@@ -176,20 +176,14 @@ class Scene:
 
 def _details(ids: list[str], runs: Rows) -> list[bytes]:
     columns = (runs[name].tolist() for name in ("account_id", "occurred_at_us", "microtokens"))
-    return [
-        encode_details(
-            RunDetails(
-                run_id,
-                account_id,
-                [
-                    InferenceDetails(
-                        "engine", at_us, {"input_tokens": 9, "output_tokens": 9}, 1, cost
-                    )
-                ],
-            )
+    return encode_details(
+        RunDetails(
+            run_id,
+            account_id,
+            [InferenceDetails("engine", at_us, {"input_tokens": 9, "output_tokens": 9}, 1, cost)],
         )
         for run_id, account_id, at_us, cost in zip(ids, *columns, strict=True)
-    ]
+    )
 
 
 def _time_ordered_id(time_us: int, noise: bytes) -> str:

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def to_us(instant: datetime) -> int:
     """Exact; `instant` must carry its time zone."""
-    return (instant - EPOCH) // _MICROSECOND
+    return (instant - EPOCH) // MICROSECOND
 
 
 def from_us(microseconds: int) -> datetime:
-    return EPOCH + microseconds * _MICROSECOND
+    return EPOCH + microseconds * MICROSECOND

@@ -22,13 +22,14 @@ from django.db import transaction
 
 from ledger import familiar, prices, reported, sql
 from ledger.accounts import AccountFacts
-from ledger.checking import FAULTS_MAX, AcceptedRun, Checked
+from ledger.bundling import Bundle, bundles
+from ledger.checking import FAULTS_MAX, Checked
 from ledger.errors import Fault, InvalidRuns
 from ledger.familiar import Familiar
 from ledger.faults import bounds_us
 from ledger.instants import to_us
 from ledger.models import ParkedRun
-from ledger.packing import PackedArray, bigints, pack_details
+from ledger.packing import PackedArray, bigints
 from ledger.prices import BookPrices
 from ledger.reported import (
     Attribution,
@@ -63,6 +64,16 @@ REASONS_LOGGED_MAX: Final = 10
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedRun:
+    """One run of an accepted batch. `microtokens` is None while no rate prices it."""
+
+    id: str
+    account: str
+    microtokens: int | None
+    unpriced_reason: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Submitted:
     """Runs that somebody sends to a book, to be taken together or not at all."""
@@ -75,16 +86,34 @@ class Submitted:
 class Accepted:
     """A batch that will be debited, whatever happens to this process now.
 
-    `intakes` are the ids of what waits for the debit, by shard.
+    `intakes` are the ids of what waits for the debit, by shard. `costs` are the microtokens of the
+    runs that were sent, in their order: None while no rate prices one, and `unpriced` says why of
+    one of those after the other.
     """
 
     batch_id: uuid.UUID
     intakes: Mapping[int, int]
-    runs: list[AcceptedRun]
+    sent: Sequence[NewRun]
+    costs: Sequence[int | None]
+    unpriced: Sequence[str]
 
     @property
     def shards(self) -> list[int]:
         return list(self.intakes)
+
+    @property
+    def runs(self) -> list[AcceptedRun]:
+        return _accepted_runs(self.sent, self.costs, self.unpriced)
+
+
+def _accepted_runs(
+    sent: Sequence[NewRun], costs: Sequence[int | None], unpriced: Iterable[str]
+) -> list[AcceptedRun]:
+    reasons = iter(unpriced)
+    return [
+        AcceptedRun(run.id, run.account, cost, next(reasons) if cost is None else None)
+        for run, cost in zip(sent, costs, strict=True)
+    ]
 
 
 def accept(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> Accepted:
@@ -112,7 +141,7 @@ def accept_each(
         revisions = prices.revisions({one.book_id for one in submissions})
     checked = _check_each(submissions, prices.of_revisions(revisions), at=at)
     good = {
-        place: _Batch(submissions[place].book_id, one)
+        place: _Batch(submissions[place], one, bundles(one.priced))
         for place, one in enumerate(checked)
         if isinstance(one, Checked)
     }
@@ -132,7 +161,7 @@ def check(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> list[Accepte
     [checked] = _check_each([submission], prices.of_books([book_id]), at=at)
     if isinstance(checked, InvalidRuns):
         raise checked
-    return checked.runs
+    return _accepted_runs(runs, checked.costs, (one.reason for one in checked.parked))
 
 
 def _check_each(
@@ -181,44 +210,47 @@ def _check_one(book: _Book, runs: Sequence[NewRun]) -> Checked | InvalidRuns:
 class _Batch:
     """A submission that is taken."""
 
-    book_id: int
+    submitted: Submitted
     checked: Checked
+    bundles: Sequence[Bundle]
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     intakes: dict[int, int] = field(default_factory=dict)
 
     @property
     def shards(self) -> bytes:
         """Where its runs go, a byte for each."""
-        return bytes(sorted({*self.checked.shards, *(one.shard for one in self.checked.parked)}))
+        return bytes(
+            sorted({one.shard for one in self.bundles} | {one.shard for one in self.checked.parked})
+        )
 
     def accepted(self) -> Accepted:
-        return Accepted(batch_id=self.id, intakes=self.intakes, runs=self.checked.runs)
+        return Accepted(
+            batch_id=self.id,
+            intakes=self.intakes,
+            sent=self.submitted.runs,
+            costs=self.checked.costs,
+            unpriced=[one.reason for one in self.checked.parked],
+        )
 
 
 def _write(batches: Sequence[_Batch], *, at: datetime) -> None:
     _write_attributions(batches)
-    parts = [
-        (place, shard, part)
-        for place, batch in enumerate(batches)
-        for shard, part in sorted(batch.checked.shards.items())
-    ]
-    details = [pack_details(part.details) for _, _, part in parts]
-    runs = [b"".join(part.runs) for _, _, part in parts]
+    parts = [(place, one) for place, batch in enumerate(batches) for one in batch.bundles]
     ids = sql.binary(
         "take_in",
         received_at=at,
         batch_ids=[batch.id for batch in batches],
-        book_ids=_bigints(batch.book_id for batch in batches),
-        batch_runs_counts=_bigints(len(batch.checked.runs) for batch in batches),
+        book_ids=_bigints(batch.submitted.book_id for batch in batches),
+        batch_runs_counts=_bigints(len(batch.submitted.runs) for batch in batches),
         batch_shards=[batch.shards for batch in batches],
-        part_batches=_bigints(place + 1 for place, _, _ in parts),
-        part_shards=_bigints(shard for _, shard, _ in parts),
-        part_runs_counts=_bigints(len(part.runs) for _, _, part in parts),
-        **_end_to_end("details", details),
-        **_end_to_end("runs", runs),
+        part_batches=_bigints(place + 1 for place, _ in parts),
+        part_shards=_bigints(one.shard for _, one in parts),
+        part_runs_counts=_bigints(one.runs_count for _, one in parts),
+        **_end_to_end("details", [one.details for _, one in parts]),
+        **_end_to_end("runs", [one.runs for _, one in parts]),
     )
-    for (place, shard, _), (intake_id,) in zip(parts, ids, strict=True):
-        batches[place].intakes[shard] = intake_id
+    for (place, one), (intake_id,) in zip(parts, ids, strict=True):
+        batches[place].intakes[one.shard] = intake_id
     for batch in batches:
         if batch.checked.parked:
             _write_parked(batch, at=at)
@@ -286,7 +318,7 @@ def _log_parked(batch: _Batch) -> None:
     reasons = Counter(parked.reason for parked in batch.checked.parked)
     _log.warning(
         "runs wait for a price",
-        book_id=batch.book_id,
+        book_id=batch.submitted.book_id,
         batch_id=str(batch.id),
         runs_count=reasons.total(),
         reasons=dict(reasons.most_common(REASONS_LOGGED_MAX)),

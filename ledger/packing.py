@@ -84,7 +84,13 @@ class RunDetails(msgspec.Struct, frozen=True, array_like=True):
 
 
 _details_decoder: Final = msgspec.json.Decoder(RunDetails)
-encode_details: Final = msgspec.json.Encoder(order="deterministic").encode
+_details_encoder: Final = msgspec.json.Encoder(order="deterministic")
+
+
+def encode_details(runs: Iterable[object]) -> list[bytes]:
+    """What is kept of each run: a RunDetails, or tuples that say the same in its order."""
+    # A line for each: JSON has no line ends but those between them.
+    return _details_encoder.encode_lines(runs).split(b"\n")[:-1]
 
 
 def details_digest(details: bytes) -> bytes:
@@ -92,23 +98,8 @@ def details_digest(details: bytes) -> bytes:
     return hashlib.sha256(details).digest()
 
 
-def pack_run(
-    account_id: int,
-    run_key: bytes,
-    part: int,
-    occurred_at_us: int,
-    microtokens: int,
-    attribution_key: bytes,
-    body_digest: bytes,  # little-endian
-    details_digest: bytes,
-    engine_id: int,
-    flags: int,
-) -> bytes:
-    """One RUN row."""
-    return _RUN_STRUCT.pack(
-        account_id, run_key, part, occurred_at_us, microtokens, attribution_key, body_digest,
-        details_digest, engine_id, flags,
-    )  # fmt: skip
+# One RUN row, of its columns in their order; the body's digest as bytes, little-endian.
+pack_run: Final = _RUN_STRUCT.pack
 
 
 def unpack_runs(packed: bytes) -> Rows:

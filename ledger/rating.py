@@ -20,6 +20,7 @@ and engine that count the same meters, where no minimum asks for the other infer
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import mul
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,8 +222,13 @@ class Formula:
     ends_at_us: int
     version_id: int
     _terms: tuple[_Term, ...]
+    # What a unit of each meter adds, where all of that is whole microtokens: nothing is rounded.
+    _multipliers: tuple[int, ...] | None
 
     def cost_microtokens(self, quantities: Mapping[str, int]) -> int:
+        """Of these meters' quantities, in the order in which the formula was asked for."""
+        if self._multipliers is not None:
+            return sum(map(mul, quantities.values(), self._multipliers))
         microtokens = 0
         for meter, parts, block, doubled, per in self._terms:
             quantity = quantities[meter]
@@ -246,11 +252,32 @@ def formulas(card: RateCard, workflow: str, engine: str, meters: Sequence[str]) 
     for version, ends_at_us in zip(card.versions, [*ends, _NEVER_US], strict=False):
         terms = _terms(card, version, workflow, usage)
         if terms is not None:
-            found.append(Formula(version.effective_at_us, ends_at_us, version.id, tuple(terms)))
+            found.append(
+                Formula(
+                    version.effective_at_us,
+                    ends_at_us,
+                    version.id,
+                    tuple(terms),
+                    _multipliers(meters, terms),
+                )
+            )
     return found
 
 
 _NEVER_US = 2**63 - 1
+
+
+def _multipliers(meters: Sequence[str], terms: Sequence[_Term]) -> tuple[int, ...] | None:
+    """None if a quantity is rounded up to a block, or a product to a microtoken."""
+    found = dict.fromkeys(meters, 0)
+    for meter, parts, block, doubled, per in terms:
+        multiplier, rest = divmod(doubled, 2 * per)
+        if block != 1 or rest:
+            return None
+        found[meter] += multiplier
+        for part in parts:
+            found[part] -= multiplier
+    return tuple(found.values())
 
 
 def _terms(card: RateCard, version: Version, workflow: str, usage: Usage) -> list[_Term] | None:

@@ -140,6 +140,12 @@ MUTANTS = [  # file, text, fault
     (QUERIES, "at < self.expires_at)", "at <= self.expires_at)"),
     (QUERIES, "self.effective_at <= at", "self.effective_at < at"),
     (QUERIES, 'lot.kind == "overage" and lot.serves(at)', 'lot.kind == "overage"'),
+    (UNITS, 'translate(_ZEROS) + "\\n" != _UUID_LINE * len(run_ids)', 'translate(_ZEROS) + "\\n" != _UUID_LINE * (lines.count("\\n") + 1)'),
+    (UNITS, '_ZEROS: Final = str.maketrans("123456789abcdef", "0" * 15)', '_ZEROS: Final = str.maketrans("123456789abcdefABCDEF", "0" * 21)'),
+    ("ledger/bundling.py", "sorted(places.items())", "places.items()"),
+    ("ledger/reported.py", "_spelled(astuple(run))", "_spelled(astuple(run)[:-1])"),
+    (RATING, "if block != 1 or rest:", "if block != 1:"),
+    (RATING, "            found[part] -= multiplier\n", "            pass\n"),
     (UNITS, "if len(run_id) == 36 and _is_uuid(run_id):", "if len(run_id) == 36 and _is_uuid(run_id.lower()):"),
     ("ledger/prices.py", "        revision = revisions([book_id])[book_id]\n", ""),
     ("ledger/invariants/movements.py", "is_summed = self._sums == self._out", "is_summed = self._sums >= self._out"),
@@ -243,8 +249,11 @@ TESTS += [
     "several",
 ]
 TESTS += ["usage", "moving", "intake", "check_ledger", "concurrency", "parking", "holds_model"]
-TESTS += ["reviews", "paths", "whole_model", "model", "api/waking", "shards"]
+TESTS += ["reviews", "paths", "whole_model", "model", "api/waking", "shards", "bundling"]
 CLOSEST = {
+    UNITS: ["bundling"],
+    "ledger/bundling.py": ["bundling"],
+    "ledger/reported.py": ["bundling"],
     "ledger/accounts.py": ["shards", "concurrency"],
     DRAWDOWN: ["whole_model"],
     LAYING: ["paths", "whole_model"],

@@ -171,7 +171,7 @@ def _debited(taken: _Taken) -> HttpResponse:
     results: dict[tuple[str, str], deque[RunResult]] = defaultdict(deque)
     for one in receipts.of_batch(book_id=taken.book_id, batch_id=accepted.batch_id):
         results[one.account, one.run_id].append(one)
-    ordered = [results[run.account, run.id].popleft() for run in accepted.runs]
+    ordered = [results[run.account, run.id].popleft() for run in accepted.sent]
     if len(ordered) == 1 and ordered[0].status == "conflict":
         raise RunConflict(account=ordered[0].account, run=ordered[0].run_id)
     return _json(
@@ -191,15 +191,14 @@ class _Told(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 def _acknowledged(accepted: Accepted) -> dict[str, Any]:
+    reasons = iter(accepted.unpriced)
     return {
         "batch": str(accepted.batch_id),
         "runs": [
-            _Told(run.id, run.account, "unpriced", reason=run.unpriced_reason)
-            if run.microtokens is None
-            else _Told(
-                run.id, run.account, "accepted", run.microtokens, tokens_text(run.microtokens)
-            )
-            for run in accepted.runs
+            _Told(run.id, run.account, "unpriced", reason=next(reasons))
+            if cost is None
+            else _Told(run.id, run.account, "accepted", cost, tokens_text(cost))
+            for run, cost in zip(accepted.sent, accepted.costs, strict=True)
         ],
     }
 

@@ -5,15 +5,20 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger import catalog, checking, debiting, faults, intake, prices, sql
 from ledger.accounts import find_all
+from ledger.bundling import bundles
+from ledger.catalog import NewRate
 from ledger.errors import InvalidRuns
 from ledger.familiar import Familiar
 from ledger.instants import to_us
 from ledger.intake import NewInference, NewPart, NewRun, Submitted
 from ledger.models import Account, Batch, Standing
 from tests.ledger.builders import (
+    A_MICROSECOND,
     HOUR,
     NOON,
     accept,
@@ -75,9 +80,85 @@ def test_the_short_way_comes_to_what_the_long_way_does(db):
     make_account(shop)
     short = checked(shop, PLAIN, in_full=False)
     long = checked(shop, PLAIN, in_full=True)
-    assert short.shards == long.shards
-    assert short.runs == long.runs
+    assert short.priced == long.priced
+    assert bundles(short.priced) == bundles(long.priced)
+    assert short.costs == long.costs
     assert short.new_bearers == long.new_bearers
+
+
+@pytest.fixture
+def shop_of_meters(db):
+    """Whole and broken rates, a part with its own, a block, a minimum, a later version."""
+    shop = make_shop()
+    for engine in ("other", "dear"):
+        catalog.create_engine(book_id=shop.book_id, code=engine, name=engine)
+    for meter, whole in (("input", None), ("cached", "input"), ("pages", None), ("calls", None)):
+        catalog.create_meter(book_id=shop.book_id, code=meter, name=meter, part_of=whole)
+    rates = [
+        NewRate(meter="executions", microtokens=2),
+        NewRate(meter="input", microtokens=3, per_quantity=2),
+        NewRate(meter="input", microtokens=4, engine="other"),
+        NewRate(meter="cached", microtokens=1, engine="other"),
+        NewRate(meter="pages", microtokens=5, block_quantity=3),
+        NewRate(meter="calls", microtokens=1, minimum_microtokens=9),
+        NewRate(meter="calls", microtokens=1, engine="other"),
+        NewRate(meter="executions", microtokens=10**14, engine="dear"),
+    ]
+    publish_rates(shop, rates, effective_at=NOON - 30 * HOUR)
+    publish_rates(shop, [*rates[1:], NewRate(meter="executions", microtokens=7)], effective_at=NOON)
+    make_account(shop)
+    return shop
+
+
+# Small worlds, so that what is unusual meets: unknown names, shares larger than their whole, runs
+# that cost too much or have no price, and times at which prices change or that are not taken.
+times = st.sampled_from([NOON, NOON - HOUR, NOON - A_MICROSECOND, NOON + HOUR]) | st.sampled_from(
+    [NOON - 31 * HOUR, NOON - 4000 * 24 * HOUR]
+)
+reported_inferences = st.builds(
+    NewInference,
+    engine=st.sampled_from(["engine", "engine", "other", "other", "dear", "unknown"]),
+    quantities=st.dictionaries(
+        st.sampled_from(["executions", "executions", "input", "cached", "pages", "calls", "rows"]),
+        st.integers(0, 4),
+        min_size=1,
+        max_size=3,
+    ),
+    occurred_at=st.none() | times,
+)
+reported_runs = st.builds(
+    NewRun,
+    id=st.sampled_from(["r-1", "r-2", "0198f1a2-7c3d-7e4f-8a9b-0123456789ab", "r\x00"]),
+    account=st.sampled_from(["acme", "acme", "acme", "nobody"]),
+    workflow=st.sampled_from(["review", "other"]),
+    occurred_at=times,
+    inferences=st.lists(reported_inferences, min_size=1, max_size=3),
+    actor=st.sampled_from(["", "maria"]),
+    outcome=st.sampled_from(["accepted", "accepted", "failed"]),
+    fault=st.sampled_from(["", "", "vendor", "customer"]),
+    retake_of=st.sampled_from(["", "", "r-1"]),
+    part=st.none() | st.builds(NewPart, id=st.sampled_from(["p", "p\x00"]), last=st.booleans()),
+)
+
+
+@given(sent=reported_runs)
+def test_whatever_the_short_way_takes_the_long_way_takes_alike(shop_of_meters, sent):
+    book = prices.of_book(shop_of_meters.book_id)
+    accounts = find_all(book_id=shop_of_meters.book_id, codes=["acme"])
+    short, long = (
+        checking.Checked(book, Familiar(book.revision), accounts, *faults.bounds_us(to_us(NOON)))
+        for _ in range(2)
+    )
+    is_taken = short._add(sent)
+    found = long._look_closer(0, sent)
+    if is_taken:
+        assert found == []
+        assert (short.costs, short.priced) == (long.costs, long.priced)
+        assert bundles(short.priced) == bundles(long.priced)
+        assert short.new_bearers == long.new_bearers
+    else:
+        assert (short.costs, short.priced) == ([], []), "nothing has been done"
+        assert found or long.parked or long.priced
 
 
 @pytest.mark.parametrize(
