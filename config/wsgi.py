@@ -1,5 +1,6 @@
 """The web application: `granian --interface wsgi config.wsgi:application`."""
 
+import gc
 import os
 
 from django.core.wsgi import get_wsgi_application
@@ -14,3 +15,8 @@ with told_plainly():
     from ledger.api.direct import directly
 
     application = with_length(directly(usual))
+
+# What is loaded by now stays. A body of runs makes enough objects for the collector of cycles to
+# look at all there are every few requests: it need not look at these.
+gc.collect()
+gc.freeze()

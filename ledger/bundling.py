@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger import reported
 from ledger.checking import CheckedRun
 from ledger.packing import details_digest, encode_details, pack_details, pack_run
+from ledger.reported import body_digests
 from ledger.units import part_key, run_keys
 
 
@@ -30,6 +30,7 @@ def bundles(taken: Sequence[CheckedRun]) -> list[Bundle]:
         [(one.run.id, one.bearer.account_id, one.inferences, one.unusual) for one in taken]
     )
     keys = run_keys([one.run.id for one in taken])
+    digests = body_digests(one.run for one in taken)
     runs = [
         pack_run(
             one.bearer.account_id,
@@ -38,12 +39,12 @@ def bundles(taken: Sequence[CheckedRun]) -> list[Bundle]:
             one.at_us,
             one.microtokens,
             one.bearer.attribution_key,
-            reported.body_digest_bytes(one.run),
+            digest,
             details_digest(text),
             one.engine_id,
             one.flags,
         )
-        for one, key, text in zip(taken, keys, details, strict=True)
+        for one, key, digest, text in zip(taken, keys, digests, details, strict=True)
     ]
     places: dict[int, list[int]] = defaultdict(list)
     for place, one in enumerate(taken):

@@ -1,7 +1,8 @@
 """Runs as their vendor reports them, and what can be said of one without asking anybody."""
 
-import hashlib
+from collections.abc import Iterable
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -65,7 +66,7 @@ Attribution = tuple[str, str, str, str, str, str]
 
 def attribution_key(attribution: Attribution) -> bytes:
     """16 bytes that stand for who a run is for: a digest of the names, as a list in JSON."""
-    return hashlib.sha256(msgspec.json.encode(attribution)).digest()[:16]
+    return sha256(msgspec.json.encode(attribution)).digest()[:16]
 
 
 def body(run: NewRun) -> bytes:
@@ -75,12 +76,14 @@ def body(run: NewRun) -> bytes:
 
 def body_digest(run: NewRun) -> int:
     """64 bits of the run's body: the same run again has the same, another run another."""
-    return int.from_bytes(body_digest_bytes(run), "little", signed=True)
+    [digest] = body_digests([run])
+    return int.from_bytes(digest, "little", signed=True)
 
 
-def body_digest_bytes(run: NewRun) -> bytes:
+def body_digests(runs: Iterable[NewRun]) -> list[bytes]:
+    """The same of many, as bytes, little-endian."""
     # Its values in their order: their names would only make it longer.
-    return hashlib.sha256(_spelled(astuple(run))).digest()[:8]
+    return [sha256(_spelled(astuple(run))).digest()[:8] for run in runs]
 
 
 def flags(run: NewRun) -> int:
