@@ -132,8 +132,7 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     positions = leaves.positions(accounts.counts)
     columns = _columns(waiting, sequences, positions, laid, head.number + 1)
     sealed = _copy_runs(waiting, accounts, laid, columns)
-    _write_slices(waiting, laid.crossing)
-    chain.append(
+    block = chain.following(
         waiting.shard,
         head,
         runs_count=len(waiting.runs),
@@ -145,6 +144,7 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
         totals=sealed.totals,
         at=at,
     )
+    sql.in_one_go(*laid.moves, *_entries(waiting, laid.crossing), block)
     watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
     if len(watched):
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
@@ -226,7 +226,7 @@ def _columns(
     }
 
 
-def _write_slices(waiting: Waiting, crossing: dict[int, list[Slice]]) -> None:
+def _entries(waiting: Waiting, crossing: dict[int, list[Slice]]) -> Iterator[sql.Statement]:
     """An entry for each slice of the runs that crossed lots."""
     if not crossing:
         return
@@ -235,15 +235,17 @@ def _write_slices(waiting: Waiting, crossing: dict[int, list[Slice]]) -> None:
     lot_ids, out_before, microtokens, _ = np.array(
         [one for slices in crossing.values() for one in slices], np.int64
     ).T
-    sql.binary(
+    yield (
         "enter_slices",
-        shard=waiting.shard,
-        kind=Entry.Kind.DEBIT,
-        account_ids=bigints(of["account_id"]),
-        run_keys=uuids(of["run_key"]),
-        parts=bigints(of["part"]),
-        occurred_at=instants(of["occurred_at_us"]),
-        lot_ids=bigints(lot_ids),
-        out_before_microtokens=bigints(out_before),
-        microtokens=bigints(microtokens),
+        {
+            "shard": waiting.shard,
+            "kind": Entry.Kind.DEBIT,
+            "account_ids": bigints(of["account_id"]),
+            "run_keys": uuids(of["run_key"]),
+            "parts": bigints(of["part"]),
+            "occurred_at": instants(of["occurred_at_us"]),
+            "lot_ids": bigints(lot_ids),
+            "out_before_microtokens": bigints(out_before),
+            "microtokens": bigints(microtokens),
+        },
     )

@@ -20,7 +20,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from ledger import merkle, sql
 from ledger.instants import to_us
@@ -59,7 +59,13 @@ def block_hash(
     return hashlib.sha256(b"runledger block" + header).digest()
 
 
-def append(
+def append(shard: int, after: Head, **said: Any) -> None:
+    """Write the block that `following` describes. The caller holds the shard's lock."""
+    name, parameters = following(shard, after, **said)
+    sql.binary(name, **parameters)
+
+
+def following(
     shard: int,
     after: Head,
     *,
@@ -72,8 +78,8 @@ def append(
     micros: int,
     totals: bytes,
     at: datetime,
-) -> None:
-    """Write the block that follows `after`. The caller holds the shard's lock.
+) -> sql.Statement:
+    """What writes the block that follows `after`.
 
     `leaves` are hashes, `root` their tree's if it is known; `submission_ids` the first and the last
     that its runs came with; `totals` as ledger.totals packs them.
@@ -83,22 +89,21 @@ def append(
     at = max(at, after.recorded_at)
     root = merkle.root(leaves) if root is None else root
     number = after.number + 1
-    sql.binary(
-        "append_block",
-        shard=shard,
-        number=number,
-        recorded_at=at,
-        runs_count=runs_count,
-        first_submission_id=None if submission_ids is None else submission_ids[0],
-        last_submission_id=None if submission_ids is None else submission_ids[1],
-        corrections_count=corrections_count,
-        microtokens=microtokens,
-        micros=micros,
-        leaves=b"".join(leaves),
-        totals=totals,
-        root=root,
-        previous_hash=after.hash,
-        hash=block_hash(
+    return "append_block", {
+        "shard": shard,
+        "number": number,
+        "recorded_at": at,
+        "runs_count": runs_count,
+        "first_submission_id": None if submission_ids is None else submission_ids[0],
+        "last_submission_id": None if submission_ids is None else submission_ids[1],
+        "corrections_count": corrections_count,
+        "microtokens": microtokens,
+        "micros": micros,
+        "leaves": b"".join(leaves),
+        "totals": totals,
+        "root": root,
+        "previous_hash": after.hash,
+        "hash": block_hash(
             shard=shard,
             number=number,
             recorded_at=at,
@@ -106,4 +111,4 @@ def append(
             previous=after.hash,
             root=root,
         ),
-    )
+    }

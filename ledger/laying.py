@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger import sql
-from ledger.drawdown import BY_TIERS, KINDS, Lots, Slice, draw, lots_in_use
+from ledger.drawdown import BY_TIERS, KINDS, InUse, Lots, Slice, draw, lots_in_use
 from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints, instants
 from ledger.standings import Accounts, Used
 from ledger.units import NEVER
@@ -64,6 +64,7 @@ class Laid:
     slices_counts: Integers
     micros: Integers
     crossing: dict[int, list[Slice]]  # by row: the slices of runs that have several
+    moves: list[sql.Statement]  # they write the lots and accounts that move on by it
 
     @staticmethod
     def of_nothing(runs_count: int) -> "Laid":
@@ -74,12 +75,13 @@ class Laid:
             slices_counts=np.zeros(runs_count, np.int64),
             micros=np.zeros(runs_count, np.int64),
             crossing={},
+            moves=[],
         )
 
 
 def lay(shard: int, runs: Rows, accounts: Accounts, is_served: npt.NDArray[np.bool_]) -> Laid:
-    """Lay debited runs over lots, and write the lots and accounts that move on by it: those that
-    are not served all through by their lot in use."""
+    """Lay debited runs over lots. Accounts that are not served all through by their lot in use
+    move on by it, and so do their lots: what writes them is still to be run."""
     laid = _lay_on_lots_in_use(runs, accounts)
     _value_on_lots_in_use(shard, runs, accounts, is_served, laid)
     if not is_served.all():
@@ -101,6 +103,7 @@ def _lay_on_lots_in_use(runs: Rows, accounts: Accounts) -> Laid:
         slices_counts=np.ones(len(runs), np.int64),
         micros=np.zeros(len(runs), np.int64),
         crossing={},
+        moves=[],
     )
 
 
@@ -158,8 +161,13 @@ def _lay_the_others(
         getattr(laid, name)[rows] = getattr(found, name)
     laid.crossing.update((int(rows[at]), slices) for at, slices in found.crossing.items())
     moved = replace(lots, out_microtokens=lots.out_microtokens + taken)
-    used = _move_on(
-        shard, others, moved, as_written, last_times_us=demand.times_us[demand.ends - 1]
+    in_use = lots_in_use(moved, demand.times_us[demand.ends - 1])
+    used = _used(moved, in_use)
+    laid.moves.extend(
+        [
+            ("move_lots", _moved(shard, moved, as_written, in_use)),
+            ("use_lots", _taken_into_use(shard, others, used)),
+        ]
     )
     accounts.take_into_use(are_others, used)
 
@@ -242,6 +250,7 @@ def _lay_end_to_end(demand: Demand, lots: Lots, taken: Integers) -> Laid:
                 np.flatnonzero(crosses).tolist(), counts[crosses].tolist(), strict=True
             )
         },
+        moves=[],
     )
 
 
@@ -303,19 +312,19 @@ def _knowing_what_is_out(lots: Lots, accounts: Accounts) -> Lots:
     return replace(lots, out_microtokens=np.where(is_in_use, before, lots.out_microtokens))
 
 
-def _move_on(
-    shard: int, accounts: Accounts, lots: Lots, as_written: Lots, *, last_times_us: Integers
-) -> Used:
-    """Take those lots into use that serve the last runs, and write the others that have moved."""
-    in_use = lots_in_use(lots, last_times_us)
-    # Of a lot in use the account says what is out; its own row may lag behind.
+def _moved(shard: int, lots: Lots, as_written: Lots, in_use: InUse) -> dict[str, Any]:
+    """The lots that have moved, but for those in use: the account says what of them is out."""
     has_moved = lots.out_microtokens != as_written.out_microtokens
     has_moved[in_use.rows] = False
-    now_out = {
+    return {
+        "shard": shard,
         "lot_ids": bigints(lots.id[has_moved]),
         "out_microtokens": bigints(lots.out_microtokens[has_moved]),
     }
-    used = Used(
+
+
+def _used(lots: Lots, in_use: InUse) -> Used:
+    return Used(
         lot_id=lots.id[in_use.rows],
         out=lots.out_microtokens[in_use.rows],
         granted=lots.granted_microtokens[in_use.rows],
@@ -323,7 +332,11 @@ def _move_on(
         from_at_us=in_use.from_at_us,
         until_at_us=in_use.until_at_us,
     )
-    now_used = {
+
+
+def _taken_into_use(shard: int, accounts: Accounts, used: Used) -> dict[str, Any]:
+    return {
+        "shard": shard,
         "account_ids": bigints(accounts.ids),
         "lot_ids": bigints(used.lot_id),
         "out_microtokens": bigints(used.out),
@@ -333,7 +346,3 @@ def _move_on(
         "until_at": instants(used.until_at_us),
         "mark": accounts.mark,
     }
-    sql.in_one_go(
-        ("move_lots", {"shard": shard, **now_out}), ("use_lots", {"shard": shard, **now_used})
-    )
-    return used

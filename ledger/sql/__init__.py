@@ -19,6 +19,9 @@ from ledger.sql import prepared
 
 Row = TypeVar("Row")
 
+# A statement to be run, by its name, and its parameters.
+Statement = tuple[str, dict[str, Any]]
+
 
 @cache
 def text(name: str) -> str:
@@ -57,7 +60,7 @@ def binary(name: str, **parameters: Any) -> list[tuple[Any, ...]]:
     return prepared.rows(own, result)
 
 
-def in_one_go(*statements: tuple[str, dict[str, Any]]) -> list[list[tuple[Any, ...]]]:
+def in_one_go(*statements: Statement) -> list[list[tuple[Any, ...]]]:
     """As `binary`, for statements that need nothing from each other: one round trip for all.
 
     They run in their order, each as of its own start: it sees what those before it did, and what
@@ -78,7 +81,7 @@ def columns(name: str, **parameters: Any) -> list[Integers]:
     return [unpack_array(b"" if one is None else one) for one in found]
 
 
-def _run(*statements: tuple[str, dict[str, Any]]) -> tuple[prepared.Connection, list[PGresult]]:
+def _run(*statements: Statement) -> tuple[prepared.Connection, list[PGresult]]:
     wanted = [prepared.Statement(name, text(name), parameters) for name, parameters in statements]
     # Each look at `connection` finds out anew whose it is: for what runs all the time, once.
     own = connections[DEFAULT_DB_ALIAS]

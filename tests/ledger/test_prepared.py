@@ -1,6 +1,8 @@
 """Statements in one round trip: what goes there and back, and what is left when something fails."""
 
+import os
 import signal
+import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -146,6 +148,16 @@ def test_a_connection_that_is_ended_says_why_and_then_that_it_is_lost(own) -> No
     with pytest.raises(psycopg.OperationalError) as lost:
         asked(own, "SELECT 1")
     assert lost.value.sqlstate is None
+
+
+def test_a_connection_that_breaks_is_lost_whoever_notices(own) -> None:
+    with socket.socket(fileno=os.dup(own.pgconn.socket)) as line:
+        line.shutdown(socket.SHUT_RDWR)
+    for _ in range(2):
+        with pytest.raises(psycopg.OperationalError) as lost:
+            asked(own, "SELECT 1")
+        assert lost.value.sqlstate is None
+    assert own.closed
 
 
 def copy(own: psycopg.Connection[Any], *lines: bytes, to: str = "copied") -> None:
