@@ -233,8 +233,8 @@ rate_keys = st.tuples(
 some_rates = st.builds(
     Rate,
     microtokens=st.integers(0, 9),
-    per_quantity=st.integers(1, 4),
-    block_quantity=st.integers(1, 3),
+    per_quantity=st.sampled_from((1, 1, 1, 2, 3, 4)),
+    block_quantity=st.sampled_from((1, 1, 1, 2, 3)),
     minimum_microtokens=st.sampled_from((0, 0, 0, 5)),
 )
 
@@ -269,3 +269,16 @@ def test_a_formula_comes_to_what_the_rules_say(tables, parts, quantities, workfl
             rate.minimum_microtokens for rate in version.rates.values()
         )
         assert isinstance(priced, Unpriced) or minimum
+
+
+def test_where_all_rates_are_whole_a_part_is_paid_at_its_own_and_not_within_its_whole() -> None:
+    rates = {
+        ("input", None, ""): Rate(microtokens=10, per_quantity=2),
+        ("cached", None, ""): Rate(microtokens=1),
+        ("output", None, ""): Rate(microtokens=7),
+    }
+    of_card = card((0, rates), parts={"input": ["cached"]})
+    quantities = {"cached": 4, "output": 3, "input": 10}
+    [formula] = formulas(of_card, "", "gpt", list(quantities))
+    assert formula.cost_microtokens(quantities) == (10 - 4) * 5 + 4 * 1 + 3 * 7
+    assert price(of_card, "", [Usage("gpt", 0, quantities)]) == Priced(55, [55], [1])
