@@ -10,9 +10,11 @@ parameter from where it stands. Rows come in binary form.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from select import POLLIN, POLLOUT, poll
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -27,6 +29,8 @@ Connection = psycopg.Connection[Any]
 
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s|%%")
 _ANY_TYPE: Final = 0  # PostgreSQL finds out which
+# PostgreSQL reads these as Python writes them.
+_AS_THEY_ARE_WRITTEN: Final = (int, str, datetime, UUID)
 
 # The statements that are prepared on a connection, by name.
 _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
@@ -151,14 +155,14 @@ def _values(connection: Connection, statement: Statement) -> list[_Value]:
 
 
 def _value(connection: Connection, value: object) -> _Value:
+    if isinstance(value, _AS_THEY_ARE_WRITTEN):
+        return _Value(str(value).encode(), Format.TEXT, _ANY_TYPE)
     if isinstance(value, PackedArray):
         return _Value(value.packed, Format.BINARY, value.array_oid)
     if isinstance(value, bytes):
         return _Value(value, Format.BINARY, _ANY_TYPE)
     if value is None:
         return _Value(None, Format.TEXT, _ANY_TYPE)
-    if type(value) is int or isinstance(value, str):
-        return _Value(str(value).encode(), Format.TEXT, _ANY_TYPE)
     dumped = Transformer(connection).get_dumper(value, PyFormat.TEXT).dump(value)
     return _Value(None if dumped is None else bytes(dumped), Format.TEXT, _ANY_TYPE)
 
@@ -176,28 +180,25 @@ def _left_whole(connection: Connection) -> Iterator[None]:
 def _answers(pgconn: PGconn) -> list[PGresult]:
     """Everything that PostgreSQL says to what was sent."""
     answers: list[PGresult] = []
+    in_pipeline = pgconn.pipeline_status != PipelineStatus.OFF
     try:
-        for answer in _until_the_last(pgconn):
+        while True:
+            answer = _next(pgconn)
+            if answer is None:  # the end of one statement's
+                if in_pipeline and pgconn.status == ConnStatus.OK:
+                    continue
+                return answers
+            status = answer.status
+            if status == ExecStatus.PIPELINE_SYNC:
+                return answers
             answers.append(answer)
+            if status == ExecStatus.COPY_IN:
+                return answers
     except psycopg.OperationalError:
         # If it said why it would end the connection, that says more.
         if _failed(answers) is None:
             raise
-    return answers
-
-
-def _until_the_last(pgconn: PGconn) -> Iterator[PGresult]:
-    while True:
-        answer = _next(pgconn)
-        if answer is None:  # the end of one statement's
-            if pgconn.pipeline_status == PipelineStatus.OFF or pgconn.status == ConnStatus.BAD:
-                return
-            continue
-        if answer.status == ExecStatus.PIPELINE_SYNC:
-            return
-        yield answer
-        if answer.status == ExecStatus.COPY_IN:
-            return
+        return answers
 
 
 def _next(pgconn: PGconn) -> PGresult | None:
