@@ -1,12 +1,12 @@
 """Bundle runs that were taken: for each shard, its runs packed for the debit, and their details.
 
-All that is the same work for every run is done for all of them at a time: one call that writes
-all details, one look at all ids.
+What is the same work for every run is done for all that are given at a time: one call that writes
+their details, one look at their ids.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ledger.checking import CheckedRun
 from ledger.packing import details_digest, encode_details, pack_details, pack_run
@@ -24,37 +24,46 @@ class Bundle:
     details: bytes
 
 
-def bundles(taken: Sequence[CheckedRun]) -> list[Bundle]:
-    """In order of shards; within each, runs stay in theirs."""
-    details = encode_details(
-        [(one.run.id, one.bearer.account_id, one.inferences, one.unusual) for one in taken]
-    )
-    keys = run_keys([one.run.id for one in taken])
-    digests = body_digests(one.run for one in taken)
-    runs = [
-        pack_run(
-            one.bearer.account_id,
-            key,
-            0 if one.unusual is None else part_key(one.unusual.part),
-            one.at_us,
-            one.microtokens,
-            one.bearer.attribution_key,
-            digest,
-            details_digest(text),
-            one.engine_id,
-            one.flags,
+class Bundling:
+    """Runs of a submission, given some at a time, on their way to their shards."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, _Part] = defaultdict(_Part)
+
+    def add(self, taken: Sequence[CheckedRun]) -> None:
+        texts = encode_details(
+            [(one.run.id, one.bearer.account_id, one.inferences, one.unusual) for one in taken]
         )
-        for one, key, digest, text in zip(taken, keys, digests, details, strict=True)
-    ]
-    places: dict[int, list[int]] = defaultdict(list)
-    for place, one in enumerate(taken):
-        places[one.bearer.shard].append(place)
-    return [
-        Bundle(
-            shard,
-            len(of_shard),
-            b"".join([runs[place] for place in of_shard]),
-            pack_details([details[place] for place in of_shard]),
-        )
-        for shard, of_shard in sorted(places.items())
-    ]
+        keys = run_keys([one.run.id for one in taken])
+        digests = body_digests(one.run for one in taken)
+        for one, key, digest, text in zip(taken, keys, digests, texts, strict=True):
+            bearer = one.bearer
+            part = self._parts[bearer.shard]
+            part.details.append(text)
+            part.runs.append(
+                pack_run(
+                    bearer.account_id,
+                    key,
+                    0 if one.unusual is None else part_key(one.unusual.part),
+                    one.at_us,
+                    one.microtokens,
+                    bearer.attribution_key,
+                    digest,
+                    details_digest(text),
+                    one.engine_id,
+                    one.flags,
+                )
+            )
+
+    def bundles(self) -> list[Bundle]:
+        """In order of shards; within each, runs stay in theirs."""
+        return [
+            Bundle(shard, len(part.runs), b"".join(part.runs), pack_details(part.details))
+            for shard, part in sorted(self._parts.items())
+        ]
+
+
+@dataclass(slots=True)
+class _Part:
+    runs: list[bytes] = field(default_factory=list)
+    details: list[bytes] = field(default_factory=list)

@@ -5,7 +5,7 @@ has a formula, and nothing is wrong with them. Whatever is not that plain goes t
 finds every fault, and prices by the rules themselves (rating.price). Both ways come to the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +24,7 @@ from ledger.reported import NewInference, NewRun
 from ledger.units import RUN_MICROTOKENS_MAX
 
 FAULTS_MAX: Final = 20
+RUNS_AT_A_TIME: Final = 64
 
 
 # What InferenceDetails says: engine, time, quantities, the version that priced it, microtokens.
@@ -69,14 +70,20 @@ class Checked:
     parked: list[ParkedOne] = field(default_factory=list)
     new_bearers: dict[Names, Bearer] = field(default_factory=dict)
 
-    def add_all(self, runs: Sequence[NewRun]) -> None:
-        """Raises InvalidRuns, with at most FAULTS_MAX faults."""
+    def add_all(self, runs: Sequence[NewRun]) -> Iterator[list[CheckedRun]]:
+        """Those that have a price, RUNS_AT_A_TIME at most: while they are in the processor's cache.
+
+        Raises InvalidRuns, with at most FAULTS_MAX faults, once it has come to the end.
+        """
         found: list[Fault] = []
-        for position, run in enumerate(runs):
-            if not self._add(run):
-                found += self._look_closer(position, run)
-                if len(found) >= FAULTS_MAX:
-                    break
+        for begin in range(0, len(runs), RUNS_AT_A_TIME):
+            for position, run in enumerate(runs[begin : begin + RUNS_AT_A_TIME], begin):
+                if not self._add(run):
+                    found += self._look_closer(position, run)
+            if len(found) >= FAULTS_MAX:
+                break
+            yield self.priced
+            self.priced = []
         if found:
             raise InvalidRuns(faults=found[:FAULTS_MAX])
 

@@ -22,7 +22,7 @@ from django.db import transaction
 
 from ledger import familiar, prices, reported, sql
 from ledger.accounts import AccountFacts
-from ledger.bundling import Bundle, bundles
+from ledger.bundling import Bundle, Bundling
 from ledger.checking import FAULTS_MAX, Checked
 from ledger.errors import Fault, InvalidRuns
 from ledger.familiar import Familiar
@@ -140,19 +140,12 @@ def accept_each(
     if revisions is None:
         revisions = prices.revisions({one.book_id for one in submissions})
     checked = _check_each(submissions, prices.of_revisions(revisions), at=at)
-    good = {
-        place: _Batch(submissions[place], one, bundles(one.priced))
-        for place, one in enumerate(checked)
-        if isinstance(one, Checked)
-    }
+    good = [one for one in checked if isinstance(one, _Batch)]
     if good:
         # Nothing is to be saved of it if it fails: no savepoint within the caller's transaction.
         with transaction.atomic(savepoint=False):
-            _write(list(good.values()), at=at)
-    return [
-        good[place].accepted() if isinstance(one, Checked) else one
-        for place, one in enumerate(checked)
-    ]
+            _write(good, at=at)
+    return [one.accepted() if isinstance(one, _Batch) else one for one in checked]
 
 
 def check(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> list[AcceptedRun]:
@@ -161,12 +154,12 @@ def check(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> list[Accepte
     [checked] = _check_each([submission], prices.of_books([book_id]), at=at)
     if isinstance(checked, InvalidRuns):
         raise checked
-    return _accepted_runs(runs, checked.costs, (one.reason for one in checked.parked))
+    return checked.accepted().runs
 
 
 def _check_each(
     submissions: Sequence[Submitted], books_prices: Mapping[int, BookPrices], *, at: datetime
-) -> list[Checked | InvalidRuns]:
+) -> list["_Batch | InvalidRuns"]:
     of_book: dict[int, list[NewRun]] = defaultdict(list)
     for one in submissions:
         of_book[one.book_id] += one.runs
@@ -174,7 +167,7 @@ def _check_each(
         book_id: _Book.read(book_id, books_prices[book_id], runs, to_us(at))
         for book_id, runs in of_book.items()
     }
-    return [_check_one(books[one.book_id], one.runs) for one in submissions]
+    return [_check_one(books[one.book_id], one) for one in submissions]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,16 +187,19 @@ class _Book:
         return cls(prices=book, familiar=known, accounts=accounts, bounds_us=bounds_us(at_us))
 
 
-def _check_one(book: _Book, runs: Sequence[NewRun]) -> Checked | InvalidRuns:
+def _check_one(book: _Book, submitted: Submitted) -> "_Batch | InvalidRuns":
+    runs = submitted.runs
     if not 1 <= len(runs) <= RUNS_PER_BATCH_MAX:
         message = f"must have 1 to {RUNS_PER_BATCH_MAX:,} runs, not {len(runs):,}"
         return InvalidRuns(faults=[Fault(field="runs", rule="runs_count", message=message)])
     checked = Checked(book.prices, book.familiar, book.accounts, *book.bounds_us)
+    bundling = Bundling()
     try:
-        checked.add_all(runs)
+        for some in checked.add_all(runs):
+            bundling.add(some)
     except InvalidRuns as refused:
         return refused
-    return checked
+    return _Batch(submitted, checked, bundling.bundles())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Runs on their way in: what is done for all at a time comes to what is done for one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.bundling import Bundle, bundles
+from ledger.bundling import Bundle, Bundling
 from ledger.checking import CheckedRun
 from ledger.familiar import Bearer
 from ledger.instants import to_us
@@ -35,6 +36,13 @@ RUN = NewRun(
     inferences=[NewInference("engine", {"input": 3, "output": 5})],
 )
 BEARER = Bearer(3 * 256 + 7, 7, 1, "", ("review", "", "", "sales", "", ""), b"k" * 16)
+
+
+def bundles(*some: Sequence[CheckedRun]) -> list[Bundle]:
+    bundling = Bundling()
+    for taken in some:
+        bundling.add(taken)
+    return bundling.bundles()
 
 
 def taken(run_id: str, *, account_id: int = BEARER.account_id, part: str = "") -> CheckedRun:
@@ -79,7 +87,7 @@ def test_each_shard_gets_its_runs_in_their_order_with_what_they_say() -> None:
     accounts = [5 * 256 + 9, 3 * 256 + 7, 6 * 256 + 9, 3 * 256 + 7, 5 * 256 + 9]
     runs = [taken(f"run\n{n}", account_id=one) for n, one in enumerate(accounts)]
     runs[3] = taken("run\n3", account_id=accounts[3], part="step")
-    found = bundles(runs)
+    found = bundles(runs[:2], runs[2:])
     assert [(one.shard, one.runs_count) for one in found] == [(7, 2), (9, 3)]
     for bundle, expected in zip(
         found, ([runs[1], runs[3]], [runs[0], runs[2], runs[4]]), strict=True

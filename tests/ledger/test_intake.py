@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ledger import catalog, checking, debiting, faults, intake, prices, sql
 from ledger.accounts import find_all
-from ledger.bundling import bundles
 from ledger.catalog import NewRate
 from ledger.errors import InvalidRuns
 from ledger.familiar import Familiar
@@ -81,7 +80,6 @@ def test_the_short_way_comes_to_what_the_long_way_does(db):
     short = checked(shop, PLAIN, in_full=False)
     long = checked(shop, PLAIN, in_full=True)
     assert short.priced == long.priced
-    assert bundles(short.priced) == bundles(long.priced)
     assert short.costs == long.costs
     assert short.new_bearers == long.new_bearers
 
@@ -154,7 +152,6 @@ def test_whatever_the_short_way_takes_the_long_way_takes_alike(shop_of_meters, s
     if is_taken:
         assert found == []
         assert (short.costs, short.priced) == (long.costs, long.priced)
-        assert bundles(short.priced) == bundles(long.priced)
         assert short.new_bearers == long.new_bearers
     else:
         assert (short.costs, short.priced) == ([], []), "nothing has been done"
