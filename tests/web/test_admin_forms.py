@@ -23,14 +23,12 @@ from billing.models import (
     TopUpPack,
     Vendor,
 )
-from config import doctor
 from ledger import access, queries
 from ledger.admin.accounts import AccountAdmin
 from ledger.models import ApiKey, BookMember, Rate, RateCard, RateCardVersion, Unit
 from tests import builders
 from tests.builders import TOKEN
 from tests.web.conftest import Company, text_of
-from tests.web.facts import waits_for_a_price
 
 PLAN_ADD = "admin:billing_planversion_add"
 
@@ -425,28 +423,6 @@ def test_the_home_page_says_what_to_do_next(ours: Company, signed_in) -> None:
     assert "Send the first run" in text_of(signed_in(root).get("/admin/"))
     builders.use(ours.customer, 1, occurred_at=timezone.now())
     assert "Everything is set up" in text_of(signed_in(ours.admin).get("/admin/"))
-
-
-def test_runs_that_wait_for_a_price_are_on_the_first_page_with_their_card_and_at_the_doctor(
-    ours: Company, theirs: Company, signed_in
-) -> None:
-    assert [one.verdict for one in doctor.unpriced_runs()] == ["ok"]
-    waits_for_a_price(ours, "r-1", "r-2")
-    card = reverse("admin:ledger_ratecard_change", args=[ours.shop.rate_card_id])
-    for user in (ours.pricing, ours.admin):
-        client = signed_in(user)
-        home = client.get("/admin/")
-        assert "2 runs since" in text_of(home)
-        assert card in home.content.decode()
-        assert "Runs wait for a price of this card" in text_of(client.get(card))
-    other = signed_in(theirs.admin)
-    assert "wait for a price" not in text_of(other.get("/admin/"))
-    theirs_card = reverse("admin:ledger_ratecard_change", args=[theirs.shop.rate_card_id])
-    assert "wait for a price" not in text_of(other.get(theirs_card))
-    [finding] = doctor.unpriced_runs()
-    assert finding.verdict == "warn"
-    for words in ("2 wait for a price", "'pages'", "Publish a version"):
-        assert words in finding.text
 
 
 def test_a_vendor_is_opened_by_a_superuser(signed_in, db: None) -> None:

@@ -1,13 +1,12 @@
 """The desk shows an account manager whom to look after first."""
 
-import html
 from datetime import UTC, datetime
 
 from billing import alerts
 from billing.models import AlertMessage
 from tests import builders
 from tests.web.conftest import Company, text_of
-from tests.web.facts import alert_and_top_up, waits_for_a_price
+from tests.web.facts import alert_and_top_up
 
 
 def test_the_desk_is_for_account_managers_and_administrators(
@@ -59,23 +58,6 @@ def test_a_jump_over_three_thresholds_is_one_message_naming_the_highest(
     assert "100 % of the allotment of" in shown
     assert "70 % of" not in shown
     assert "1 alert to acknowledge" in shown
-
-
-def test_runs_that_wait_for_a_price_come_before_debts(ours: Company, signed_in) -> None:
-    now = datetime.now(UTC)
-    owing = builders.customer(ours.shop, code="owing")
-    builders.use(owing, 1, occurred_at=now, at=now)
-    waits_for_a_price(ours, "r-1", "r-2")
-    client = signed_in(ours.account_manager)
-    cases = client.get("/desk/").context["cases"]
-    assert [case.customer.code for case in cases] == ["ours-customer", "owing"]
-    assert cases[0].level == "alarm"
-    for path in ("/desk/", f"/desk/{ours.customer.reference}/"):
-        shown = html.unescape(text_of(client.get(path)))
-        assert "2 runs wait for a price since" in shown
-        assert "no rate for meter 'pages' and engine 'engine' in workflow 'review'" in shown
-        assert "Publish a version of rate card" in shown
-    assert "wait for a price" not in text_of(client.get(f"/desk/{owing.reference}/"))
 
 
 def test_acknowledging_says_who_and_when_and_happens_once(ours: Company, signed_in) -> None:
