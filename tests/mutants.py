@@ -249,7 +249,16 @@ TESTS += [
     "several",
 ]
 TESTS += ["usage", "moving", "intake", "check_ledger", "concurrency", "parking", "holds_model"]
-TESTS += ["reviews", "prepared", "paths", "whole_model", "model", "api/waking", "shards", "bundling"]
+TESTS += [
+    "reviews",
+    "prepared",
+    "paths",
+    "whole_model",
+    "model",
+    "api/waking",
+    "shards",
+    "bundling",
+]
 CLOSEST = {
     UNITS: ["bundling"],
     "ledger/bundling.py": ["bundling"],
