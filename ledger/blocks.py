@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -34,10 +35,12 @@ from ledger.packing import (
     uuids,
 )
 from ledger.settling import settle
-from ledger.standings import Accounts
+from ledger.sql.prepared import Copy
+from ledger.standings import Accounts, Costs
 
-# About what a socket takes at once.
+# What fits into a processor's cache.
 _CHUNK_RUNS: Final = 1_000
+_CHUNK_LEAVES: Final = 512
 
 _RUN_COPY: Final = CopyFormat(
     "ledger_run",
@@ -94,12 +97,9 @@ class Waiting:
             positions=self.positions[rows],
         )
 
-    def by_account(self) -> "Waiting":
-        """Account after account; within an account still in order of arrival."""
-        ids = np.ascontiguousarray(self.runs["account_id"])
-        if (ids[1:] >= ids[:-1]).all():
-            return self
-        return self.pick(np.argsort(ids, kind="stable"))
+    def order_by_account(self) -> Integers:
+        """Rows account after account; within an account still in order of arrival."""
+        return np.argsort(self.runs["account_id"], kind="stable")
 
     def keys(self) -> list[tuple[int, uuid.UUID, int]]:
         """(account id, run key, part) of each run."""
@@ -110,41 +110,42 @@ class Waiting:
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sealed:
-    """What the block says of its runs: hashes of leaves, their tree's root, the usage they add."""
-
-    leaves: list[bytes]
-    root: bytes
-    totals: bytes
-
-
 def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     """Debit runs, all of them new, in order of arrival, after the shard's last block.
 
     The caller holds the shard's lock.
     """
-    waiting = waiting.by_account()
-    accounts = standings.debit(waiting.shard, waiting.runs)
+    order = waiting.order_by_account()
+    runs = waiting.runs
+    costs = Costs.of(*(runs[name][order] for name in ("account_id", "microtokens", "part")))
+    with standings.debiting(waiting.shard, costs) as debited:
+        waiting = waiting.pick(order)
+        positions = leaves.positions(costs.counts)
+        accounts = debited()
     is_served = accounts.are_served(waiting.runs["occurred_at_us"])
     laid = lay(waiting.shard, waiting.runs, accounts, is_served)
-    sequences = _sequences(waiting.runs, accounts)
-    positions = leaves.positions(accounts.counts)
-    columns = _columns(waiting, sequences, positions, laid, head.number + 1)
-    sealed = _copy_runs(waiting, accounts, laid, columns)
-    block = chain.following(
-        waiting.shard,
-        head,
-        runs_count=len(waiting.runs),
-        submission_ids=(int(waiting.submission_ids.min()), int(waiting.submission_ids.max())),
-        leaves=sealed.leaves,
-        root=sealed.root,
-        microtokens=int(accounts.totals.sum()),
-        micros=int(laid.micros.sum()),
-        totals=sealed.totals,
-        at=at,
+    columns = _columns(
+        waiting, _sequences(waiting.runs, accounts), positions, laid, head.number + 1
     )
-    sql.in_one_go(*laid.moves, *_entries(waiting, laid.crossing), block)
+    with sql.copying(_RUN_COPY.statement) as copy:
+        _give_runs(copy, columns)
+        # PostgreSQL has all of them, and takes them in: what else there is to do is done meanwhile.
+        tree = _tree(copy, columns, laid.crossing)
+        standings.remember(waiting.shard, accounts)
+        block = chain.following(
+            waiting.shard,
+            head,
+            runs_count=len(waiting.runs),
+            submission_ids=(int(waiting.submission_ids.min()), int(waiting.submission_ids.max())),
+            leaves=tree.leaves,
+            root=tree.root(),
+            microtokens=int(accounts.totals.sum()),
+            micros=int(laid.micros.sum()),
+            totals=totals.of_runs(waiting.runs, laid.micros),
+            at=at,
+        )
+        entries = list(_entries(waiting, laid.crossing))
+    sql.in_one_go(*laid.moves, *entries, block)
     watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
     if len(watched):
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
@@ -159,40 +160,32 @@ def _sequences(runs: Rows, accounts: Accounts) -> Integers:
     return np.where(has_receipt, sequences, 0)
 
 
-def _copy_runs(
-    waiting: Waiting, accounts: Accounts, laid: Laid, columns: dict[str, npt.NDArray[Any]]
-) -> _Sealed:
-    """Write the runs, chunk by chunk. While PostgreSQL takes one in, its leaves are hashed, and
-    all is done that can be done then."""
-    begins = leaves.begins(columns["block_position"] // leaves.RUNS_PER_LEAF)
+def _give_runs(copy: Copy, columns: dict[str, npt.NDArray[Any]]) -> None:
+    """Chunk by chunk, so that PostgreSQL begins with the first."""
+    runs_count = len(columns["shard"])
+    for begin in range(0, runs_count, _CHUNK_RUNS):
+        end = min(begin + _CHUNK_RUNS, runs_count)
+        chunk = {name: column[begin:end] for name, column in columns.items()}
+        copy.give(_RUN_COPY.pack(end - begin, chunk, is_first=begin == 0))
+    copy.give(COPY_TRAILER)
+
+
+def _tree(
+    copy: Copy, columns: dict[str, npt.NDArray[Any]], crossing: dict[int, list[Slice]]
+) -> merkle.Tree:
+    """The tree over the runs' leaves, some of them at a time, while the copy goes on."""
     tree = merkle.Tree()
-    added = b""
-    with sql.copying(_RUN_COPY.statement) as give:
-        for begin, end in _chunks(begins, len(waiting.runs)):
-            chunk = {name: column[begin:end] for name, column in columns.items()}
-            give(_RUN_COPY.pack(end - begin, chunk, is_first=begin == 0))
-            of_chunk = begins[(begins >= begin) & (begins < end)] - begin
-            crossing = {
-                row - begin: laid.crossing[row]
-                for row in laid.crossing.keys() & set(range(begin, end))
-            }
-            tree.add(leaves.hashes(leaves.pack(end - begin, chunk), of_chunk, crossing))
-            if not begin:
-                standings.remember(waiting.shard, accounts)
-                added = totals.of_runs(waiting.runs, laid.micros)
-        give(COPY_TRAILER)
-        root = tree.root()
-    return _Sealed(leaves=tree.leaves, root=root, totals=added)
-
-
-def _chunks(begins: Integers, runs_count: int) -> Iterator[tuple[int, int]]:
-    """Rows from, and to, in whole leaves."""
-    begin = 0
-    while begin < runs_count:
-        following = begins[begins >= begin + _CHUNK_RUNS]
-        end = int(following[0]) if len(following) else runs_count
-        yield begin, end
-        begin = end
+    begins = leaves.begins(columns["block_position"] // leaves.RUNS_PER_LEAF)
+    edges = [*begins[::_CHUNK_LEAVES].tolist(), len(columns["shard"])]
+    for number, (begin, end) in enumerate(pairwise(edges)):
+        chunk = {name: column[begin:end] for name, column in columns.items()}
+        of_chunk = begins[number * _CHUNK_LEAVES : (number + 1) * _CHUNK_LEAVES] - begin
+        crossing_here = {
+            row - begin: crossing[row] for row in crossing.keys() & set(range(begin, end))
+        }
+        tree.add(leaves.hashes(leaves.pack(end - begin, chunk), of_chunk, crossing_here))
+        copy.go_on()
+    return tree
 
 
 def _columns(

@@ -10,6 +10,8 @@ always told: they change without a mark.
 """
 
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -102,13 +104,21 @@ class _Memory:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def of(self, ids: Integers) -> Rows:
-        """How these accounts, in order, stood; those that are not known have no mark."""
+    def of(self, ids: Integers) -> tuple[Integers, Callable[[], Rows]]:
+        """The marks of these accounts, in order; and, when it is asked for, how they stood.
+
+        Those that are not known have no mark.
+        """
         places, are_known = self._places(ids)
-        found = np.zeros(len(ids), _STANDING)
-        found["mark"] = _NO_MARK
-        found[are_known] = self._standings[places[are_known]]
-        return found
+        marks = np.full(len(ids), _NO_MARK)
+        marks[are_known] = self._standings["mark"][places[are_known]]
+
+        def standings() -> Rows:
+            found = np.zeros(len(ids), _STANDING)
+            found[are_known] = self._standings[places[are_known]]
+            return found
+
+        return marks, standings
 
     def learn(self, ids: Integers, standings: Rows) -> None:
         places, are_known = self._places(ids)
@@ -129,42 +139,72 @@ class _Memory:
 _memories: dict[int, _Memory] = {}
 
 
-def debit(shard: int, runs: Rows) -> Accounts:
-    """Take what runs cost from their accounts. The runs stand account after account, in order.
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What runs cost their accounts, which are in order: account i has the next counts[i] runs."""
+
+    ids: Integers
+    begins: Integers
+    counts: Integers
+    totals: Integers
+    receipts_counts: Integers
+
+    @staticmethod
+    def of(account_ids: Integers, microtokens: Integers, parts: Integers) -> "Costs":
+        begins = np.flatnonzero(np.diff(account_ids, prepend=-1))
+        return Costs(
+            ids=account_ids[begins],
+            begins=begins,
+            counts=np.diff(begins, append=len(account_ids)),
+            totals=np.add.reduceat(microtokens, begins),
+            receipts_counts=np.add.reduceat(parts == 0, begins, dtype=np.int64),
+        )
+
+
+@contextmanager
+def debiting(shard: int, costs: Costs) -> Iterator[Callable[[], Accounts]]:
+    """Take what runs cost from their accounts. How these stand is asked for within it, once; until
+    then there is time for something else.
 
     The caller holds the shard's lock.
     """
-    begins = np.flatnonzero(np.diff(runs["account_id"], prepend=-1))
-    ids = runs["account_id"][begins]
+    ids = costs.ids
     assert (np.diff(ids) > 0).all(), "the statement finds an account's place by halving"
-    totals = np.add.reduceat(runs["microtokens"], begins)
-    receipts_counts = np.add.reduceat(runs["part"] == 0, begins, dtype=np.int64)
-    standings = _memories.get(shard, _Memory()).of(ids)
+    marks, remembered = _memories.get(shard, _Memory()).of(ids)
     mark = 2 + secrets.randbelow(_MARKS)
-    [count], told, watchers, *columns = sql.columns(
+    with sql.asking_columns(
         "debit_accounts",
         shard=shard,
         account_ids=bigints(ids),
-        receipts_counts=bigints(receipts_counts),
-        microtokens=bigints(totals),
-        marks=bigints(standings["mark"]),
+        receipts_counts=bigints(costs.receipts_counts),
+        microtokens=bigints(costs.totals),
+        marks=bigints(marks),
         mark=mark,
-    )
-    assert count == len(ids), "a run's account is always there"
-    standings["runs_count"] += receipts_counts
-    standings["out"] += totals
-    is_told = np.isin(ids, told)
-    assert is_told[standings["mark"] == _NO_MARK].all()
-    places = np.searchsorted(ids, told)
-    for name, column in zip(_TOLD, columns, strict=True):
-        standings[name][places] = column
-    watched = np.zeros(len(ids), np.bool_)
-    watched[places] = watchers > 0
+    ) as answer:
+        standings = remembered()
+
+        def accounts() -> Accounts:
+            [count], told, watchers, *columns = answer()
+            assert count == len(ids), "a run's account is always there"
+            assert np.isin(ids[marks == _NO_MARK], told).all()
+            places = np.searchsorted(ids, told)
+            for name, column in zip(_TOLD, columns, strict=True):
+                standings[name][places] = column
+            standings["runs_count"] += costs.receipts_counts
+            standings["out"] += costs.totals
+            watched = np.zeros(len(ids), np.bool_)
+            watched[places] = watchers > 0
+            return _accounts(costs, standings, watched, mark)
+
+        yield accounts
+
+
+def _accounts(costs: Costs, standings: Rows, watched: npt.NDArray[np.bool_], mark: int) -> Accounts:
     return Accounts(
-        ids=ids,
-        begins=begins,
-        counts=np.diff(begins, append=len(runs)),
-        totals=totals,
+        ids=costs.ids,
+        begins=costs.begins,
+        counts=costs.counts,
+        totals=costs.totals,
         runs_count=standings["runs_count"],
         lot_id=standings["lot_id"],
         out=standings["out"],

@@ -12,10 +12,12 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq.abc import PGresult
 
 from ledger.packing import Integers, unpack_array
 from ledger.sql import prepared
+from ledger.sql.prepared import Copy
 
 Row = TypeVar("Row")
 
@@ -71,34 +73,53 @@ def in_one_go(*statements: Statement) -> list[list[tuple[Any, ...]]]:
     return [prepared.rows(own, result) for result in results]
 
 
-def columns(name: str, **parameters: Any) -> list[Integers]:
+@contextmanager
+def asking_columns(name: str, **parameters: Any) -> Iterator[Callable[[], list[Integers]]]:
     """Run sql/<name>.sql, which returns one row of arrays of numbers or instants, as numpy arrays.
 
-    No object is made for an element, in either direction: parameters may be `packed`.
+    They are asked for within it, once; until then there is time for something else. No object is
+    made for an element, in either direction: parameters may be `packed`.
     """
-    _, [result] = _run((name, parameters))
-    found = [result.get_value(0, place) for place in range(result.nfields)]
-    return [unpack_array(b"" if one is None else one) for one in found]
+    own, wanted = _wanted((name, parameters))
+    with own.wrap_database_errors, prepared.asking(own.connection, wanted) as results:
+
+        def found() -> list[Integers]:
+            [result] = results()
+            values = [result.get_value(0, place) for place in range(result.nfields)]
+            return [unpack_array(b"" if one is None else one) for one in values]
+
+        yield found
+
+
+def columns(name: str, **parameters: Any) -> list[Integers]:
+    """As `asking_columns`, with nothing else to do."""
+    with asking_columns(name, **parameters) as found:
+        return found()
 
 
 def _run(*statements: Statement) -> tuple[prepared.Connection, list[PGresult]]:
-    wanted = [prepared.Statement(name, text(name), parameters) for name, parameters in statements]
-    # Each look at `connection` finds out anew whose it is: for what runs all the time, once.
-    own = connections[DEFAULT_DB_ALIAS]
-    own.ensure_connection()
+    own, wanted = _wanted(*statements)
     with own.wrap_database_errors:
         return own.connection, prepared.run(own.connection, wanted)
 
 
+def _wanted(*statements: Statement) -> tuple[BaseDatabaseWrapper, list[prepared.Statement]]:
+    wanted = [prepared.Statement(name, text(name), parameters) for name, parameters in statements]
+    # Each look at `connection` finds out anew whose it is: for what runs all the time, once.
+    own = connections[DEFAULT_DB_ALIAS]
+    own.ensure_connection()
+    return own, wanted
+
+
 @contextmanager
-def copying(statement: str) -> Iterator[Callable[[bytes], None]]:
+def copying(statement: str) -> Iterator[Copy]:
     """COPY … FROM STDIN: give it bytes as often as there are some; all are there at the end."""
     assert connection.in_atomic_block
     with (
         connection.wrap_database_errors,
-        prepared.copying(connection.connection, statement) as give,
+        prepared.copying(connection.connection, statement) as copy,
     ):
-        yield give
+        yield copy
 
 
 def array(values: Iterable[object]) -> str:

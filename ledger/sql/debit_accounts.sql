@@ -1,7 +1,7 @@
 -- Number runs' receipts in their accounts, and take what they cost from each account's lot in use.
 --
 -- The cost is added whether or not that lot can serve it; the caller compares, and lays the runs of
--- the accounts where it can't over their lots. What is told of an account is how it stands after it.
+-- the accounts where it can't over their lots.
 --
 -- An account's place in the arrays is found by halving: its id must ascend in them.
 --
@@ -9,8 +9,8 @@
 -- parameters  shard int, account_ids bigint[] (ascending), receipts_counts, microtokens bigint[],
 --             marks bigint[] (1: not known), mark bigint (the new one)
 -- row         one, of arrays: how many accounts there are; then of those accounts whose mark was
---             another, and of those with a hold or a limit: id, how many open holds and limits,
---             runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
+--             another, and of those with a hold or a limit: id, how many open holds and limits it
+--             has now; and as they were before it: runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
 --             in_use_granted_microtokens, in_use_price_micros (-1: by tiers) bigint[],
 --             in_use_from_at, in_use_until_at timestamptz[]
 WITH debited AS (
@@ -24,16 +24,17 @@ WITH debited AS (
                    width_bucket(account_id, %(account_ids)s::bigint[])
                ] THEN %(mark)s::bigint ELSE - %(mark)s::bigint END
     WHERE shard = %(shard)s AND account_id = ANY (%(account_ids)s::bigint[])
-    RETURNING *, mark < 0 OR open_holds_count > 0 OR limits_count > 0 AS is_told
+    RETURNING account_id, mark < 0 AS is_told, open_holds_count::bigint + limits_count AS watchers
 )
-SELECT ARRAY[count(*)],
-       array_agg(account_id) FILTER (WHERE is_told),
-       array_agg(open_holds_count::bigint + limits_count) FILTER (WHERE is_told),
-       array_agg(runs_count) FILTER (WHERE is_told),
-       array_agg(coalesce(in_use_lot_id, 0)) FILTER (WHERE is_told),
-       array_agg(coalesce(in_use_out_microtokens, 0)) FILTER (WHERE is_told),
-       array_agg(coalesce(in_use_granted_microtokens, 1)) FILTER (WHERE is_told),
-       array_agg(coalesce(in_use_price_micros, 0)) FILTER (WHERE is_told),
-       array_agg(coalesce(in_use_from_at, '2000-01-01Z')) FILTER (WHERE is_told),
-       array_agg(coalesce(in_use_until_at, '2000-01-01Z')) FILTER (WHERE is_told)
+SELECT ARRAY[(SELECT count(*) FROM debited)],
+       array_agg(account_id), array_agg(watchers), array_agg(runs_count),
+       array_agg(coalesce(in_use_lot_id, 0)),
+       array_agg(coalesce(in_use_out_microtokens, 0)),
+       array_agg(coalesce(in_use_granted_microtokens, 1)),
+       array_agg(coalesce(in_use_price_micros, 0)),
+       array_agg(coalesce(in_use_from_at, '2000-01-01Z')),
+       array_agg(coalesce(in_use_until_at, '2000-01-01Z'))
 FROM debited
+-- As it stood before: a statement does not see what it writes itself.
+JOIN ledger_standing USING (account_id)
+WHERE shard = %(shard)s AND (is_told OR watchers > 0)

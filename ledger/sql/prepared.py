@@ -7,12 +7,14 @@ Bytes and packed arrays go as they are, everything else as text: PostgreSQL know
 parameter from where it stands. Rows come in binary form.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from select import POLLIN, POLLOUT, poll
+from socket import SO_SNDBUF, SOL_SOCKET, socket
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -29,6 +31,7 @@ Connection = psycopg.Connection[Any]
 
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s|%%")
 _ANY_TYPE: Final = 0  # PostgreSQL finds out which
+_SEND_BYTES: Final = 4_000_000  # as much as the system allows: a block's runs
 # PostgreSQL reads these as Python writes them.
 _AS_THEY_ARE_WRITTEN: Final = (int, str, datetime, UUID)
 
@@ -56,29 +59,74 @@ def run(connection: Connection, statements: Sequence[Statement]) -> list[PGresul
     Begins a transaction if there is none and the connection does not commit by itself. If one
     fails, those after it do not run; raises what it says.
     """
-    pgconn = connection.pgconn
-    known = _prepared.setdefault(connection, set())
-    values = [_values(connection, one) for one in statements]
-    begins = not connection.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
-    prepared: list[str] = [""] * begins  # by what is sent: the statement that it prepares
-    with _left_whole(connection):
-        pgconn.enter_pipeline_mode()
-        if begins:
-            pgconn.send_query_params(b"BEGIN", None)
-        for statement, of_statement in zip(statements, values, strict=True):
-            if statement.name not in known and statement.name not in prepared:
-                _send_prepare(pgconn, statement, of_statement)
-                prepared.append(statement.name)
-            send(pgconn, statement.name, of_statement)
-            prepared.append("")
-        pgconn.pipeline_sync()
-        answers = _answers(pgconn)
-        if pgconn.status == ConnStatus.OK:
-            pgconn.exit_pipeline_mode()
-    pairs = list(zip(prepared, answers, strict=False))
-    known |= {name for name, answer in pairs if name and answer.status == ExecStatus.COMMAND_OK}
-    _raise_error(connection, answers)
-    return [answer for name, answer in pairs[begins:] if not name]
+    with asking(connection, statements) as results:
+        return results()
+
+
+@contextmanager
+def asking(
+    connection: Connection, statements: Sequence[Statement]
+) -> Iterator[Callable[[], list[PGresult]]]:
+    """As `run`, with something to do until the results are asked for: once, and within it."""
+    asked = _Asked(connection, statements)
+    try:
+        yield asked.results
+        assert asked.is_answered, "results are asked for"
+    except BaseException:
+        if not asked.is_answered:
+            connection.close()
+        raise
+
+
+class _Asked:
+    """Statements that are sent, and their results once they are read."""
+
+    def __init__(self, connection: Connection, statements: Sequence[Statement]) -> None:
+        self.is_answered = False
+        self._connection = connection
+        self._known = _known(connection)
+        pgconn = connection.pgconn
+        values = [_values(connection, one) for one in statements]
+        self._begins = (
+            not connection.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
+        )
+        # By what is sent: the statement that it prepares.
+        self._prepared = [""] * self._begins
+        with _left_whole(connection):
+            pgconn.enter_pipeline_mode()
+            if self._begins:
+                pgconn.send_query_params(b"BEGIN", None)
+            for statement, of_statement in zip(statements, values, strict=True):
+                if statement.name not in self._known and statement.name not in self._prepared:
+                    _send_prepare(pgconn, statement, of_statement)
+                    self._prepared.append(statement.name)
+                send(pgconn, statement.name, of_statement)
+                self._prepared.append("")
+            pgconn.pipeline_sync()
+            pgconn.flush()
+
+    def results(self) -> list[PGresult]:
+        pgconn = self._connection.pgconn
+        with _left_whole(self._connection):
+            answers = _answers(pgconn)
+            if pgconn.status == ConnStatus.OK:
+                pgconn.exit_pipeline_mode()
+        self.is_answered = True
+        pairs = list(zip(self._prepared, answers, strict=False))
+        self._known |= {
+            name for name, answer in pairs if name and answer.status == ExecStatus.COMMAND_OK
+        }
+        _raise_error(self._connection, answers)
+        return [answer for name, answer in pairs[self._begins :] if not name]
+
+
+def _known(connection: Connection) -> set[str]:
+    """The statements that are prepared on it. A connection that is new gets room to send."""
+    if connection not in _prepared:
+        with socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
+            duplicate.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BYTES)
+        _prepared[connection] = set()
+    return _prepared[connection]
 
 
 def rows(connection: Connection, result: PGresult) -> list[tuple[Any, ...]]:
@@ -90,12 +138,24 @@ def rows(connection: Connection, result: PGresult) -> list[tuple[Any, ...]]:
     return list(transformer.load_rows(0, result.ntuples, tuple))
 
 
-@contextmanager
-def copying(connection: Connection, statement: str) -> Iterator[Callable[[bytes], None]]:
-    """COPY … FROM STDIN, in a transaction: give it bytes, as many times as there are some.
+class Copy:
+    """A COPY … FROM STDIN that goes on."""
 
-    None of them is waited for before the end: while PostgreSQL takes them in, more can be made.
-    """
+    def __init__(self, pgconn: PGconn) -> None:
+        self._pgconn = pgconn
+
+    def give(self, data: bytes) -> None:
+        """Have some bytes copied. They are not waited for."""
+        give(self._pgconn, data)
+
+    def go_on(self) -> None:
+        """Send what there is room for: for whoever does something else meanwhile."""
+        self._pgconn.flush()
+
+
+@contextmanager
+def copying(connection: Connection, statement: str) -> Iterator[Copy]:
+    """COPY … FROM STDIN, in a transaction. All that was given is copied at the end."""
     pgconn = connection.pgconn
     assert pgconn.transaction_status == TransactionStatus.INTRANS
     with _left_whole(connection):
@@ -103,7 +163,7 @@ def copying(connection: Connection, statement: str) -> Iterator[Callable[[bytes]
         answers = _answers(pgconn)
     _raise_error(connection, answers)
     try:
-        yield lambda data: give(pgconn, data)
+        yield Copy(pgconn)
     except BaseException:
         _end_copy(connection, b"given up")
         raise

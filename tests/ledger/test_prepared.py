@@ -139,6 +139,37 @@ def test_who_is_interrupted_leaves_no_connection_with_answers_still_to_come(own)
         asked(own, "SELECT 1")
 
 
+SLEEPY = Statement("sleepy", "SELECT %(n)s::int, pg_sleep(0.05)::text", {"n": 5})
+
+
+def test_there_is_time_for_something_else_until_results_are_asked_for(own) -> None:
+    with prepared.asking(own, [SLEEPY, SLEEPY]) as results:
+        other = sum(range(1_000))
+        answers = [prepared.rows(own, one) for one in results()]
+    assert (other, answers) == (499_500, [[(5, "")], [(5, "")]])
+    assert asked(own, "SELECT 1") == [(1,)]
+
+
+def test_what_fails_before_results_are_asked_for_leaves_no_connection(own) -> None:
+    with pytest.raises(ZeroDivisionError), prepared.asking(own, [SLEEPY]):
+        raise ZeroDivisionError
+    assert own.closed
+
+
+def test_results_that_are_never_asked_for_leave_no_connection(own) -> None:
+    with pytest.raises(AssertionError), prepared.asking(own, [SLEEPY]):
+        pass
+    assert own.closed
+
+
+def test_what_fails_after_results_were_read_leaves_the_connection(own) -> None:
+    with pytest.raises(ZeroDivisionError), prepared.asking(own, [SLEEPY]) as results:
+        _ = len(results()) / 0
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        asked(own, "SELECT 1 / %(n)s::int", n=0)
+    assert asked(own, "SELECT 1") == [(1,)]
+
+
 def test_a_connection_that_is_ended_says_why_and_then_that_it_is_lost(own) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [own.info.backend_pid])
@@ -161,10 +192,11 @@ def test_a_connection_that_breaks_is_lost_whoever_notices(own) -> None:
 
 
 def copy(own: psycopg.Connection[Any], *lines: bytes, to: str = "copied") -> None:
-    with prepared.copying(own, f"COPY {to} FROM STDIN") as give:
+    with prepared.copying(own, f"COPY {to} FROM STDIN") as going:
         for line in lines:
             assert line, "nothing is given"
-            give(line)
+            going.give(line)
+            going.go_on()
 
 
 @pytest.fixture
