@@ -1,10 +1,10 @@
-"""What a leaf seals beside one run: read for that run's proof.
+"""What is sealed beside a run's row: its slices, and the other runs of its leaf.
 
-Which runs of its account came into a block together is found by the submissions that the block
-names; it has at most a few ten thousand.
+Slices are read for every receipt that is given out, the others for the proof of one run. Which runs
+of its account came into a block together is found by the submissions that the block names; it has
+at most a few ten thousand.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -15,8 +15,8 @@ from ledger import sql
 from ledger.accounts import AccountFacts
 from ledger.drawdown import Slice
 from ledger.instants import to_us
-from ledger.leaves import RECORD, RUNS_PER_LEAF, pack, slices_of
-from ledger.packing import details_text, unpack_details
+from ledger.leaves import RECORD, RUNS_PER_LEAF, pack, pack_slices
+from ledger.packing import details_digest, details_text, unpack_details
 from ledger.units import run_key
 
 _COLUMNS: Final = tuple(
@@ -45,8 +45,8 @@ def records(*, account: AccountFacts, block: int, leaf: int) -> Iterator[tuple[i
     for row in rows:
         *columns, position, submission_id, submission_position = row
         text = details_text(*submissions[submission_id], submission_position)
-        record = _record(columns, hashlib.sha256(text).digest())
-        yield position, record + slices_of(crossing.get((row[2], row[3]), ()))
+        record = _record(columns, details_digest(text))
+        yield position, record + pack_slices(crossing.get((row[2], row[3]), ()))
 
 
 def slices(
@@ -77,10 +77,10 @@ def _keys(account: AccountFacts, submissions: Sequence[tuple[bytes, int]]) -> li
     )
 
 
-def _record(columns: Sequence[Any], details_digest: bytes) -> bytes:
+def _record(columns: Sequence[Any], digest_of_details: bytes) -> bytes:
     """Of a row's columns in RECORD's order."""
     said = {name: _packed(value) for name, value in zip(_COLUMNS, columns, strict=True)}
-    said["details_digest"] = np.frombuffer(details_digest, "V32")
+    said["details_digest"] = np.frombuffer(digest_of_details, "V32")
     return pack(1, said).tobytes()
 
 

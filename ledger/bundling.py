@@ -28,7 +28,7 @@ class Bundling:
     """Runs of a submission, given some at a time, on their way to their shards."""
 
     def __init__(self) -> None:
-        self._parts: dict[int, _Part] = defaultdict(_Part)
+        self._shards: dict[int, _Gathered] = defaultdict(_Gathered)
 
     def add(self, taken: Sequence[CheckedRun]) -> None:
         texts = encode_details(
@@ -38,9 +38,9 @@ class Bundling:
         digests = body_digests(one.run for one in taken)
         for one, key, digest, text in zip(taken, keys, digests, texts, strict=True):
             bearer = one.bearer
-            part = self._parts[bearer.shard]
-            part.details.append(text)
-            part.runs.append(
+            of_shard = self._shards[bearer.shard]
+            of_shard.details.append(text)
+            of_shard.runs.append(
                 pack_run(
                     bearer.account_id,
                     key,
@@ -58,12 +58,14 @@ class Bundling:
     def bundles(self) -> list[Bundle]:
         """In order of shards; within each, runs stay in theirs."""
         return [
-            Bundle(shard, len(part.runs), b"".join(part.runs), pack_details(part.details))
-            for shard, part in sorted(self._parts.items())
+            Bundle(shard, len(one.runs), b"".join(one.runs), pack_details(one.details))
+            for shard, one in sorted(self._shards.items())
         ]
 
 
 @dataclass(slots=True)
-class _Part:
+class _Gathered:
+    """What a shard has so far, run by run."""
+
     runs: list[bytes] = field(default_factory=list)
     details: list[bytes] = field(default_factory=list)

@@ -26,7 +26,6 @@ from ledger.units import RUN_MICROTOKENS_MAX
 FAULTS_MAX: Final = 20
 RUNS_AT_A_TIME: Final = 64
 
-
 # What InferenceDetails says: engine, time, quantities, the version that priced it, microtokens.
 # A tuple is made in half the time, and is written the same.
 PricedInference = tuple[str, int, Mapping[str, int], int, int]
@@ -66,7 +65,7 @@ class Checked:
     earliest_us: int
     latest_us: int
     costs: list[int | None] = field(default_factory=list)  # None: parked
-    priced: list[CheckedRun] = field(default_factory=list)
+    priced: list[CheckedRun] = field(default_factory=list)  # not yet handed on by add_all
     parked: list[ParkedOne] = field(default_factory=list)
     new_bearers: dict[Names, Bearer] = field(default_factory=dict)
 

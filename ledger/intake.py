@@ -1,10 +1,10 @@
 """Accept runs, durably.
 
-Accepting checks and prices every run (ledger.checking), then writes, in one transaction: the
-batch; for each shard it touches the runs' details (kept) and the same runs packed for the debit
-(deleted by it); who they are for; and the runs that no rate prices yet, parked. That commit is
-the acknowledgement. The caller then says "these shards have work" to whoever drains them; if that
-message is lost, a sweep finds the rows.
+Accepting checks and prices every run (ledger.checking), bundles them by shard (ledger.bundling),
+then writes, in one transaction: the batch; for each shard it touches the runs' details (kept) and
+the same runs packed for the debit (deleted by it); who they are for; and the runs that no rate
+prices yet, parked. That commit is the acknowledgement. The caller then says "these shards have
+work" to whoever drains them; if that message is lost, a sweep finds the rows.
 
 Either all runs of a submission are taken or none: InvalidRuns names every field that broke a rule.
 """
@@ -103,17 +103,11 @@ class Accepted:
 
     @property
     def runs(self) -> list[AcceptedRun]:
-        return _accepted_runs(self.sent, self.costs, self.unpriced)
-
-
-def _accepted_runs(
-    sent: Sequence[NewRun], costs: Sequence[int | None], unpriced: Iterable[str]
-) -> list[AcceptedRun]:
-    reasons = iter(unpriced)
-    return [
-        AcceptedRun(run.id, run.account, cost, next(reasons) if cost is None else None)
-        for run, cost in zip(sent, costs, strict=True)
-    ]
+        reasons = iter(self.unpriced)
+        return [
+            AcceptedRun(run.id, run.account, cost, next(reasons) if cost is None else None)
+            for run, cost in zip(self.sent, self.costs, strict=True)
+        ]
 
 
 def accept(*, book_id: int, runs: Sequence[NewRun], at: datetime) -> Accepted:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from ledger.drawdown import Slice
+from ledger.merkle import LEAF_PREFIX, leaf_hash
 from ledger.packing import Integers, Rows
 
 RUNS_PER_LEAF: Final = 16
@@ -45,8 +46,6 @@ RECORD: Final = np.dtype(
 )
 _COLUMNS: Final = [name for name in RECORD.fields or () if name != "letter"]
 _SLICE: Final = struct.Struct(">qqq")
-# RFC 9162, section 2.1: so that no leaf can be taken for a node.
-_PREFIX: Final = b"\x00"
 
 
 def positions(accounts_counts: Integers) -> Integers:
@@ -75,20 +74,20 @@ def hashes(records: Rows, begins: Integers, crossing: Mapping[int, Sequence[Slic
     """The hash of each leaf; `crossing` has, by row, the slices of runs that drew on several."""
     sha256, packed, size = hashlib.sha256, records.tobytes(), RECORD.itemsize
     edges = [*(size * begins).tolist(), len(packed)]
-    found = [sha256(_PREFIX + packed[begin:end]).digest() for begin, end in pairwise(edges)]
+    found = [sha256(LEAF_PREFIX + packed[begin:end]).digest() for begin, end in pairwise(edges)]
     rows = sorted(crossing)
     of_rows = (np.searchsorted(begins, rows, side="right") - 1).tolist()
     for leaf, of_leaf in groupby(zip(of_rows, rows, strict=True), key=itemgetter(0)):
-        pieces, begin = [_PREFIX], edges[leaf]
+        pieces, begin = [], edges[leaf]
         for _, row in of_leaf:
             end = size * (row + 1)
-            pieces += [packed[begin:end], slices_of(crossing[row])]
+            pieces += [packed[begin:end], pack_slices(crossing[row])]
             begin = end
-        found[leaf] = sha256(b"".join([*pieces, packed[begin : edges[leaf + 1]]])).digest()
+        found[leaf] = leaf_hash(b"".join([*pieces, packed[begin : edges[leaf + 1]]]))
     return found
 
 
-def slices_of(slices: Sequence[Slice]) -> bytes:
+def pack_slices(slices: Sequence[Slice]) -> bytes:
     """The end of the record of a run that drew on several lots."""
     return b"".join(
         _SLICE.pack(one.lot_id, one.out_before_microtokens, one.microtokens) for one in slices

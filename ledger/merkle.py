@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from typing import Final
 
 HASH_BYTES: Final = 32
-
-
-_SUBTREE_LEAVES: Final = 256  # a power of two
+LEAF_PREFIX: Final = b"\x00"  # so that no leaf can be taken for a node
+_SUBTREE_LEAVES: Final = 256  # a power of two: full subtrees of it are nodes of the whole tree
 
 
 def leaf_hash(leaf: bytes) -> bytes:
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    return hashlib.sha256(LEAF_PREFIX + leaf).digest()
 
 
 class Tree:

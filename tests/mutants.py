@@ -143,7 +143,7 @@ MUTANTS = [  # file, text, fault
     (QUERIES, 'lot.kind == "overage" and lot.serves(at)', 'lot.kind == "overage"'),
     (UNITS, 'translate(_ZEROS) + "\\n" != _UUID_LINE * len(run_ids)', 'translate(_ZEROS) + "\\n" != _UUID_LINE * (lines.count("\\n") + 1)'),
     (UNITS, '_ZEROS: Final = str.maketrans("123456789abcdef", "0" * 15)', '_ZEROS: Final = str.maketrans("123456789abcdefABCDEF", "0" * 21)'),
-    ("ledger/bundling.py", "sorted(self._parts.items())", "self._parts.items()"),
+    ("ledger/bundling.py", "sorted(self._shards.items())", "self._shards.items()"),
     ("ledger/reported.py", "_spelled(astuple(run))", "_spelled(astuple(run)[:-1])"),
     (RATING, "if block != 1 or rest:", "if block != 1:"),
     (RATING, "            found[part] -= multiplier\n", "            pass\n"),
