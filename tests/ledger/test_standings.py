@@ -10,6 +10,7 @@ from django.db import transaction
 from ledger import sql, standings
 from ledger.invariants import violations
 from ledger.models import Lot, Run, Standing
+from ledger.units import shard_of
 from tests.ledger.builders import debit, make_account, make_lot, make_run, make_shop
 
 
@@ -24,9 +25,9 @@ def shop(db: None):
     return shop
 
 
-def told() -> list[int]:
-    """Whether the last debit was told how the account stood, by the marks of all accounts."""
-    return [1 if mark < 0 else 0 for mark in Standing.objects.values_list("mark", flat=True)]
+def told() -> list[bool]:
+    """Of each account, whether its last debit was told how it stood: its mark says so."""
+    return [mark < 0 for mark in Standing.objects.values_list("mark", flat=True)]
 
 
 def taken() -> list[int]:
@@ -41,7 +42,7 @@ def taken() -> list[int]:
 
 def test_what_is_remembered_need_not_be_told(shop) -> None:
     debit(shop, [make_run(4), make_run(5)])
-    assert told() == [0]
+    assert told() == [False]
     assert taken() == [12, 0]
     assert [run.sequence for run in Run.objects.order_by("sequence")] == [1, 2, 3]
 
@@ -53,7 +54,7 @@ def test_a_worker_that_debited_long_ago_is_told(shop) -> None:
     standings._memories.clear()
     standings._memories.update(ours)
     debit(shop, [make_run(6)])
-    assert told() == [1]
+    assert told() == [True]
     standings._memories.clear()
     standings._memories.update(others)
     debit(shop, [make_run(10)])
@@ -65,7 +66,7 @@ def test_what_was_undone_is_not_what_is_remembered(shop) -> None:
         debit(shop, [make_run(50), make_run(60)])
         transaction.set_rollback(True)
     debit(shop, [make_run(1)])
-    assert told() == [1]
+    assert told() == [True]
     assert taken() == [4, 0]
 
 
@@ -78,17 +79,19 @@ def test_a_lot_that_comes_first_now_is_seen(shop) -> None:
 def test_a_lot_taken_into_use_by_a_debit_is_remembered(shop) -> None:
     debit(shop, [make_run(100)])
     debit(shop, [make_run(1)])
-    assert told() == [0]
+    assert told() == [False]
     assert taken() == [100, 4]
 
 
 def test_more_accounts_than_a_worker_remembers_are_told(shop, monkeypatch) -> None:
     monkeypatch.setattr(standings, "REMEMBERED_MAX", 1)
-    for code in ("b", "c"):
-        make_account(shop, code)
+    codes = ["acme", *(f"a{number}" for number in range(9))]
+    shards = {shard_of(make_account(shop, code)) for code in codes[1:]}
+    assert len(shards) > 1
     for _ in range(2):
-        debit(shop, [make_run(1, account=code) for code in ("acme", "b", "c")])
-    assert sum(map(len, standings._memories.values())) <= 3
+        debit(shop, [make_run(1, account=code) for code in codes])
+        assert len(standings._memories) == 1, "those of the shard that came last"
+    assert told() == [True] * len(codes)
     assert violations() == {}
 
 
