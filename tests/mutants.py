@@ -31,7 +31,7 @@ LAYING, CHECKING, STANDINGS = "ledger/laying.py", "ledger/checking.py", "ledger/
 HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/counting.py"
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
-REVIEWS = "ledger/reviews.py"
+REVIEWS, LEAVES = "ledger/reviews.py", "ledger/leaves.py"
 SQL = "ledger/sql"
 PREPARED = f"{SQL}/prepared.py"
 MEMORY_BYTES_MAX = 6 * 1024**3
@@ -78,6 +78,15 @@ MUTANTS = [  # file, text, fault
     (LAYING, 'ends, side="left")', 'ends, side="right")'),
     (LAYING, "np.maximum(begins[run], lot_begins[lot])", "lot_begins[lot]"),
     (LAYING, "np.minimum(ends[run], lot_ends[lot])", "lot_ends[lot]"),
+    (LEAVES, "of_account % RUNS_PER_LEAF == 0)", "of_account == 0)"),
+    (LEAVES, 'begins, rows, side="right") - 1', 'begins, rows, side="left") - 1'),
+    (LEAVES, "            begin = end\n", ""),
+    ("ledger/merkle.py", "self._roots.append(root(", "self._roots.insert(0, root("),
+    (f"{SQL}/runs_of_leaf.sql", "BETWEEN %(first_position)s AND", "BETWEEN 1 + %(first_position)s AND"),
+    (f"{SQL}/submissions_of_block.sql", "BETWEEN block.first_submission_id AND", "BETWEEN 1 + block.first_submission_id AND"),
+    (f"{SQL}/blocks_to_fold.sql", "WHERE bytes_before < %(bytes_max)s\n", ""),
+    (f"{SQL}/blocks_to_fold.sql", " - length(totals) AS bytes_before", " AS bytes_before"),
+    (STANDINGS, "> REMEMBERED_MAX:", "> 2 * REMEMBERED_MAX + 10:"),
     (PREPARED, "        connection.close()\n        raise", "        raise"),
     (PREPARED, "            connection.close()\n        raise", "            pass\n        raise"),
     (PREPARED, " and statement.name not in self._prepared:", ":"),
@@ -259,10 +268,13 @@ TESTS += [
     "api/waking",
     "shards",
     "bundling",
+    "leaves",
+    "standings",
 ]
 CLOSEST = {
     UNITS: ["bundling"],
     "ledger/bundling.py": ["bundling"],
+    "ledger/merkle.py": ["leaves"],
     "ledger/reported.py": ["bundling"],
     "ledger/accounts.py": ["shards", "concurrency"],
     DRAWDOWN: ["whole_model"],
@@ -290,6 +302,9 @@ CLOSEST = {
     "ledger/sql/spendable": ["holds", "whole_model"],
     "ledger/sql/known_of_asked": ["holds", "whole_model"],
     "ledger/faults.py": ["exactly_once", "rating", "intake"],
+    "ledger/sql/runs_of_leaf": ["leaves"],
+    "ledger/sql/submissions_of_block": ["leaves"],
+    "ledger/sql/blocks_to_fold": ["usage"],
     "ledger/sql/": ["lots", "corrections", "parts", "statements", "usage", "model"],
     "ledger/totals.py": ["usage"],
     FOLDING: ["usage", "moving"],
