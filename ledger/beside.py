@@ -22,6 +22,9 @@ from ledger.units import run_key
 _COLUMNS: Final = tuple(
     name for name in RECORD.names or () if name not in ("letter", "details_digest")
 )
+_RUN_KEY: Final = _COLUMNS.index("run_key")
+_PART: Final = _COLUMNS.index("part")
+_SLICES_COUNT: Final = _COLUMNS.index("slices_count")
 
 
 def records(*, account: AccountFacts, block: int, leaf: int) -> Iterator[tuple[int, bytes]]:
@@ -41,12 +44,14 @@ def records(*, account: AccountFacts, block: int, leaf: int) -> Iterator[tuple[i
         first_position=RUNS_PER_LEAF * leaf,
         last_position=RUNS_PER_LEAF * (leaf + 1) - 1,
     )
-    crossing = slices(account=account, run_keys=[row[2] for row in rows if row[10] > 1])
+    crossing = slices(
+        account=account, run_keys=[row[_RUN_KEY] for row in rows if row[_SLICES_COUNT] > 1]
+    )
     for row in rows:
         *columns, position, submission_id, submission_position = row
         text = details_text(*submissions[submission_id], submission_position)
         record = _record(columns, details_digest(text))
-        yield position, record + pack_slices(crossing.get((row[2], row[3]), ()))
+        yield position, record + pack_slices(crossing.get((row[_RUN_KEY], row[_PART]), ()))
 
 
 def slices(

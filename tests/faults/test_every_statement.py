@@ -70,7 +70,7 @@ def _kill_before(number: int) -> None:
         return counting
 
     for sender, names in (
-        (psycopg.Cursor, ("execute", "copy")),
+        (psycopg.Cursor, ("execute",)),
         (prepared, ("send", "give")),
         (psycopg.Connection, ("commit",)),
     ):

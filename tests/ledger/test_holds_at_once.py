@@ -256,7 +256,7 @@ class _Crash:
 
     def __enter__(self) -> None:
         for sender, names in (
-            (psycopg.Cursor, ("execute", "copy")),
+            (psycopg.Cursor, ("execute",)),
             (prepared, ("send", "give")),
         ):
             for name in names:
