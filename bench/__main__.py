@@ -40,6 +40,8 @@ def _count(text: str) -> int:
 
 
 def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
+    import gc
+
     import django
 
     os.environ.setdefault("RUNLEDGER_DEVELOPMENT", "1")
@@ -62,6 +64,7 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
         verify,
     )  # fmt: skip
 
+    gc.freeze()  # as a worker does when it has loaded its code
     measures = {
         "debit": debit.measure,
         "backlog": backlog.measure,

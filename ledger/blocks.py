@@ -81,12 +81,23 @@ class Waiting:
     def of(shard: int, intakes: Sequence[tuple[int, int, bytes]]) -> "Waiting":
         """Of intakes in order of arrival: (submission id, runs, the runs packed)."""
         counts = [runs_count for _, runs_count, _ in intakes]
+        packed = [packed for _, _, packed in intakes]
         return Waiting(
             shard=shard,
-            runs=unpack_runs(b"".join(packed for _, _, packed in intakes)),
+            runs=unpack_runs(packed[0] if len(packed) == 1 else b"".join(packed)),
             submission_ids=np.repeat([submission_id for submission_id, _, _ in intakes], counts),
             positions=np.concatenate([np.arange(count) for count in counts]),
         )
+
+    def by_account(self) -> Integers:
+        """Its rows account after account; within an account still in order of arrival."""
+        # Sorting numbers that say both is several times as fast as sorting rows by their account.
+        ids = self.runs["account_id"] - self.runs["account_id"].min()
+        bits = len(ids).bit_length()
+        assert int(ids.max()) < 1 << (63 - bits), "more accounts than there can be"
+        both: Integers = ids << bits | np.arange(len(ids))
+        both.sort()
+        return both & ((1 << bits) - 1)
 
     def pick(self, rows: npt.NDArray[Any]) -> "Waiting":
         """These rows, in this order."""
@@ -96,10 +107,6 @@ class Waiting:
             submission_ids=self.submission_ids[rows],
             positions=self.positions[rows],
         )
-
-    def order_by_account(self) -> Integers:
-        """Rows account after account; within an account still in order of arrival."""
-        return np.argsort(self.runs["account_id"], kind="stable")
 
     def keys(self) -> list[tuple[int, uuid.UUID, int]]:
         """(account id, run key, part) of each run."""
@@ -115,23 +122,21 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
 
     The caller holds the shard's lock.
     """
-    order = waiting.order_by_account()
-    runs = waiting.runs
-    costs = Costs.of(*(runs[name][order] for name in ("account_id", "microtokens", "part")))
+    rows, runs = waiting.by_account(), waiting.runs
+    costs = Costs.of(*(runs[name][rows] for name in ("account_id", "microtokens", "part")))
     with standings.debiting(waiting.shard, costs) as debited:
-        waiting = waiting.pick(order)
+        waiting = waiting.pick(rows)
         positions = leaves.positions(costs.counts)
         accounts = debited()
     is_served = accounts.are_served(waiting.runs["occurred_at_us"])
     laid = lay(waiting.shard, waiting.runs, accounts, is_served)
-    columns = _columns(
-        waiting, _sequences(waiting.runs, accounts), positions, laid, head.number + 1
-    )
+    sequences = _sequences(waiting.runs, accounts)
+    columns = _columns(waiting, sequences, positions, laid, head.number + 1)
     with sql.copying(_RUN_COPY.statement) as copy:
         _give_runs(copy, columns)
         # PostgreSQL has all of them, and takes them in: what else there is to do is done meanwhile.
         tree = _tree(copy, columns, laid.crossing)
-        standings.remember(waiting.shard, accounts)
+        standings.remember(waiting.shard, accounts, laid.open_lots)
         block = chain.following(
             waiting.shard,
             head,

@@ -13,15 +13,15 @@ However a run is laid, the entries are the same; the tests compare them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ledger import sql
+from ledger import sql, standings
 from ledger.drawdown import BY_TIERS, KINDS, InUse, Lots, Slice, draw, lots_in_use
 from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints, instants
 from ledger.standings import Accounts, Used
@@ -65,6 +65,7 @@ class Laid:
     micros: Integers
     crossing: dict[int, list[Slice]]  # by row: the slices of runs that have several
     moves: list[sql.Statement]  # they write the lots and accounts that move on by it
+    open_lots: dict[int, bytes]  # of accounts that move on, packed, as they are after it
 
     @staticmethod
     def of_nothing(runs_count: int) -> "Laid":
@@ -76,6 +77,7 @@ class Laid:
             micros=np.zeros(runs_count, np.int64),
             crossing={},
             moves=[],
+            open_lots={},
         )
 
 
@@ -104,6 +106,7 @@ def _lay_on_lots_in_use(runs: Rows, accounts: Accounts) -> Laid:
         micros=np.zeros(len(runs), np.int64),
         crossing={},
         moves=[],
+        open_lots={},
     )
 
 
@@ -163,13 +166,19 @@ def _lay_the_others(
     moved = replace(lots, out_microtokens=lots.out_microtokens + taken)
     in_use = lots_in_use(moved, demand.times_us[demand.ends - 1])
     used = _used(moved, in_use)
+    written = _written(moved, as_written, in_use)
     laid.moves.extend(
         [
-            ("move_lots", _moved(shard, moved, as_written, in_use)),
+            ("move_lots", _moved(shard, moved, written)),
             ("use_lots", _taken_into_use(shard, others, used)),
         ]
     )
     accounts.take_into_use(are_others, used)
+    rows_say = replace(
+        lots, out_microtokens=np.where(written, moved.out_microtokens, as_written.out_microtokens)
+    )
+    still_open = rows_say.pick(rows_say.remaining_microtokens > 0)
+    laid.open_lots.update(zip(others.ids.tolist(), _pack(still_open, len(others.ids)), strict=True))
 
 
 def lay_over(demand: Demand, lots: Lots, *, tiers_of: TiersOf) -> tuple[Laid, Integers]:
@@ -251,6 +260,7 @@ def _lay_end_to_end(demand: Demand, lots: Lots, taken: Integers) -> Laid:
             )
         },
         moves=[],
+        open_lots={},
     )
 
 
@@ -282,17 +292,47 @@ def _lay_singly(
 _NO_SLICE: Final = Slice(0, 0, 0, 0)
 
 
+# A lot as it is remembered.
+_LOT: Final = np.dtype(
+    [(field.name, np.int64) for field in fields(Lots) if field.name != "account"]
+)
+
+
 def _open_lots(shard: int, accounts: Accounts) -> Lots:
     """The open lots of these accounts, as their rows say, in draw-down order."""
-    account_ids, ids, kinds, priorities, begins, ends, issued, granted, out, prices = sql.columns(
+    packed = standings.lots_of(shard, accounts)
+    unknown = [place for place, one in enumerate(packed) if one is None]
+    if unknown:
+        read = _pack(_read_open_lots(shard, accounts.ids[unknown]), len(unknown))
+        for place, one in zip(unknown, read, strict=True):
+            packed[place] = one
+    known = [one for one in packed if one is not None]
+    rows = np.frombuffer(b"".join(known), _LOT)
+    counts = np.fromiter(map(len, known), np.int64, len(known)) // _LOT.itemsize
+    columns = {name: np.ascontiguousarray(rows[name]) for name in _LOT.names or ()}
+    return Lots(account=np.repeat(np.arange(len(known)), counts), **columns)
+
+
+def _pack(lots: Lots, accounts_count: int) -> list[bytes]:
+    """Each account's lots, as they are remembered."""
+    rows = np.empty(len(lots.id), _LOT)
+    for name in _LOT.names or ():
+        rows[name] = getattr(lots, name)
+    packed = rows.tobytes()
+    edges = _LOT.itemsize * np.searchsorted(lots.account, np.arange(accounts_count + 1))
+    return [packed[begin:end] for begin, end in pairwise(edges.tolist())]
+
+
+def _read_open_lots(shard: int, account_ids: Integers) -> Lots:
+    found, ids, kinds, priorities, begins, ends, issued, granted, out, prices = sql.columns(
         "open_lots",
         shard=shard,
-        account_ids=bigints(accounts.ids),
+        account_ids=bigints(account_ids),
         kinds=sql.array(KINDS),
         never=NEVER,
     )
     return Lots(
-        account=np.searchsorted(accounts.ids, account_ids),
+        account=np.searchsorted(account_ids, found),
         id=ids,
         kind_rank=kinds - 1,
         priority=priorities,
@@ -312,14 +352,18 @@ def _knowing_what_is_out(lots: Lots, accounts: Accounts) -> Lots:
     return replace(lots, out_microtokens=np.where(is_in_use, before, lots.out_microtokens))
 
 
-def _moved(shard: int, lots: Lots, as_written: Lots, in_use: InUse) -> dict[str, Any]:
+def _written(lots: Lots, as_written: Lots, in_use: InUse) -> npt.NDArray[np.bool_]:
     """The lots that have moved, but for those in use: the account says what of them is out."""
-    has_moved = lots.out_microtokens != as_written.out_microtokens
+    has_moved = np.asarray(lots.out_microtokens != as_written.out_microtokens)
     has_moved[in_use.rows] = False
+    return has_moved
+
+
+def _moved(shard: int, lots: Lots, written: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return {
         "shard": shard,
-        "lot_ids": bigints(lots.id[has_moved]),
-        "out_microtokens": bigints(lots.out_microtokens[has_moved]),
+        "lot_ids": bigints(lots.id[written]),
+        "out_microtokens": bigints(lots.out_microtokens[written]),
     }
 
 

@@ -1,16 +1,17 @@
 """How a block's accounts stand: what their runs cost is taken from each account's lot in use.
 
-A worker remembers how the accounts stood that it debited, so that the database need not tell it of
-ten thousand at a time. It never trusts what it remembers for that: each debit marks the rows it
-writes with a number of its own, drawn by chance, and whoever else changes what is remembered sets
-the mark to 0. A row that has the mark that was remembered with it stands as it is remembered; of
-all others the update tells how they stand. So nothing has to be forgotten when a transaction is
-undone, or when another worker debited meanwhile: the marks are others then. Holds and limits are
-always told: they change without a mark.
+A worker remembers how the accounts stood that it debited, and the open lots of those that moved on,
+so that the database need not tell of ten thousand at a time. It never trusts what it remembers for
+that: each debit marks the rows it writes with a number of its own, drawn by chance, and whoever
+else changes what is remembered sets the mark to 0 (lots change only after their account's lot in
+use was put away, which does). A row that has the mark that was remembered with it stands as it is
+remembered; of all others the update tells how they stand. So nothing has to be forgotten when a
+transaction is undone, or when another worker debited meanwhile: the marks are others then. Holds
+and limits are always told: they change without a mark.
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -100,6 +101,7 @@ class _Memory:
     def __init__(self) -> None:
         self._ids = np.zeros(0, np.int64)  # in order
         self._standings = np.zeros(0, _STANDING)
+        self.lots: dict[int, bytes] = {}  # of accounts: as ledger.laying packs them
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -170,7 +172,8 @@ def debiting(shard: int, costs: Costs) -> Iterator[Callable[[], Accounts]]:
     """
     ids = costs.ids
     assert (np.diff(ids) > 0).all(), "the statement finds an account's place by halving"
-    marks, remembered = _memories.get(shard, _Memory()).of(ids)
+    memory = _memories.get(shard, _Memory())
+    marks, remembered = memory.of(ids)
     mark = 2 + secrets.randbelow(_MARKS)
     with sql.asking_columns(
         "debit_accounts",
@@ -187,6 +190,8 @@ def debiting(shard: int, costs: Costs) -> Iterator[Callable[[], Accounts]]:
             [count], told, watchers, *columns = answer()
             assert count == len(ids), "a run's account is always there"
             assert np.isin(ids[marks == _NO_MARK], told).all()
+            for one in told.tolist() if memory.lots else ():
+                memory.lots.pop(one, None)
             places = np.searchsorted(ids, told)
             for name, column in zip(_TOLD, columns, strict=True):
                 standings[name][places] = column
@@ -217,8 +222,15 @@ def _accounts(costs: Costs, standings: Rows, watched: npt.NDArray[np.bool_], mar
     )
 
 
-def remember(shard: int, accounts: Accounts) -> None:
-    """How these accounts stand now, with the lots in use that serve what comes next."""
+def lots_of(shard: int, accounts: Accounts) -> list[bytes | None]:
+    """The open lots of accounts that were debited just now, packed, where they are remembered."""
+    known = _memories[shard].lots if shard in _memories else {}
+    return [known.get(one) for one in accounts.ids.tolist()]
+
+
+def remember(shard: int, accounts: Accounts, lots: Mapping[int, bytes]) -> None:
+    """How these accounts stand now, with the lots in use that serve what comes next; and the open
+    lots of some of them."""
     if sum(map(len, list(_memories.values()))) + len(accounts.ids) > REMEMBERED_MAX:
         _memories.clear()
     standings = np.empty(len(accounts.ids), _STANDING)
@@ -227,4 +239,6 @@ def remember(shard: int, accounts: Accounts) -> None:
         standings[name] = getattr(accounts, name)
     standings["from_at"] = accounts.from_at_us - POSTGRESQL_EPOCH_US
     standings["until_at"] = accounts.until_at_us - POSTGRESQL_EPOCH_US
-    _memories.setdefault(shard, _Memory()).learn(accounts.ids, standings)
+    memory = _memories.setdefault(shard, _Memory())
+    memory.learn(accounts.ids, standings)
+    memory.lots.update(lots)

@@ -1,17 +1,23 @@
 """A worker that remembers how accounts stood debits as one that remembers nothing."""
 
 import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib.resources import files
 
 import pytest
 from django.db import transaction
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ledger import sql, standings
+from ledger import accounts, corrections, grants, sql, standings
 from ledger.invariants import violations
-from ledger.models import Lot, Run, Standing
+from ledger.models import Correction, Lot, Run, Standing
 from ledger.units import shard_of
-from tests.ledger.builders import debit, make_account, make_lot, make_run, make_shop
+from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run, make_shop
+from tests.ledger.test_paths import entries
 
 
 @pytest.fixture
@@ -93,6 +99,81 @@ def test_more_accounts_than_a_worker_remembers_are_told(shop, monkeypatch) -> No
         assert len(standings._memories) == 1, "those of the shard that came last"
     assert told() == [True] * len(codes)
     assert violations() == {}
+
+
+@contextmanager
+def worker(memories: dict[int, standings._Memory]) -> Iterator[None]:
+    """Debits are another worker's, with what that one remembers."""
+    ours = standings._memories.copy()
+    standings._memories.clear()
+    standings._memories.update(memories)
+    yield
+    memories.clear()
+    memories.update(standings._memories)
+    standings._memories.clear()
+    standings._memories.update(ours)
+
+
+amounts = st.integers(1, 40)
+steps = st.one_of(
+    st.tuples(st.just("debit"), st.integers(0, 2), st.lists(amounts, min_size=1, max_size=3)),
+    st.tuples(st.just("undone"), st.integers(0, 2), st.lists(amounts, min_size=1, max_size=3)),
+    st.tuples(st.just("grant"), st.integers(0, 2), amounts),
+    st.tuples(st.just("expiring"), st.integers(1, 3), amounts),
+    st.tuples(st.just("void"), st.integers(0, 9), amounts),
+    st.tuples(st.just("close"), st.integers(1, 3), st.just(0)),
+)
+
+
+@settings(max_examples=settings().max_examples * 6 // 10)
+@given(st.lists(steps, min_size=4, max_size=14))
+def test_workers_that_remember_debit_as_one_that_does_not(db: None, history) -> None:
+    """Of three workers the third remembers nothing; and all of it by that third alone."""
+    with transaction.atomic():
+        shop = make_shop(effective_at=NOON - 100 * HOUR)
+        found = []
+        for code in ("many", "plain"):
+            account_id = make_account(shop, code)
+            for amount in (30, 50, 20):
+                make_lot(account_id, amount, price_micros=9)
+            remembered: list[dict[int, standings._Memory]] = [{}, {}, {}]
+            for place, step in enumerate(history):
+                remembered[2] = {}
+                number = 2 if code == "plain" else step[1] % 3
+                with worker(remembered[number]):
+                    take(shop, account_id, code, place, step)
+            found.append(entries(account_id))
+        assert found[0] == found[1]
+        assert violations() == {}
+        transaction.set_rollback(True)
+
+
+def take(shop, account_id: int, code: str, place: int, step) -> None:
+    kind, number, what = step
+    if kind in ("debit", "undone"):
+        runs = [make_run(cost, account=code, run_id=str(uuid.uuid4())) for cost in what]
+        with transaction.atomic():
+            debit(shop, runs, at=NOON + HOUR)
+            transaction.set_rollback(kind == "undone")
+    elif kind == "grant":
+        make_lot(account_id, what, priority=number - 1)
+    elif kind == "expiring":
+        make_lot(account_id, what, hours=number, priority=-1)
+    elif kind == "close":
+        grants.expire_due(at=NOON + number * HOUR)
+    elif run := Run.objects.filter(account_id=account_id, sequence=number).first():
+        left = run.microtokens - sum(
+            -one.microtokens for one in Correction.objects.filter(run_key=run.run_key)
+        )
+        if left:
+            corrections.void(
+                account=accounts.account(account_id=account_id),
+                run_id=str(run.run_key),
+                microtokens=min(left, what),
+                reason="wrong",
+                idempotency_key=f"void-{place}",
+                at=NOON + HOUR,
+            )
 
 
 def test_whoever_changes_what_is_remembered_changes_the_mark() -> None:
