@@ -150,6 +150,7 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
             at=at,
         )
         entries = list(_entries(waiting, laid.crossing))
+    assert copy.rows_count == len(waiting.runs)
     sql.in_one_go(*laid.moves, *entries, block)
     watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
     if len(watched):

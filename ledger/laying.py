@@ -3,17 +3,17 @@
 1. Their cost has been taken from each account's lot in use (ledger.standings).
 2. Where that lot serves them all, the runs lie end to end on it: arithmetic on whole columns.
 3. For the other accounts (the lot ran out, another lot begins or ends between the runs, none is in
-   use yet) the lots are read. Where no lot that is reached begins or ends between the runs, runs
-   and lots lie end to end: sums and a search on whole columns again. The rest is laid one by one
-   with ledger.drawdown. Then each of those accounts takes the lot into use that serves its last
-   run.
+   use yet) the lots are read, or remembered. Where no lot that is reached begins or ends between
+   the runs, runs and lots lie end to end: sums and a search on whole columns again. The rest is
+   laid one by one with ledger.drawdown. Then each of those accounts takes the lot into use that
+   serves its last run.
 4. What each run is worth in money is computed for whole columns too (ledger.value).
 
 However a run is laid, the entries are the same; the tests compare them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from itertools import islice, pairwise
 from typing import Any, Final
@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ledger import sql, standings
+from ledger import sql
 from ledger.drawdown import BY_TIERS, KINDS, InUse, Lots, Slice, draw, lots_in_use
 from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints, instants
 from ledger.standings import Accounts, Used
@@ -63,9 +63,12 @@ class Laid:
     out_before: Integers
     slices_counts: Integers
     micros: Integers
-    crossing: dict[int, list[Slice]]  # by row: the slices of runs that have several
-    moves: list[sql.Statement]  # they write the lots and accounts that move on by it
-    open_lots: dict[int, bytes]  # of accounts that move on, packed, as they are after it
+    # By row: the slices of runs that have several.
+    crossing: dict[int, list[Slice]] = field(default_factory=dict)
+    # They write the lots and accounts that move on by it; and these accounts' open lots, packed, as
+    # they are after it.
+    moves: list[sql.Statement] = field(default_factory=list)
+    open_lots: dict[int, bytes] = field(default_factory=dict)
 
     @staticmethod
     def of_nothing(runs_count: int) -> "Laid":
@@ -75,9 +78,6 @@ class Laid:
             out_before=np.zeros(runs_count, np.int64),
             slices_counts=np.zeros(runs_count, np.int64),
             micros=np.zeros(runs_count, np.int64),
-            crossing={},
-            moves=[],
-            open_lots={},
         )
 
 
@@ -104,9 +104,6 @@ def _lay_on_lots_in_use(runs: Rows, accounts: Accounts) -> Laid:
         out_before=np.repeat(accounts.out - accounts.totals, accounts.counts) + begins_within,
         slices_counts=np.ones(len(runs), np.int64),
         micros=np.zeros(len(runs), np.int64),
-        crossing={},
-        moves=[],
-        open_lots={},
     )
 
 
@@ -259,8 +256,6 @@ def _lay_end_to_end(demand: Demand, lots: Lots, taken: Integers) -> Laid:
                 np.flatnonzero(crosses).tolist(), counts[crosses].tolist(), strict=True
             )
         },
-        moves=[],
-        open_lots={},
     )
 
 
@@ -300,7 +295,7 @@ _LOT: Final = np.dtype(
 
 def _open_lots(shard: int, accounts: Accounts) -> Lots:
     """The open lots of these accounts, as their rows say, in draw-down order."""
-    packed = standings.lots_of(shard, accounts)
+    packed = accounts.open_lots
     unknown = [place for place, one in enumerate(packed) if one is None]
     if unknown:
         read = _pack(_read_open_lots(shard, accounts.ids[unknown]), len(unknown))

@@ -79,6 +79,7 @@ class Line(NamedTuple):
     position: int
     columns: list[Any]
     details: bytes
+    submission_id: int = 0  # with which a run came
 
     @property
     def leaf(self) -> int:
@@ -292,8 +293,11 @@ def _place(line: Line) -> tuple[int, int]:
 def _sealed_with(account: AccountFacts, lines: Sequence[Line]) -> Iterator[Line]:
     """What the leaves of these lines seal beside them, in order."""
     known = {_place(line) for line in lines}
-    for block, leaf in dict.fromkeys((line.block, line.leaf) for line in lines if line.is_run):
-        for position, record in beside.records(account=account, block=block, leaf=leaf):
+    of_leaves = {(line.block, line.leaf): line.submission_id for line in lines if line.is_run}
+    for (block, leaf), submission_id in of_leaves.items():
+        for position, record in beside.records(
+            account=account, block=block, leaf=leaf, submission_id=submission_id
+        ):
             if (block, position) not in known:
                 yield Line(block, position, ["S", block, position, record.hex()], b"null")
 
@@ -320,14 +324,14 @@ def _with_details(account: AccountFacts, rows: list[tuple[Any, ...]]) -> Iterato
     for row, text in zip(rows, details, strict=True):
         (
             block, position, key, part, number, occurred_at, microtokens, micros, lot_id,
-            out_before, slices_count, flags, engine_id, _, _, *names,
+            out_before, slices_count, flags, engine_id, submission_id, _, *names,
         ) = row  # fmt: skip
         of_run = [one[:3] for one in slices.get((key, part), [])] if slices_count > 1 else None
         columns = [
             "R", block, position, key.hex, part, number, to_us(occurred_at), microtokens, micros,
             lot_id, out_before, of_run, flags, engine_id, names,
         ]  # fmt: skip
-        yield Line(block, position, columns, text)
+        yield Line(block, position, columns, text, submission_id)
 
 
 def _details(shard: int, places: list[tuple[int, int]]) -> list[bytes]:

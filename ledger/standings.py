@@ -22,7 +22,8 @@ import numpy.typing as npt
 from ledger import sql
 from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints
 
-REMEMBERED_MAX: Final = 300_000  # accounts, of all shards
+# Accounts of all shards, each of 72 bytes and, if it moved on to another lot, 80 for each open lot.
+REMEMBERED_MAX: Final = 300_000
 
 # What is remembered of an account, as sql/debit_accounts.sql tells it.
 _STANDING: Final = np.dtype(
@@ -74,11 +75,18 @@ class Accounts:
     until_at_us: Integers
     watched: npt.NDArray[np.bool_]  # by a hold or a limit
     mark: int
+    memory: "_Memory"
 
     def pick(self, rows: npt.NDArray[Any]) -> "Accounts":
         """These accounts, in this order."""
-        columns = (field.name for field in fields(self) if field.name != "mark")
-        return Accounts(mark=self.mark, **{name: getattr(self, name)[rows] for name in columns})
+        own = {"mark": self.mark, "memory": self.memory}
+        columns = (field.name for field in fields(self) if field.name not in own)
+        return Accounts(**own, **{name: getattr(self, name)[rows] for name in columns})  # type: ignore[arg-type]
+
+    @property
+    def open_lots(self) -> list[bytes | None]:
+        """Of each its open lots, packed, if they are remembered."""
+        return [self.memory.lots.get(one) for one in self.ids.tolist()]
 
     def take_into_use(self, rows: npt.NDArray[Any], used: Used) -> None:
         """These accounts have lots of these in use now."""
@@ -96,7 +104,8 @@ class Accounts:
 
 
 class _Memory:
-    """The accounts of one shard; for whoever holds the shard's lock."""
+    """The accounts of one shard, for one debit at a time. Whoever fails while it learns loses it:
+    what of it belongs together must never come apart."""
 
     def __init__(self) -> None:
         self._ids = np.zeros(0, np.int64)  # in order
@@ -172,7 +181,7 @@ def debiting(shard: int, costs: Costs) -> Iterator[Callable[[], Accounts]]:
     """
     ids = costs.ids
     assert (np.diff(ids) > 0).all(), "the statement finds an account's place by halving"
-    memory = _memories.get(shard, _Memory())
+    memory = _memories.pop(shard, None) or _Memory()
     marks, remembered = memory.of(ids)
     mark = 2 + secrets.randbelow(_MARKS)
     with sql.asking_columns(
@@ -199,12 +208,14 @@ def debiting(shard: int, costs: Costs) -> Iterator[Callable[[], Accounts]]:
             standings["out"] += costs.totals
             watched = np.zeros(len(ids), np.bool_)
             watched[places] = watchers > 0
-            return _accounts(costs, standings, watched, mark)
+            return _accounts(costs, standings, watched, mark, memory)
 
         yield accounts
 
 
-def _accounts(costs: Costs, standings: Rows, watched: npt.NDArray[np.bool_], mark: int) -> Accounts:
+def _accounts(
+    costs: Costs, standings: Rows, watched: npt.NDArray[np.bool_], mark: int, memory: _Memory
+) -> Accounts:
     return Accounts(
         ids=costs.ids,
         begins=costs.begins,
@@ -219,26 +230,23 @@ def _accounts(costs: Costs, standings: Rows, watched: npt.NDArray[np.bool_], mar
         until_at_us=standings["until_at"] + POSTGRESQL_EPOCH_US,
         watched=watched,
         mark=mark,
+        memory=memory,
     )
-
-
-def lots_of(shard: int, accounts: Accounts) -> list[bytes | None]:
-    """The open lots of accounts that were debited just now, packed, where they are remembered."""
-    known = _memories[shard].lots if shard in _memories else {}
-    return [known.get(one) for one in accounts.ids.tolist()]
 
 
 def remember(shard: int, accounts: Accounts, lots: Mapping[int, bytes]) -> None:
     """How these accounts stand now, with the lots in use that serve what comes next; and the open
     lots of some of them."""
-    if sum(map(len, list(_memories.values()))) + len(accounts.ids) > REMEMBERED_MAX:
-        _memories.clear()
     standings = np.empty(len(accounts.ids), _STANDING)
     standings["mark"] = accounts.mark
     for name in ("runs_count", "lot_id", "out", "granted", "price_micros"):
         standings[name] = getattr(accounts, name)
     standings["from_at"] = accounts.from_at_us - POSTGRESQL_EPOCH_US
     standings["until_at"] = accounts.until_at_us - POSTGRESQL_EPOCH_US
-    memory = _memories.setdefault(shard, _Memory())
+    memory = accounts.memory
     memory.learn(accounts.ids, standings)
     memory.lots.update(lots)
+    if len(memory) + sum(map(len, list(_memories.values()))) > REMEMBERED_MAX:
+        _memories.clear()
+    if len(memory) <= REMEMBERED_MAX:
+        _memories[shard] = memory

@@ -47,6 +47,7 @@ that was written anew from its first block would be as good as the old one.
 _RUN = struct.Struct(">chq16sqqqqqqqhhi16s32s")
 _CORRECTION = struct.Struct(">chq16siqqq32s")
 _RUNS_PER_LEAF = 16
+_KEY = slice(11, 27)  # in a run's record
 _SLICE = struct.Struct(">qqq")
 _HEADER = struct.Struct(">hqqq32s32s")
 _NO_BLOCK = bytes(32)
@@ -73,8 +74,8 @@ class Account(NamedTuple):
     id: int
     shard: int
     is_whole: bool  # from the first receipt on, and the chain from its first block
-    is_of_one_run: bool  # of others that are sealed with it there is but the record
     lines_count: int
+    is_of_one_run: bool  # of others that are sealed with it there is but the record
 
 
 class Finding(NamedTuple):
@@ -134,6 +135,8 @@ class Chunk:
     first_number: int = 0
     last_number: int = 0
     corrected: list[Corrected] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)  # in a proof: of the run, and of the others
+    keys_beside: set[str] = field(default_factory=set)
 
 
 class LinesChecker:
@@ -244,9 +247,10 @@ class LinesChecker:
             self._chunk.receipts_count += 1
             self._count(block, position, number)
         if key in self._corrected_keys:
-            self._chunk.corrected.append(
-                Corrected(block, position, key, 1 if not part else 0, microtokens)
-            )
+            version = 1 if not part else 0
+            self._chunk.corrected.append(Corrected(block, position, key, version, microtokens))
+        if self._account.is_of_one_run:
+            self._chunk.keys.add(key)
         return Line(block, position, number or None, record, check)
 
     def _correction(self, fields: list[Any], details: Any, digest: bytes) -> Line:
@@ -272,6 +276,7 @@ class LinesChecker:
             raise ValueError("what is sealed with it is not of this account")
         if len(record) != size:
             raise ValueError("what is sealed with it is not one record")
+        self._chunk.keys_beside.add(record[_KEY].hex())
         return Line(block, position, None, record, check)
 
     def _count(self, block: int, position: int, number: int) -> None:
@@ -448,9 +453,7 @@ class Export:
 def of_folder(folder: Path) -> Export:
     receipts = folder / "receipts.jsonl"
     return Export(
-        account=_account(
-            json.loads((folder / "account.json").read_text("utf-8")), is_of_one_run=False
-        ),
+        account=_account(_read(folder / "account.json"), is_of_one_run=False),
         heads=read_heads(folder / "heads.json"),
         headers=_lines(folder / "blocks.jsonl"),
         receipts=receipts,
@@ -460,7 +463,7 @@ def of_folder(folder: Path) -> Export:
 
 
 def of_proof(path: Path) -> Export:
-    proof = json.loads(path.read_text("utf-8"))
+    proof = _read(path)
     receipts = b"".join(line.encode() + b"\n" for line in proof["receipts"])
     return Export(
         account=_account(proof["account"], is_of_one_run=True),
@@ -473,8 +476,13 @@ def of_proof(path: Path) -> Export:
 
 
 def read_heads(path: Path) -> list[dict[str, Any]]:
-    heads = json.loads(path.read_text("utf-8"))["heads"]
-    return [{name: one[name] for name in ("shard", "number", "hash")} for one in heads]
+    return [
+        {name: one[name] for name in ("shard", "number", "hash")} for one in _read(path)["heads"]
+    ]
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -485,10 +493,9 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _account(said: dict[str, Any], *, is_of_one_run: bool) -> Account:
     if said["format"] != FORMAT:
         raise ValueError(f"format {said['format']} is not {FORMAT}, which is known here")
-    return Account(
-        said["account"], said["account_id"], said["shard"], said["whole"], is_of_one_run,
-        said["lines"],
-    )  # fmt: skip
+    names = ("account", "account_id", "shard", "whole", "lines")
+    is_of_one_run = is_of_one_run and not said["whole"]
+    return Account._make([*[said[name] for name in names], is_of_one_run])
 
 
 def _mapped(path: Path) -> bytes | mmap.mmap:
@@ -548,6 +555,8 @@ def verify(
         lines_count += chunk.lines_count
         bytes_count += chunk.bytes_count
         corrected += chunk.corrected
+        if account.is_of_one_run and (chunk.keys & chunk.keys_beside or len(chunk.keys) != 1):
+            report.tell(_NOWHERE, "it is not the proof of one run with all that is told of it")
         progress(bytes_count)
     _check_versions(corrected, account, report)
     if lines_count != account.lines_count or bytes_count != export.size:
@@ -710,19 +719,9 @@ def _as_json(report: Report) -> str:
         }
         for one in report.findings
     ]
-    return (
-        json.dumps(
-            {
-                "sound": not findings,
-                "account": report.account,
-                "receipts": report.receipts,
-                "blocks": report.blocks,
-                "heads": report.heads,
-                "findings": findings,
-            }
-        )
-        + "\n"
-    )
+    told = {"sound": not findings, "account": report.account, "receipts": report.receipts}
+    told |= {"blocks": report.blocks, "heads": report.heads, "findings": findings}
+    return json.dumps(told) + "\n"
 
 
 def _as_text(report: Report) -> str:

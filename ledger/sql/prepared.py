@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from select import POLLIN, POLLOUT, poll
-from socket import SO_SNDBUF, SOL_SOCKET, socket
+from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET, socket
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -34,6 +34,11 @@ _ANY_TYPE: Final = 0  # PostgreSQL finds out which
 _SEND_BYTES: Final = 4_000_000  # as much as the system allows: a block's runs
 # PostgreSQL reads these as Python writes them.
 _AS_THEY_ARE_WRITTEN: Final = (int, str, datetime, UUID)
+
+_UNNAMED: Final = ""
+_PREPARED_ONCE: Final = "once"
+# What is said if what was prepared is not there, is there twice, or no longer fits its tables.
+_IS_ANOTHER: Final = ("26000", "42P05", "0A000")
 
 # The statements that are prepared on a connection, by name.
 _prepared: Final[WeakKeyDictionary[Connection, set[str]]] = WeakKeyDictionary()
@@ -86,6 +91,7 @@ class _Asked:
         self._connection = connection
         self._known = _known(connection)
         pgconn = connection.pgconn
+        assert connection.isolation_level is None, "BEGIN is for the default level"
         values = [_values(connection, one) for one in statements]
         self._begins = (
             not connection.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
@@ -97,13 +103,19 @@ class _Asked:
             if self._begins:
                 pgconn.send_query_params(b"BEGIN", None)
             for statement, of_statement in zip(statements, values, strict=True):
-                if statement.name not in self._known and statement.name not in self._prepared:
-                    _send_prepare(pgconn, statement, of_statement)
-                    self._prepared.append(statement.name)
-                send(pgconn, statement.name, of_statement)
-                self._prepared.append("")
+                self._send(pgconn, statement, of_statement)
             pgconn.pipeline_sync()
             pgconn.flush()
+
+    def _send(self, pgconn: PGconn, statement: Statement, values: Sequence[_Value]) -> None:
+        # Where a pooler can't keep statements, each is prepared for once, without a name.
+        keeps = self._connection.prepare_threshold is not None
+        name = statement.name if keeps else _UNNAMED
+        if name not in self._known and (name not in self._prepared or not keeps):
+            _send_prepare(pgconn, name, statement.text, values)
+            self._prepared.append(name if keeps else _PREPARED_ONCE)
+        send(pgconn, name, values)
+        self._prepared.append("")
 
     def results(self) -> list[PGresult]:
         pgconn = self._connection.pgconn
@@ -114,7 +126,9 @@ class _Asked:
         self.is_answered = True
         pairs = list(zip(self._prepared, answers, strict=False))
         self._known |= {
-            name for name, answer in pairs if name and answer.status == ExecStatus.COMMAND_OK
+            name
+            for name, answer in pairs
+            if name not in ("", _PREPARED_ONCE) and answer.status == ExecStatus.COMMAND_OK
         }
         _raise_error(self._connection, answers)
         return [answer for name, answer in pairs[self._begins :] if not name]
@@ -124,7 +138,8 @@ def _known(connection: Connection) -> set[str]:
     """The statements that are prepared on it. A connection that is new gets room to send."""
     if connection not in _prepared:
         with socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
-            duplicate.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BYTES)
+            if duplicate.family == AF_UNIX:  # of others the system finds out what is best
+                duplicate.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BYTES)
         _prepared[connection] = set()
     return _prepared[connection]
 
@@ -142,6 +157,7 @@ class Copy:
     """A COPY … FROM STDIN that goes on."""
 
     def __init__(self, pgconn: PGconn) -> None:
+        self.rows_count = 0  # at the end
         self._pgconn = pgconn
 
     def give(self, data: bytes) -> None:
@@ -162,17 +178,21 @@ def copying(connection: Connection, statement: str) -> Iterator[Copy]:
         pgconn.send_query(statement.encode())
         answers = _answers(pgconn)
     _raise_error(connection, answers)
+    copy = Copy(pgconn)
     try:
-        yield Copy(pgconn)
+        yield copy
     except BaseException:
         _end_copy(connection, b"given up")
         raise
-    _raise_error(connection, _end_copy(connection, None))
+    answers = _end_copy(connection, None)
+    _raise_error(connection, answers)
+    copy.rows_count = answers[0].command_tuples or 0
 
 
 def _end_copy(connection: Connection, reason: bytes | None) -> list[PGresult]:
     with _left_whole(connection):
-        connection.pgconn.put_copy_end(reason)
+        if connection.pgconn.put_copy_end(reason) != 1:
+            raise psycopg.OperationalError("the end of what is copied can't be sent")
         return _answers(connection.pgconn)
 
 
@@ -185,12 +205,13 @@ def send(pgconn: PGconn, name: str, values: Sequence[_Value]) -> None:
 
 def give(pgconn: PGconn, data: bytes) -> None:
     """Have some bytes copied."""
-    pgconn.put_copy_data(data)
+    if pgconn.put_copy_data(data) != 1:  # there is no memory for them
+        raise psycopg.OperationalError("what is to be copied can't be sent")
 
 
-def _send_prepare(pgconn: PGconn, statement: Statement, values: Sequence[_Value]) -> None:
-    text, _ = _numbered(statement.text)
-    pgconn.send_prepare(statement.name.encode(), text, [value.type_oid for value in values])
+def _send_prepare(pgconn: PGconn, name: str, text: str, values: Sequence[_Value]) -> None:
+    numbered, _ = _numbered(text)
+    pgconn.send_prepare(name.encode(), numbered, [value.type_oid for value in values])
 
 
 @cache
@@ -216,6 +237,8 @@ def _values(connection: Connection, statement: Statement) -> list[_Value]:
 
 def _value(connection: Connection, value: object) -> _Value:
     if isinstance(value, _AS_THEY_ARE_WRITTEN):
+        if isinstance(value, str) and "\x00" in value:
+            raise psycopg.DataError("PostgreSQL's text has no NUL")
         return _Value(str(value).encode(), Format.TEXT, _ANY_TYPE)
     if isinstance(value, PackedArray):
         return _Value(value.packed, Format.BINARY, value.array_oid)
@@ -280,6 +303,9 @@ def _failed(answers: Sequence[PGresult]) -> PGresult | None:
 def _raise_error(connection: Connection, answers: Sequence[PGresult]) -> None:
     failed = _failed(answers)
     if failed is not None:
-        raise error_from_result(failed, connection.info.encoding)
+        error = error_from_result(failed, connection.info.encoding)
+        if error.sqlstate in _IS_ANOTHER:
+            connection.close()  # the next one prepares anew
+        raise error
     if connection.pgconn.status == ConnStatus.BAD:
         raise psycopg.OperationalError("the connection is lost")

@@ -137,3 +137,27 @@ def test_nothing_hides_among_what_is_sealed_with_a_run(
     (folder / "receipts.jsonl").write_text("\n".join([lines[0], first, *lines[2:], ""]))
     findings = verify(of_folder(folder), [], 1, lambda done: None).findings
     assert any("there is no kind 'S'" in one.message for one in findings)
+
+
+def test_a_proof_is_of_one_run_and_shows_all_that_it_has_of_it(
+    account: AccountFacts, tmp_path: Path
+) -> None:
+    """Nothing of the run itself is shown as a bare record, and something of it must be shown."""
+    path = tmp_path / "proof.json"
+    proof = proofs.of_run(account=account, run_id="run 0")
+    own, *beside = proof["receipts"]
+    # The record of "run 0", as the proof of its neighbour has it.
+    bare = proofs.of_run(account=account, run_id="run 5")["receipts"][0]
+    assert bare.startswith('[["S",1,0,')
+    message = "it is not the proof of one run with all that is told of it"
+    for lines in ([bare, *beside], [own, bare, *beside]):
+        told = proof | {"receipts": lines}
+        told["account"] = proof["account"] | {"lines": len(lines)}
+        told["blocks"] = [[*proof["blocks"][0]]]
+        told["blocks"][0][6:8] = len(lines), sum(len(line) + 1 for line in lines)
+        path.write_text(json.dumps(told))
+        findings = verify(of_proof(path), [], 1, lambda done: None).findings
+        assert message in [one.message for one in findings]
+    path.write_text(json.dumps(proof | {"account": proof["account"] | {"whole": True}}))
+    findings = verify(of_proof(path), [], 1, lambda done: None).findings
+    assert any("there is no kind 'S'" in one.message for one in findings)

@@ -104,6 +104,39 @@ def test_statements_run_in_order_and_the_first_that_fails_is_the_last(own) -> No
     assert asked(own, "SELECT n FROM done") == []
 
 
+def test_where_none_may_be_kept_none_is(own) -> None:
+    """As with DATABASE_PREPARES=0, for a pooler that can't keep them."""
+    own.prepare_threshold = None
+    numbers = [Statement("number", "SELECT %(n)s::int", {"n": n}) for n in (1, 2)]
+    for _ in range(2):
+        results = prepared.run(own, numbers)
+        assert [prepared.rows(own, one) for one in results] == [[(1,)], [(2,)]]
+    assert asked(own, "SELECT name FROM pg_prepared_statements") == []
+
+
+@pytest.mark.parametrize(
+    ("undoing", "error"),
+    [
+        ("DEALLOCATE ALL", psycopg.errors.InvalidSqlStatementName),
+        ("ALTER TABLE typed ALTER n TYPE bigint", psycopg.errors.FeatureNotSupported),
+    ],
+)
+def test_a_connection_whose_statements_are_others_is_given_up(own, undoing, error) -> None:
+    own.execute("CREATE TEMPORARY TABLE typed (n int)")
+    typed = Statement("typed", "SELECT * FROM typed", {})
+    prepared.run(own, [typed])
+    own.execute(undoing)
+    with pytest.raises(error):
+        prepared.run(own, [typed])
+    assert own.closed
+
+
+def test_text_with_nul_is_refused(own) -> None:
+    with pytest.raises(psycopg.DataError):
+        asked(own, "SELECT %(said)s::text", said="a\x00b")
+    assert asked(own, "SELECT 1") == [(1,)]
+
+
 def test_a_statement_that_cannot_be_prepared_says_so_each_time(own) -> None:
     for _ in range(2):
         with pytest.raises(psycopg.errors.UndefinedTable):

@@ -16,7 +16,16 @@ from ledger import accounts, corrections, grants, sql, standings
 from ledger.invariants import violations
 from ledger.models import Correction, Lot, Run, Standing
 from ledger.units import shard_of
-from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run, make_shop
+from tests.ledger.builders import (
+    HOUR,
+    NOON,
+    debit,
+    drain,
+    make_account,
+    make_lot,
+    make_run,
+    make_shop,
+)
 from tests.ledger.test_paths import entries
 
 
@@ -99,6 +108,26 @@ def test_more_accounts_than_a_worker_remembers_are_told(shop, monkeypatch) -> No
         assert len(standings._memories) == 1, "those of the shard that came last"
     assert told() == [True] * len(codes)
     assert violations() == {}
+
+
+def test_who_fails_while_learning_remembers_nothing(shop, monkeypatch) -> None:
+    """What is remembered of one account must never be taken for another's."""
+    make_account(shop, "b")
+    shard = shard_of(Standing.objects.first().account_id)
+    memory = standings._memories[shard]
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(standings.np, "insert", full)
+        memory._ids = memory._ids[:0]
+        memory._standings = memory._standings[:0]
+        with pytest.raises(MemoryError):
+            debit(shop, [make_run(1)])
+    assert shard not in standings._memories
+    drain(Standing.objects.first().account_id)
+    assert taken() == [4, 0]
 
 
 @contextmanager
