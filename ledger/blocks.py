@@ -36,7 +36,7 @@ from ledger.packing import (
 )
 from ledger.settling import settle
 from ledger.sql.prepared import Copy
-from ledger.standings import Accounts, Costs
+from ledger.standings import Costs
 
 # What fits into a processor's cache.
 _CHUNK_RUNS: Final = 1_000
@@ -127,16 +127,19 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     with standings.debiting(waiting.shard, costs) as debited:
         waiting = waiting.pick(rows)
         positions = leaves.positions(costs.counts)
+        have_receipts, before_last = _receipts(waiting.runs, costs)
         accounts = debited()
     is_served = accounts.are_served(waiting.runs["occurred_at_us"])
-    laid = lay(waiting.shard, waiting.runs, accounts, is_served)
-    sequences = _sequences(waiting.runs, accounts)
+    laid, move_on = lay(waiting.shard, waiting.runs, accounts, is_served)
+    sequences = np.repeat(accounts.runs_count, accounts.counts) - before_last
+    sequences[~have_receipts] = 0
     columns = _columns(waiting, sequences, positions, laid, head.number + 1)
     with sql.copying(_RUN_COPY.statement) as copy:
         _give_runs(copy, columns)
         # PostgreSQL has all of them, and takes them in: what else there is to do is done meanwhile.
         tree = _tree(copy, columns, laid.crossing)
-        standings.remember(waiting.shard, accounts, laid.open_lots)
+        moves = move_on()
+        standings.remember(waiting.shard, accounts, moves.open_lots)
         block = chain.following(
             waiting.shard,
             head,
@@ -151,19 +154,19 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
         )
         entries = list(_entries(waiting, laid.crossing))
     assert copy.rows_count == len(waiting.runs)
-    sql.in_one_go(*laid.moves, *entries, block)
+    sql.in_one_go(*moves.statements, *entries, block)
     watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
     if len(watched):
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
 
 
-def _sequences(runs: Rows, accounts: Accounts) -> Integers:
-    """The number of each run's receipt in its account; 0 for a part, which has none of its own."""
-    has_receipt = runs["part"] == 0
-    until = np.cumsum(has_receipt)
-    last_of_account = np.repeat(until[accounts.begins + accounts.counts - 1], accounts.counts)
-    sequences = np.repeat(accounts.runs_count, accounts.counts) - (last_of_account - until)
-    return np.where(has_receipt, sequences, 0)
+def _receipts(runs: Rows, costs: Costs) -> tuple[npt.NDArray[np.bool_], Integers]:
+    """Which have a receipt of their own: a part has none. And by how many each comes before the
+    last of its account."""
+    have_receipts = np.asarray(runs["part"] == 0)
+    until = np.cumsum(have_receipts)
+    last_of_account = until[costs.begins + costs.counts - 1]
+    return have_receipts, np.repeat(last_of_account, costs.counts) - until
 
 
 def _give_runs(copy: Copy, columns: dict[str, npt.NDArray[Any]]) -> None:

@@ -65,10 +65,6 @@ class Laid:
     micros: Integers
     # By row: the slices of runs that have several.
     crossing: dict[int, list[Slice]] = field(default_factory=dict)
-    # They write the lots and accounts that move on by it; and these accounts' open lots, packed, as
-    # they are after it.
-    moves: list[sql.Statement] = field(default_factory=list)
-    open_lots: dict[int, bytes] = field(default_factory=dict)
 
     @staticmethod
     def of_nothing(runs_count: int) -> "Laid":
@@ -81,17 +77,29 @@ class Laid:
         )
 
 
-def lay(shard: int, runs: Rows, accounts: Accounts, is_served: npt.NDArray[np.bool_]) -> Laid:
+@dataclass(frozen=True, kw_only=True)
+class Moves:
+    """Of accounts that move on to other lots: what writes them and their lots, and the lots that
+    are open then, packed."""
+
+    statements: list[sql.Statement] = field(default_factory=list)
+    open_lots: dict[int, bytes] = field(default_factory=dict)
+
+
+def lay(
+    shard: int, runs: Rows, accounts: Accounts, is_served: npt.NDArray[np.bool_]
+) -> tuple[Laid, Callable[[], Moves]]:
     """Lay debited runs over lots. Accounts that are not served all through by their lot in use
-    move on by it, and so do their lots: what writes them is still to be run."""
+    move on by it, and so do their lots: how, is worked out when it is asked for, once."""
     laid = _lay_on_lots_in_use(runs, accounts)
     _value_on_lots_in_use(shard, runs, accounts, is_served, laid)
+    move_on: Callable[[], Moves] = Moves
     if not is_served.all():
-        _lay_the_others(shard, runs, accounts, ~is_served, laid)
+        move_on = _lay_the_others(shard, runs, accounts, ~is_served, laid)
     # A run that cost nothing took nothing, wherever it lay.
     free = runs["microtokens"] == 0
     laid.slices_counts[free] = laid.lot_ids[free] = laid.out_before[free] = 0
-    return laid
+    return laid, move_on
 
 
 def _lay_on_lots_in_use(runs: Rows, accounts: Accounts) -> Laid:
@@ -145,8 +153,8 @@ def _tiers(shard: int, lot_ids: list[int]) -> Mapping[int, tuple[Tier, ...]]:
 
 def _lay_the_others(
     shard: int, runs: Rows, accounts: Accounts, are_others: npt.NDArray[np.bool_], laid: Laid
-) -> None:
-    """Lay the runs of accounts whose lot in use can't serve them all, and move those on."""
+) -> Callable[[], Moves]:
+    """Lay the runs of accounts whose lot in use can't serve them all; how these move on."""
     others = accounts.pick(are_others)
     rows = np.flatnonzero(np.repeat(are_others, accounts.counts))
     demand = Demand(
@@ -160,22 +168,33 @@ def _lay_the_others(
     for name in ("lot_ids", "out_before", "slices_counts", "micros"):
         getattr(laid, name)[rows] = getattr(found, name)
     laid.crossing.update((int(rows[at]), slices) for at, slices in found.crossing.items())
-    moved = replace(lots, out_microtokens=lots.out_microtokens + taken)
-    in_use = lots_in_use(moved, demand.times_us[demand.ends - 1])
-    used = _used(moved, in_use)
-    written = _written(moved, as_written, in_use)
-    laid.moves.extend(
-        [
-            ("move_lots", _moved(shard, moved, written)),
-            ("use_lots", _taken_into_use(shard, others, used)),
-        ]
-    )
-    accounts.take_into_use(are_others, used)
+    last_times_us = demand.times_us[demand.ends - 1]
+
+    def move_on() -> Moves:
+        moved = replace(lots, out_microtokens=lots.out_microtokens + taken)
+        in_use = lots_in_use(moved, last_times_us)
+        accounts.take_into_use(are_others, used := _used(moved, in_use))
+        return _moves(shard, others, used, moved, as_written, in_use)
+
+    return move_on
+
+
+def _moves(
+    shard: int, accounts: Accounts, used: Used, lots: Lots, as_written: Lots, in_use: InUse
+) -> Moves:
+    written = _written(lots, as_written, in_use)
     rows_say = replace(
-        lots, out_microtokens=np.where(written, moved.out_microtokens, as_written.out_microtokens)
+        lots, out_microtokens=np.where(written, lots.out_microtokens, as_written.out_microtokens)
     )
     still_open = rows_say.pick(rows_say.remaining_microtokens > 0)
-    laid.open_lots.update(zip(others.ids.tolist(), _pack(still_open, len(others.ids)), strict=True))
+    packed = _pack(still_open, len(accounts.ids))
+    return Moves(
+        statements=[
+            ("move_lots", _moved(shard, lots, written)),
+            ("use_lots", _taken_into_use(shard, accounts, used)),
+        ],
+        open_lots=dict(zip(accounts.ids.tolist(), packed, strict=True)),
+    )
 
 
 def lay_over(demand: Demand, lots: Lots, *, tiers_of: TiersOf) -> tuple[Laid, Integers]:
