@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from importlib.resources import files
 
+import numpy as np
 import pytest
 from django.db import transaction
 from hypothesis import given, settings
@@ -112,21 +113,21 @@ def test_more_accounts_than_a_worker_remembers_are_told(shop, monkeypatch) -> No
 
 def test_who_fails_while_learning_remembers_nothing(shop, monkeypatch) -> None:
     """What is remembered of one account must never be taken for another's."""
-    make_account(shop, "b")
-    shard = shard_of(Standing.objects.first().account_id)
+    account_id = Standing.objects.get().account_id
+    shard = shard_of(account_id)
     memory = standings._memories[shard]
 
     def full(*_: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(standings.np, "insert", full)
+        patch.setattr(np, "insert", full)
         memory._ids = memory._ids[:0]
         memory._standings = memory._standings[:0]
         with pytest.raises(MemoryError):
             debit(shop, [make_run(1)])
     assert shard not in standings._memories
-    drain(Standing.objects.first().account_id)
+    drain(account_id)
     assert taken() == [4, 0]
 
 
