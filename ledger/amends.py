@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from ledger import merkle
+
 # Kind, lot id, out before and microtokens of one entry that the correction wrote.
 Moved = tuple[str, int, int, int]
 # A part of the run (0: the run itself), and what it costs more in microtokens and in micros.
@@ -38,7 +40,7 @@ class Amends(msgspec.Struct, frozen=True, omit_defaults=True):
 encode: Final = msgspec.json.Encoder(order="deterministic").encode
 decode: Final = msgspec.json.Decoder(Amends).decode
 
-_LEAF: Final = struct.Struct(">cchq16siqqq32s")
+_LEAF: Final = struct.Struct(">chq16siqqq32s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,8 @@ class Leaf:
     details: bytes
 
     def hash(self) -> bytes:
-        return hashlib.sha256(
+        return merkle.leaf_hash(
             _LEAF.pack(
-                b"\x00",  # RFC 9162: 0 for a leaf
                 b"C",
                 self.shard,
                 self.account_id,
@@ -68,4 +69,4 @@ class Leaf:
                 self.micros,
                 hashlib.sha256(self.details).digest(),
             )
-        ).digest()
+        )

@@ -14,15 +14,9 @@ an agent or a key.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Final
 from zoneinfo import ZoneInfo
 
 from ledger.units import ALWAYS
-
-# From the run up to the account: the order in which limits are asked.
-SCOPES: Final = ("run", "actor", "workflow", "project", "job", "cost_centre", "account")
-PERIODS: Final = ("run", "day", "month", "term")
-UNITS: Final = ("tokens", "money")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ from ledger.deciding import Ask, Held, Round, lock
 from ledger.errors import Fault, InvalidLimit, ReviewAnswered, UnknownReview
 from ledger.held import HoldNow
 from ledger.holds import available
+from ledger.instants import MICROSECOND
 from ledger.models import Hold, LimitReview
 from ledger.reported import Instant
 from ledger.units import NEVER, shard_of
 
-_MICROSECOND: Final = timedelta(microseconds=1)
 # Of a period, at least one part of so many must be over to say how it goes on.
 _PACE_PARTS: Final = 10
 
@@ -127,8 +127,8 @@ def project(*, account_id: int, review_id: int, at: datetime) -> Projection:
     """What either answer would do if it were given now, to the end of the limit's period.
 
     Each is given by `answer` itself, and undone: so nothing is said here that would come out
-    otherwise, and nothing is written. The account waits meanwhile as for an answer, about half a
-    millisecond for each hold that waits. Raises UnknownReview, and ReviewAnswered.
+    otherwise, and nothing is written. The account waits meanwhile as for two answers. Raises
+    UnknownReview, and ReviewAnswered.
     """
     asked = review(account_id=account_id, review_id=review_id)
     if asked.answered_at is not None:
@@ -187,7 +187,7 @@ def _at_this_pace(
 ) -> int | None:
     if start is None or ends_at is None or (at - start) * _PACE_PARTS < ends_at - start:
         return None
-    return used * ((ends_at - start) // _MICROSECOND) // ((at - start) // _MICROSECOND)
+    return used * ((ends_at - start) // MICROSECOND) // ((at - start) // MICROSECOND)
 
 
 def answer(*, account_id: int, review_id: int, answer: Answer, at: datetime) -> Review:

@@ -23,7 +23,7 @@ from ledger.merkle import HASH_BYTES
 from ledger.packing import IN_PARTS, POSTGRESQL_EPOCH_US, Integers, Rows, RunDetails
 
 COSTS: Final = "a run costs the sum of its inferences, and its details name it"
-LEAVES: Final = "each run's receipt is the leaf that its block has at its position"
+LEAVES: Final = "each run is sealed by the leaf that its block has at its position"
 NAMES: Final = (COSTS, LEAVES)
 
 RUN_COLUMNS: Final = {

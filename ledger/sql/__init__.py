@@ -3,6 +3,10 @@
 A file's header says what the statement does, what locks its caller must hold, its parameters
 and the columns of a row. `query` binds those columns, by name, to a frozen dataclass: a
 column too many or too few is a TypeError in the first test that runs the statement.
+
+There are two ways to run one. `query`, `rows` and `execute` go through Django and psycopg: for what
+runs now and then. `binary`, `in_one_go`, `columns` and `copying` are for what runs for every block,
+acceptance and hold: prepared, many in one round trip (ledger.sql.prepared).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +127,7 @@ def copying(statement: str) -> Iterator[Copy]:
 
 
 def array(values: Iterable[object]) -> str:
-    """A PostgreSQL array of numbers, uuids or instants: for long ones, quicker than psycopg's."""
+    """A PostgreSQL array of numbers, uuids, instants or words: quicker than psycopg's."""
     return f"{{{','.join(map(str, values))}}}"
 
 

@@ -161,7 +161,7 @@ class Copy:
         self._pgconn = pgconn
 
     def give(self, data: bytes) -> None:
-        """Have some bytes copied. They are not waited for."""
+        """Hand over some bytes. They are not waited for."""
         give(self._pgconn, data)
 
     def go_on(self) -> None:
@@ -194,6 +194,9 @@ def _end_copy(connection: Connection, reason: bytes | None) -> list[PGresult]:
         if connection.pgconn.put_copy_end(reason) != 1:
             raise psycopg.OperationalError("the end of what is copied can't be sent")
         return _answers(connection.pgconn)
+
+
+# All that is sent is sent by these two: tests that kill a worker between any two count them.
 
 
 def send(pgconn: PGconn, name: str, values: Sequence[_Value]) -> None:
