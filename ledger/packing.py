@@ -48,7 +48,8 @@ Rows = npt.NDArray[np.void]
 Integers = npt.NDArray[np.int64]
 
 
-class InferenceDetails(msgspec.Struct, frozen=True, array_like=True):
+# They come by the thousand and have no cycles: the collector of those need not look (`gc`).
+class InferenceDetails(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One inference of a receipt."""
 
     engine: str
@@ -58,7 +59,7 @@ class InferenceDetails(msgspec.Struct, frozen=True, array_like=True):
     microtokens: int
 
 
-class Unusual(msgspec.Struct, frozen=True, omit_defaults=True):
+class Unusual(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What most runs have nothing to say about."""
 
     outcome: str = "accepted"
@@ -67,7 +68,7 @@ class Unusual(msgspec.Struct, frozen=True, omit_defaults=True):
     part: str = ""
 
 
-class RunDetails(msgspec.Struct, frozen=True, array_like=True):
+class RunDetails(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the run's own row leaves out. Most runs' `unusual` is null."""
 
     run_id: str
