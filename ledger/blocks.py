@@ -89,15 +89,17 @@ class Waiting:
             positions=np.concatenate([np.arange(count) for count in counts]),
         )
 
-    def by_account(self) -> Integers:
-        """Its rows account after account; within an account still in order of arrival."""
+    def by_account(self) -> tuple[Integers, Integers]:
+        """Its rows account after account, and their accounts' ids; within an account still in order
+        of arrival."""
         # Sorting numbers that say both is several times as fast as sorting rows by their account.
-        ids = self.runs["account_id"] - self.runs["account_id"].min()
+        first = self.runs["account_id"].min()
+        ids = self.runs["account_id"] - first
         bits = len(ids).bit_length()
         assert int(ids.max()) < 1 << (63 - bits), "more accounts than there can be"
         both: Integers = ids << bits | np.arange(len(ids))
         both.sort()
-        return both & ((1 << bits) - 1)
+        return both & ((1 << bits) - 1), (both >> bits) + first
 
     def pick(self, rows: npt.NDArray[Any]) -> "Waiting":
         """These rows, in this order."""
@@ -122,8 +124,11 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
 
     The caller holds the shard's lock.
     """
-    rows, runs = waiting.by_account(), waiting.runs
-    costs = Costs.of(*(runs[name][rows] for name in ("account_id", "microtokens", "part")))
+    rows, account_ids = waiting.by_account()
+    parts = waiting.runs["part"]
+    costs = Costs.of(
+        account_ids, waiting.runs["microtokens"][rows], parts[rows] if parts.any() else None
+    )
     with standings.debiting(waiting.shard, costs) as debited:
         waiting = waiting.pick(rows)
         positions = leaves.positions(costs.counts)
@@ -155,8 +160,8 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
         entries = list(_entries(waiting, laid.crossing))
     assert copy.rows_count == len(waiting.runs)
     sql.in_one_go(*moves.statements, *entries, block)
-    watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
-    if len(watched):
+    if accounts.watched.any():
+        watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
 
 

@@ -161,14 +161,19 @@ class Costs:
     receipts_counts: Integers
 
     @staticmethod
-    def of(account_ids: Integers, microtokens: Integers, parts: Integers) -> "Costs":
+    def of(account_ids: Integers, microtokens: Integers, parts: Integers | None) -> "Costs":
+        """Of runs account after account; `parts` are None if none is a part of a run."""
         begins = np.flatnonzero(np.diff(account_ids, prepend=-1))
+        counts = np.diff(begins, append=len(account_ids))
+        receipts_counts = counts
+        if parts is not None:
+            receipts_counts = np.add.reduceat(parts == 0, begins, dtype=np.int64)
         return Costs(
             ids=account_ids[begins],
             begins=begins,
-            counts=np.diff(begins, append=len(account_ids)),
+            counts=counts,
             totals=np.add.reduceat(microtokens, begins),
-            receipts_counts=np.add.reduceat(parts == 0, begins, dtype=np.int64),
+            receipts_counts=receipts_counts,
         )
 
 
