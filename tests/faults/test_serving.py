@@ -73,22 +73,27 @@ def served(migrated: Installation, tmp_path_factory: pytest.TempPathFactory) -> 
             yield Served(here, line, clock, client, Ledger(here))
 
 
+def lasts_without_debits(served: Served, load: Load) -> None:
+    """Runs are taken at once all the while, nobody debits them, and after it somebody does."""
+    client, ledger = served.client, served.ledger
+    taken = client.taken
+    time.sleep(OUTAGE_SECONDS / 2)
+    debited = ledger.debited()
+    time.sleep(OUTAGE_SECONDS / 2)
+    assert ledger.debited() == debited, "nobody was told, so nobody debited"
+    assert client.taken > taken
+    assert load.slowest_seconds < AT_ONCE_SECONDS
+    served.line.mend()
+    ledger.wait_until(lambda: ledger.debited() > debited, "runs are debited")
+
+
 def test_the_broker_is_gone_under_load_and_comes_back(served):
     client, ledger = served.client, served.ledger
     with Load(client).sending() as load:
         ledger.wait_until(lambda: ledger.debited() > 0, "runs are debited")
 
         served.line.cut()
-        taken = client.taken
-        time.sleep(OUTAGE_SECONDS / 2)
-        debited = ledger.debited()
-        time.sleep(OUTAGE_SECONDS / 2)
-        assert ledger.debited() == debited, "nobody was told, so nobody debited"
-        assert client.taken > taken
-        assert load.slowest_seconds < AT_ONCE_SECONDS
-        served.line.mend()
-
-        ledger.wait_until(lambda: ledger.debited() > debited, "runs are debited")
+        lasts_without_debits(served, load)
     assert load.failures == []
     ledger.require(client)
 
@@ -101,16 +106,7 @@ def test_the_broker_hangs_under_load_and_is_replaced(served):
         ledger.wait_until(lambda: ledger.debited() > debited, "runs are debited")
 
         served.line.go_silent()
-        taken = client.taken
-        time.sleep(OUTAGE_SECONDS / 2)
-        debited = ledger.debited()
-        time.sleep(OUTAGE_SECONDS / 2)
-        assert ledger.debited() == debited, "nobody was told, so nobody debited"
-        assert client.taken > taken
-        assert load.slowest_seconds < AT_ONCE_SECONDS
-        served.line.mend()
-
-        ledger.wait_until(lambda: ledger.debited() > debited, "runs are debited")
+        lasts_without_debits(served, load)
     assert load.failures == []
     ledger.require(client)
 
