@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
         help=f"{', '.join(ROWS)}; none: all of these; also {', '.join(MORE_ROWS)}",
     )
     parser.add_argument("--batches", type=_count, default=20, help="in a repetition (default 20)")
-    parser.add_argument("--repetitions", type=_count, default=3, help="for the median (default 3)")
+    parser.add_argument("--repetitions", type=_count, default=5, help="for the median (default 5)")
     options = parser.parse_args(arguments)
     known = (*ROWS, *MORE_ROWS)
     if unknown := sorted(set(options.rows) - set(known)):

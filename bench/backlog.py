@@ -8,14 +8,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from statistics import median
 from time import perf_counter
 from typing import Final
 
 from django.db import connection
 
 from bench import database
-from bench.figures import Figure
+from bench.figures import Figure, middle
 from bench.scenes import SHARD, Scene
 
 BATCH_RUNS: Final = 10_000
@@ -45,8 +44,12 @@ print(json.dumps({"runs": runs, "peak_bytes": peak}), flush=True)
 
 
 def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
-    one = median(runs_a_second([SHARD], batches) for _ in range(repetitions))
-    two = median(runs_a_second([SHARD, SHARD + 1], batches) for _ in range(repetitions))
+    one, two = middle(
+        [
+            (runs_a_second([SHARD], 2 * batches), runs_a_second([SHARD, SHARD + 1], batches))
+            for _ in range(repetitions)
+        ]
+    )
     yield Figure(
         name="two workers on two shards beside one on one",
         value=two,

@@ -6,14 +6,13 @@ and checks (timed, to the end of its commit). So both grow alike and meet the sa
 """
 
 from collections.abc import Iterator
-from statistics import median
 from time import perf_counter
 from typing import Final
 
 from django.db import connection, transaction
 
 from bench import database
-from bench.figures import Figure
+from bench.figures import Figure, middle
 from bench.scenes import AT, SHARD, Scene
 from ledger import debiting
 
@@ -31,12 +30,13 @@ def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
             )
             for _ in range(repetitions)
         ]
+        debit_seconds, copy_seconds = middle(timed)
         runs = batches * BATCH_RUNS
         yield Figure(
             name=f"debit, {accounts:,} account{'s' if accounts > 1 else ''}",
-            value=runs / median(debit for debit, _ in timed),
+            value=runs / debit_seconds,
             unit="runs/s",
-            limit=runs / median(copy for _, copy in timed),
+            limit=runs / copy_seconds,
             limit_name="binary COPY",
             bar=bar,
         )

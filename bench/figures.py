@@ -51,6 +51,12 @@ class Figure:
         return ", ".join(f"{words} {bar:{how}}" for words, bar, how in bars if bar is not None)
 
 
+def middle(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of pairs that were measured one beside the other, the one with the median ratio: what the
+    machine does meanwhile slows both of a pair, but not all pairs alike."""
+    return sorted(pairs, key=lambda pair: pair[0] / pair[1])[len(pairs) // 2]
+
+
 def show(figures: Sequence[Figure]) -> None:
     table = Table(title="Figures", caption="a ratio is the value's share of the limit beside it")
     for column in ("figure", "value", "unit", "limit", "ratio", "bar", "holds"):

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ledger import chain, leaves, merkle, sql, standings, totals
 from ledger.drawdown import Slice
-from ledger.laying import Laid, lay
+from ledger.laying import Laid, lay, lay_ahead
 from ledger.models import Entry
 from ledger.packing import (
     COPY_TRAILER,
@@ -131,11 +131,13 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
     )
     with standings.debiting(waiting.shard, costs) as debited:
         waiting = waiting.pick(rows)
+        expected = debited.expected
+        ahead = lay_ahead(waiting.shard, waiting.runs, expected) if expected else None
         positions = leaves.positions(costs.counts)
         have_receipts, before_last = _receipts(waiting.runs, costs)
-        accounts = debited()
-    is_served = accounts.are_served(waiting.runs["occurred_at_us"])
-    laid, move_on = lay(waiting.shard, waiting.runs, accounts, is_served)
+        accounts = debited.stand()
+    laying = ahead if accounts is expected else None
+    laid, move_on = laying or lay(waiting.shard, waiting.runs, accounts)
     sequences = np.repeat(accounts.runs_count, accounts.counts) - before_last
     sequences[~have_receipts] = 0
     columns = _columns(waiting, sequences, positions, laid, head.number + 1)

@@ -13,19 +13,19 @@ However a run is laid, the entries are the same; the tests compare them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
-from itertools import islice, pairwise
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger import sql
-from ledger.drawdown import BY_TIERS, KINDS, InUse, Lots, Slice, draw, lots_in_use
-from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints, instants
+from ledger.drawdown import BY_TIERS, InUse, Lots, Slice, draw, lots_in_use
+from ledger.open_lots import NotRemembered, OpenLots, pack
+from ledger.packing import Integers, Rows, bigints, instants
 from ledger.standings import Accounts, Used
-from ledger.units import NEVER
 from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
 
 _SUM_MAX: Final = 2.0**62
@@ -86,16 +86,31 @@ class Moves:
     open_lots: dict[int, bytes] = field(default_factory=dict)
 
 
-def lay(
-    shard: int, runs: Rows, accounts: Accounts, is_served: npt.NDArray[np.bool_]
-) -> tuple[Laid, Callable[[], Moves]]:
+# Runs as they lie; and how their accounts and lots move on by it, worked out when it is asked for.
+Laying = tuple[Laid, Callable[[], Moves]]
+
+
+def lay_ahead(shard: int, runs: Rows, accounts: Accounts) -> Laying | None:
+    """As `lay`, but from what is remembered alone: None if that does not say enough."""
+    try:
+        return _lay(OpenLots(shard=shard, may_read=False), runs, accounts)
+    except NotRemembered:
+        return None
+
+
+def lay(shard: int, runs: Rows, accounts: Accounts) -> Laying:
     """Lay debited runs over lots. Accounts that are not served all through by their lot in use
-    move on by it, and so do their lots: how, is worked out when it is asked for, once."""
+    move on by it, and so do their lots: how, is to be asked for once."""
+    return _lay(OpenLots(shard=shard), runs, accounts)
+
+
+def _lay(lots: OpenLots, runs: Rows, accounts: Accounts) -> Laying:
+    is_served = accounts.are_served(runs["occurred_at_us"])
     laid = _lay_on_lots_in_use(runs, accounts)
-    _value_on_lots_in_use(shard, runs, accounts, is_served, laid)
+    _value_on_lots_in_use(lots, runs, accounts, is_served, laid)
     move_on: Callable[[], Moves] = Moves
     if not is_served.all():
-        move_on = _lay_the_others(shard, runs, accounts, ~is_served, laid)
+        move_on = _lay_the_others(lots, runs, accounts, ~is_served, laid)
     # A run that cost nothing took nothing, wherever it lay.
     free = runs["microtokens"] == 0
     laid.slices_counts[free] = laid.lot_ids[free] = laid.out_before[free] = 0
@@ -116,7 +131,7 @@ def _lay_on_lots_in_use(runs: Rows, accounts: Accounts) -> Laid:
 
 
 def _value_on_lots_in_use(
-    shard: int, runs: Rows, accounts: Accounts, is_served: npt.NDArray[np.bool_], laid: Laid
+    lots: OpenLots, runs: Rows, accounts: Accounts, is_served: npt.NDArray[np.bool_], laid: Laid
 ) -> None:
     """What the runs are worth that lie whole on their account's lot in use."""
     is_prepaid = is_served & (accounts.price_micros > 0)
@@ -129,7 +144,7 @@ def _value_on_lots_in_use(
         after = before + runs["microtokens"][rows]
         laid.micros[rows] = prepaid_micros_of_all(price, granted, after) - worth_before
     by_tiers = np.flatnonzero(is_served & (accounts.price_micros == BY_TIERS)).tolist()
-    tiers = _tiers(shard, [int(accounts.lot_id[position]) for position in by_tiers])
+    tiers = lots.tiers([int(accounts.lot_id[position]) for position in by_tiers])
     for position in by_tiers:
         begin = int(accounts.begins[position])
         end = begin + int(accounts.counts[position])
@@ -144,15 +159,12 @@ def _ends(laid: Laid, runs: Rows, begin: int, end: int) -> list[int]:
     return ends
 
 
-def _tiers(shard: int, lot_ids: list[int]) -> Mapping[int, tuple[Tier, ...]]:
-    if not lot_ids:
-        return {}
-    rows = sql.rows("tiers_of_lots", shard=shard, lot_ids=sql.array(lot_ids))
-    return {lot_id: Tier.of_json(tiers) for lot_id, tiers in rows}
-
-
 def _lay_the_others(
-    shard: int, runs: Rows, accounts: Accounts, are_others: npt.NDArray[np.bool_], laid: Laid
+    open_lots: OpenLots,
+    runs: Rows,
+    accounts: Accounts,
+    are_others: npt.NDArray[np.bool_],
+    laid: Laid,
 ) -> Callable[[], Moves]:
     """Lay the runs of accounts whose lot in use can't serve them all; how these move on."""
     others = accounts.pick(are_others)
@@ -162,9 +174,9 @@ def _lay_the_others(
         times_us=runs["occurred_at_us"][rows],
         microtokens=runs["microtokens"][rows],
     )
-    as_written = _open_lots(shard, others)
+    as_written = open_lots.of(others)
     lots = _knowing_what_is_out(as_written, others)
-    found, taken = lay_over(demand, lots, tiers_of=partial(_tiers, shard))
+    found, taken = lay_over(demand, lots, tiers_of=open_lots.tiers)
     for name in ("lot_ids", "out_before", "slices_counts", "micros"):
         getattr(laid, name)[rows] = getattr(found, name)
     laid.crossing.update((int(rows[at]), slices) for at, slices in found.crossing.items())
@@ -174,7 +186,7 @@ def _lay_the_others(
         moved = replace(lots, out_microtokens=lots.out_microtokens + taken)
         in_use = lots_in_use(moved, last_times_us)
         accounts.take_into_use(are_others, used := _used(moved, in_use))
-        return _moves(shard, others, used, moved, as_written, in_use)
+        return _moves(open_lots.shard, others, used, moved, as_written, in_use)
 
     return move_on
 
@@ -187,7 +199,7 @@ def _moves(
         lots, out_microtokens=np.where(written, lots.out_microtokens, as_written.out_microtokens)
     )
     still_open = rows_say.pick(rows_say.remaining_microtokens > 0)
-    packed = _pack(still_open, len(accounts.ids))
+    packed = pack(still_open, len(accounts.ids))
     return Moves(
         statements=[
             ("move_lots", _moved(shard, lots, written)),
@@ -304,59 +316,6 @@ def _lay_singly(
 
 
 _NO_SLICE: Final = Slice(0, 0, 0, 0)
-
-
-# A lot as it is remembered.
-_LOT: Final = np.dtype(
-    [(field.name, np.int64) for field in fields(Lots) if field.name != "account"]
-)
-
-
-def _open_lots(shard: int, accounts: Accounts) -> Lots:
-    """The open lots of these accounts, as their rows say, in draw-down order."""
-    packed = accounts.open_lots
-    unknown = [place for place, one in enumerate(packed) if one is None]
-    if unknown:
-        read = _pack(_read_open_lots(shard, accounts.ids[unknown]), len(unknown))
-        for place, one in zip(unknown, read, strict=True):
-            packed[place] = one
-    known = [one for one in packed if one is not None]
-    rows = np.frombuffer(b"".join(known), _LOT)
-    counts = np.fromiter(map(len, known), np.int64, len(known)) // _LOT.itemsize
-    columns = {name: np.ascontiguousarray(rows[name]) for name in _LOT.names or ()}
-    return Lots(account=np.repeat(np.arange(len(known)), counts), **columns)
-
-
-def _pack(lots: Lots, accounts_count: int) -> list[bytes]:
-    """Each account's lots, as they are remembered."""
-    rows = np.empty(len(lots.id), _LOT)
-    for name in _LOT.names or ():
-        rows[name] = getattr(lots, name)
-    packed = rows.tobytes()
-    edges = _LOT.itemsize * np.searchsorted(lots.account, np.arange(accounts_count + 1))
-    return [packed[begin:end] for begin, end in pairwise(edges.tolist())]
-
-
-def _read_open_lots(shard: int, account_ids: Integers) -> Lots:
-    found, ids, kinds, priorities, begins, ends, issued, granted, out, prices = sql.columns(
-        "open_lots",
-        shard=shard,
-        account_ids=bigints(account_ids),
-        kinds=sql.array(KINDS),
-        never=NEVER,
-    )
-    return Lots(
-        account=np.searchsorted(account_ids, found),
-        id=ids,
-        kind_rank=kinds - 1,
-        priority=priorities,
-        effective_at_us=begins + POSTGRESQL_EPOCH_US,
-        expires_at_us=ends + POSTGRESQL_EPOCH_US,
-        price_micros=prices,
-        issued_at_us=issued,
-        granted_microtokens=granted,
-        out_microtokens=out,
-    ).in_draw_down_order()
 
 
 def _knowing_what_is_out(lots: Lots, accounts: Accounts) -> Lots:

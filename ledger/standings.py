@@ -13,7 +13,8 @@ and limits are always told: they change without a mark.
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from types import EllipsisType
 from typing import Any, Final
 
 import numpy as np
@@ -177,8 +178,18 @@ class Costs:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Debited:
+    """Accounts from which runs' costs were taken, or are being taken."""
+
+    # As they stand if all of them are as they are remembered; None if some are not remembered.
+    expected: Accounts | None
+    # How they stand: `expected` itself if that was right. To be called once.
+    stand: Callable[[], Accounts]
+
+
 @contextmanager
-def debiting(shard: int, costs: Costs) -> Iterator[Callable[[], Accounts]]:
+def debiting(shard: int, costs: Costs) -> Iterator[Debited]:
     """Take what runs cost from their accounts. How these stand is asked for within it, once; until
     then there is time for something else.
 
@@ -199,28 +210,36 @@ def debiting(shard: int, costs: Costs) -> Iterator[Callable[[], Accounts]]:
         mark=mark,
     ) as answer:
         standings = remembered()
+        _take(standings, costs, ...)
+        expected = _accounts(costs, standings, mark, memory)
 
-        def accounts() -> Accounts:
-            [count], told, watchers, *columns = answer()
+        def stand() -> Accounts:
+            [count], told, are_others, watchers, *columns = answer()
             assert count == len(ids), "a run's account is always there"
             assert np.isin(ids[marks == _NO_MARK], told).all()
-            for one in told.tolist() if memory.lots else ():
-                memory.lots.pop(one, None)
             places = np.searchsorted(ids, told)
+            expected.watched[places] = watchers > 0
+            if not are_others.any():
+                return expected
+            others = places[are_others == 1]
+            for one in ids[others].tolist() if memory.lots else ():
+                memory.lots.pop(one, None)
             for name, column in zip(_TOLD, columns, strict=True):
-                standings[name][places] = column
-            standings["runs_count"] += costs.receipts_counts
-            standings["out"] += costs.totals
-            watched = np.zeros(len(ids), np.bool_)
-            watched[places] = watchers > 0
-            return _accounts(costs, standings, watched, mark, memory)
+                standings[name][others] = column[are_others == 1]
+            _take(standings, costs, others)
+            return replace(_accounts(costs, standings, mark, memory), watched=expected.watched)
 
-        yield accounts
+        all_are_known = bool((marks != _NO_MARK).all())
+        yield Debited(expected=expected if all_are_known else None, stand=stand)
 
 
-def _accounts(
-    costs: Costs, standings: Rows, watched: npt.NDArray[np.bool_], mark: int, memory: _Memory
-) -> Accounts:
+def _take(standings: Rows, costs: Costs, accounts: npt.NDArray[Any] | EllipsisType) -> None:
+    """Number receipts, and take what runs cost, of these accounts."""
+    standings["runs_count"][accounts] += costs.receipts_counts[accounts]
+    standings["out"][accounts] += costs.totals[accounts]
+
+
+def _accounts(costs: Costs, standings: Rows, mark: int, memory: _Memory) -> Accounts:
     return Accounts(
         ids=costs.ids,
         begins=costs.begins,
@@ -233,7 +252,7 @@ def _accounts(
         price_micros=standings["price_micros"],
         from_at_us=standings["from_at"] + POSTGRESQL_EPOCH_US,
         until_at_us=standings["until_at"] + POSTGRESQL_EPOCH_US,
-        watched=watched,
+        watched=np.zeros(len(costs.ids), np.bool_),
         mark=mark,
         memory=memory,
     )

@@ -9,8 +9,8 @@
 -- parameters  shard int, account_ids bigint[] (ascending), receipts_counts, microtokens bigint[],
 --             marks bigint[] (1: not known), mark bigint (the new one)
 -- row         one, of arrays: how many accounts there are; then of those accounts whose mark was
---             another, and of those with a hold or a limit: id, how many open holds and limits it
---             has now; and as they were before it: runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
+--             another, and of those with a hold or a limit: id, whether its mark was another (0, 1),
+--             how many open holds and limits it has now; and as they were before it: runs_count, in_use_lot_id (0: none), in_use_out_microtokens,
 --             in_use_granted_microtokens, in_use_price_micros (-1: by tiers) bigint[],
 --             in_use_from_at, in_use_until_at timestamptz[]
 WITH debited AS (
@@ -27,7 +27,7 @@ WITH debited AS (
     RETURNING account_id, mark < 0 AS is_told, open_holds_count::bigint + limits_count AS watchers
 )
 SELECT ARRAY[(SELECT count(*) FROM debited)],
-       array_agg(account_id), array_agg(watchers), array_agg(runs_count),
+       array_agg(account_id), array_agg(is_told::integer::bigint), array_agg(watchers), array_agg(runs_count),
        array_agg(coalesce(in_use_lot_id, 0)),
        array_agg(coalesce(in_use_out_microtokens, 0)),
        array_agg(coalesce(in_use_granted_microtokens, 1)),
