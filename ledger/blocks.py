@@ -31,6 +31,7 @@ from ledger.packing import (
     Rows,
     bigints,
     instants,
+    pick_rows,
     unpack_runs,
     uuids,
 )
@@ -105,7 +106,7 @@ class Waiting:
         """These rows, in this order."""
         return Waiting(
             shard=self.shard,
-            runs=self.runs[rows],
+            runs=pick_rows(self.runs, rows),
             submission_ids=self.submission_ids[rows],
             positions=self.positions[rows],
         )

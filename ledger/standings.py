@@ -21,7 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger import sql
-from ledger.packing import POSTGRESQL_EPOCH_US, Integers, Rows, bigints
+from ledger.packing import (
+    POSTGRESQL_EPOCH_US,
+    Integers,
+    Rows,
+    bigints,
+    insert_rows,
+    pick_rows,
+    put_rows,
+)
 
 # Accounts of all shards, each of 72 bytes and, if it moved on to another lot, 80 for each open lot.
 REMEMBERED_MAX: Final = 300_000
@@ -127,18 +135,19 @@ class _Memory:
 
         def standings() -> Rows:
             found = np.zeros(len(ids), _STANDING)
-            found[are_known] = self._standings[places[are_known]]
+            put_rows(found, are_known, pick_rows(self._standings, places[are_known]))
             return found
 
         return marks, standings
 
     def learn(self, ids: Integers, standings: Rows) -> None:
         places, are_known = self._places(ids)
-        self._standings[places[are_known]] = standings[are_known]
+        known = pick_rows(standings, np.flatnonzero(are_known))
+        put_rows(self._standings, places[are_known], known)
         if not are_known.all():
-            new = ~are_known
+            new = np.flatnonzero(~are_known)
             self._ids = np.insert(self._ids, places[new], ids[new])
-            self._standings = np.insert(self._standings, places[new], standings[new])
+            self._standings = insert_rows(self._standings, places[new], pick_rows(standings, new))
 
     def _places(self, ids: Integers) -> tuple[Integers, npt.NDArray[np.bool_]]:
         """Where they are, or belong, and which of them are there."""

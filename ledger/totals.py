@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ledger.packing import FAILED, RETAKE, Integers, Rows
+from ledger.packing import FAILED, RETAKE, Integers, Rows, pick_rows
 
 QUARTER_US: Final = 900_000_000
 
@@ -45,7 +45,7 @@ def of_runs(runs: Rows, micros: Integers) -> bytes:
     """Totals of RUN rows and what each cost in money, packed. A key may come more than once."""
     quarters = runs["occurred_at_us"] // QUARTER_US
     order = np.argsort(_mixed(runs, quarters))
-    runs, quarters, micros = runs[order], quarters[order], micros[order]
+    runs, quarters, micros = pick_rows(runs, order), quarters[order], micros[order]
     begins = np.flatnonzero(_differs_from_the_one_before(runs, quarters))
     is_run = runs["part"] == 0
     failed = (runs["flags"] & FAILED != 0) & is_run

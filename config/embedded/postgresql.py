@@ -36,6 +36,8 @@ SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
+    # Two blocks' worth: workers need not wait for each other to write theirs out.
+    "wal_buffers": "32MB",
     # /dev/shm is often tiny in containers, and cleared at logout by some systems.
     "dynamic_shared_memory_type": "mmap",
     "jit": "off",

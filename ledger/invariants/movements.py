@@ -10,7 +10,7 @@ from django.db import connection
 from ledger.invariants.places import Places
 from ledger.invariants.rows import BrokenRows
 from ledger.invariants.scanning import read
-from ledger.packing import Integers, Rows
+from ledger.packing import Integers, Rows, pick_rows
 
 SUMS: Final = "what is out of a lot is the sum of its movements"
 NO_GAPS: Final = "movements of a lot follow one another without gap or overlap"
@@ -98,7 +98,7 @@ class Movements:
             known &= self._account_ids[at] == account_ids
         for row in np.flatnonzero(~known).tolist():
             self._broken.add(ACCOUNTS, (int(lot_ids[row]), int(account_ids[row])))
-        rows, at, is_debit = rows[known], at[known], is_debit[known]
+        rows, at, is_debit = pick_rows(rows, np.flatnonzero(known)), at[known], is_debit[known]
         self._look_at_times(rows, at, is_debit)
         microtokens = rows["microtokens"]
         begins = rows["out_before_microtokens"]

@@ -20,7 +20,7 @@ from ledger.drawdown import Slice
 from ledger.invariants.rows import BrokenRows
 from ledger.invariants.scanning import bytes_of
 from ledger.merkle import HASH_BYTES
-from ledger.packing import IN_PARTS, POSTGRESQL_EPOCH_US, Integers, Rows, RunDetails
+from ledger.packing import IN_PARTS, POSTGRESQL_EPOCH_US, Integers, Rows, RunDetails, pick_rows
 
 COSTS: Final = "a run costs the sum of its inferences, and its details name it"
 LEAVES: Final = "each run is sealed by the leaf that its block has at its position"
@@ -121,9 +121,9 @@ class Receipts:
         for place, indices in groups:
             block = self._blocks.get(place)
             if block is None:
-                self._without_block(place, rows[indices])
+                self._without_block(place, pick_rows(rows, indices))
                 continue
-            block.parts.append(rows[indices])
+            block.parts.append(pick_rows(rows, indices))
             if block.missing_count <= 0:
                 del self._blocks[place]
                 self._whole_count += 1
@@ -315,7 +315,7 @@ def _texts(runs_count: int, packed: bytes, positions: Integers) -> list[bytes]:
 
 
 def _in_order(runs: Rows) -> Rows:
-    return runs[np.argsort(runs["block_position"], kind="stable")]
+    return pick_rows(runs, np.argsort(runs["block_position"], kind="stable"))
 
 
 def _leaves_of(runs: Rows) -> Integers:

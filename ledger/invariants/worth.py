@@ -8,7 +8,7 @@ import numpy as np
 from ledger import sql
 from ledger.invariants.rows import BrokenRows
 from ledger.invariants.scanning import read
-from ledger.packing import Integers, Rows
+from ledger.packing import Integers, Rows, pick_rows
 from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
 
 WORTH: Final = "a run is worth in money what it took of its lots is worth"
@@ -58,9 +58,11 @@ class Worth:
     def take_runs(self, runs: Rows) -> None:
         expected = np.zeros(len(runs), np.int64)
         of_one_lot = np.flatnonzero(runs["slices_count"] == 1)
-        expected[of_one_lot] = self._of(runs[of_one_lot])
+        expected[of_one_lot] = self._of(pick_rows(runs, of_one_lot))
         crossing = np.flatnonzero(runs["slices_count"] > 1)
-        expected[crossing] = [self._of_slices.pop(key, -1) for key in _keys(runs[crossing])]
+        expected[crossing] = [
+            self._of_slices.pop(key, -1) for key in _keys(pick_rows(runs, crossing))
+        ]
         for row in np.flatnonzero(expected != runs["micros"]).tolist():
             [(account_id, key, part)] = _keys(runs[row : row + 1])
             self._broken.add(WORTH, (account_id, key.hex(), part))
