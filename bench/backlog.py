@@ -25,7 +25,7 @@ MEMORY_BYTES_MAX: Final = 400_000_000
 
 # Tells of itself when it is connected, waits for a line, drains its shard, tells how it went.
 _WORKER: Final = """
-import json, os, resource, sys
+import gc, json, resource, sys
 import django
 django.setup()
 from django.db import connection
@@ -34,6 +34,7 @@ from ledger import debiting
 shard, name = int(sys.argv[1]), sys.argv[2]
 connection.settings_dict["NAME"] = name
 connection.ensure_connection()
+gc.freeze()  # as a worker does when it has loaded its code
 print("ready", flush=True)
 sys.stdin.readline()
 runs = debiting.drain_shard(shard=shard, at=AT)
@@ -46,7 +47,7 @@ print(json.dumps({"runs": runs, "peak_bytes": peak}), flush=True)
 def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
     one, two = middle(
         [
-            (runs_a_second([SHARD], 2 * batches), runs_a_second([SHARD, SHARD + 1], batches))
+            (runs_a_second([SHARD], 2 * batches), runs_a_second([SHARD, SHARD + 1], 2 * batches))
             for _ in range(repetitions)
         ]
     )

@@ -120,10 +120,10 @@ class Waiting:
         ]
 
 
-def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
+def write_block(waiting: Waiting, head: chain.Head, *, is_last: bool, at: datetime) -> None:
     """Debit runs, all of them new, in order of arrival, after the shard's last block.
 
-    The caller holds the shard's lock.
+    The caller holds the shard's lock, and has nothing more to do in its transaction if `is_last`.
     """
     rows, account_ids = waiting.by_account()
     parts = waiting.runs["part"]
@@ -162,8 +162,10 @@ def write_block(waiting: Waiting, head: chain.Head, *, at: datetime) -> None:
         )
         entries = list(_entries(waiting, laid.crossing))
     assert copy.rows_count == len(waiting.runs)
-    sql.in_one_go(*moves.statements, *entries, block)
-    if accounts.watched.any():
+    are_watched = accounts.watched.any()
+    run_these = sql.finish if is_last and not are_watched else sql.in_one_go
+    run_these(*moves.statements, *entries, block)
+    if are_watched:
         watched = np.flatnonzero(np.repeat(accounts.watched, accounts.counts))
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
 

@@ -10,7 +10,7 @@ another body under its id is a conflict, told in the batch's result.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -108,12 +108,14 @@ def _debit(waiting: Waiting, head: Head, *, is_full: bool, are_new: bool, at: da
     if not are_new:
         waiting, in_conflict = _set_known_apart(waiting)
         conflicts.append(in_conflict)
-    if len(waiting.runs):
-        write_block(waiting, head, at=at)
-        _follow_up(waiting, at=at)
     conflicts_count = sum(len(one.runs) for one in conflicts)
     for one in conflicts:
         _record_conflicts(one, at=at)
+    if len(waiting.runs):
+        follow_ups = _follow_ups(waiting)
+        write_block(waiting, head, is_last=not follow_ups, at=at)
+        for follow_up in follow_ups:
+            follow_up(debited=waiting, at=at)
     runs_count = len(waiting.runs) - int(np.count_nonzero(waiting.runs["flags"] & IN_PARTS))
     return Drained(
         runs_count=runs_count,
@@ -124,12 +126,14 @@ def _debit(waiting: Waiting, head: Head, *, is_full: bool, are_new: bool, at: da
     )
 
 
-def _follow_up(debited: Waiting, *, at: datetime) -> None:
+def _follow_ups(waiting: Waiting) -> list[Callable[..., None]]:
     """What few runs have: parts, and others that they retake."""
-    if parts.has_parts(debited):
-        parts.note(debited=debited, at=at)
-    if retakes.has_retakes(debited):
-        retakes.note(debited=debited, at=at)
+    found: list[Callable[..., None]] = []
+    if parts.has_parts(waiting):
+        found.append(parts.note)
+    if retakes.has_retakes(waiting):
+        found.append(retakes.note)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

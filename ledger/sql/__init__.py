@@ -77,6 +77,15 @@ def in_one_go(*statements: Statement) -> list[list[tuple[Any, ...]]]:
     return [prepared.rows(own, result) for result in results]
 
 
+def finish(*statements: Statement) -> None:
+    """As `in_one_go`, for what a transaction does last: it is committed in the same round trip.
+    A transaction around it goes on."""
+    assert connection.in_atomic_block
+    own, wanted = _wanted(*statements)
+    with own.wrap_database_errors:
+        prepared.run(own.connection, wanted, commits=len(own.atomic_blocks) == 1)
+
+
 @contextmanager
 def asking_columns(name: str, **parameters: Any) -> Iterator[Callable[[], list[Integers]]]:
     """Run sql/<name>.sql, which returns one row of arrays of numbers or instants, as numpy arrays.

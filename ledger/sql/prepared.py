@@ -58,22 +58,24 @@ class _Value(NamedTuple):
     type_oid: int
 
 
-def run(connection: Connection, statements: Sequence[Statement]) -> list[PGresult]:
+def run(
+    connection: Connection, statements: Sequence[Statement], *, commits: bool = False
+) -> list[PGresult]:
     """Run statements in their order, in one round trip; the result of each.
 
-    Begins a transaction if there is none and the connection does not commit by itself. If one
-    fails, those after it do not run; raises what it says.
+    Begins a transaction if there is none and the connection does not commit by itself; commits it
+    after the last if `commits`. If one fails, those after it do not run; raises what it says.
     """
-    with asking(connection, statements) as results:
+    with asking(connection, statements, commits=commits) as results:
         return results()
 
 
 @contextmanager
 def asking(
-    connection: Connection, statements: Sequence[Statement]
+    connection: Connection, statements: Sequence[Statement], *, commits: bool = False
 ) -> Iterator[Callable[[], list[PGresult]]]:
     """As `run`, with something to do until the results are asked for: once, and within it."""
-    asked = _Asked(connection, statements)
+    asked = _Asked(connection, statements, commits=commits)
     try:
         yield asked.results
         assert asked.is_answered, "results are asked for"
@@ -86,7 +88,9 @@ def asking(
 class _Asked:
     """Statements that are sent, and their results once they are read."""
 
-    def __init__(self, connection: Connection, statements: Sequence[Statement]) -> None:
+    def __init__(
+        self, connection: Connection, statements: Sequence[Statement], *, commits: bool
+    ) -> None:
         self.is_answered = False
         self._connection = connection
         self._known = _known(connection)
@@ -98,12 +102,16 @@ class _Asked:
         )
         # By what is sent: the statement that it prepares.
         self._prepared = [""] * self._begins
+        self._statements_count = len(statements)
         with _left_whole(connection):
             pgconn.enter_pipeline_mode()
             if self._begins:
                 pgconn.send_query_params(b"BEGIN", None)
             for statement, of_statement in zip(statements, values, strict=True):
                 self._send(pgconn, statement, of_statement)
+            if commits:
+                send_commit(pgconn)
+                self._prepared.append("")
             pgconn.pipeline_sync()
             pgconn.flush()
 
@@ -131,7 +139,8 @@ class _Asked:
             if name not in ("", _PREPARED_ONCE) and answer.status == ExecStatus.COMMAND_OK
         }
         _raise_error(self._connection, answers)
-        return [answer for name, answer in pairs[self._begins :] if not name]
+        own = [answer for name, answer in pairs[self._begins :] if not name]
+        return own[: self._statements_count]
 
 
 def _known(connection: Connection) -> set[str]:
@@ -196,7 +205,7 @@ def _end_copy(connection: Connection, reason: bytes | None) -> list[PGresult]:
         return _answers(connection.pgconn)
 
 
-# All that is sent is sent by these two: tests that kill a worker between any two count them.
+# All that changes something is sent by these: tests that kill a worker between any two count them.
 
 
 def send(pgconn: PGconn, name: str, values: Sequence[_Value]) -> None:
@@ -204,6 +213,10 @@ def send(pgconn: PGconn, name: str, values: Sequence[_Value]) -> None:
     packed = [value.packed for value in values]
     formats = [value.format for value in values]
     pgconn.send_query_prepared(name.encode(), packed, formats, Format.BINARY)
+
+
+def send_commit(pgconn: PGconn) -> None:
+    pgconn.send_query_params(b"COMMIT", None)
 
 
 def give(pgconn: PGconn, data: bytes) -> None:

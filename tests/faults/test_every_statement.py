@@ -71,7 +71,7 @@ def _kill_before(number: int) -> None:
 
     for sender, names in (
         (psycopg.Cursor, ("execute",)),
-        (prepared, ("send", "give")),
+        (prepared, ("send", "send_commit", "give")),
         (psycopg.Connection, ("commit",)),
     ):
         for name in names:
@@ -115,6 +115,25 @@ def test_a_debit_is_killed_before_each_of_its_statements(shop) -> None:
     assert Hold.objects.get().microtokens == 4
     results = receipts.of_batch(book_id=shop.book_id, batch_id=batch.batch_id)
     assert {one.status for one in results} == {"debited"}
+    assert drain(account_id) == 0
+
+
+def test_a_debit_that_commits_with_its_last_statements_is_killed_before_each(shop) -> None:
+    account_id = make_account(shop)
+    make_lot(account_id, 10, price_micros=1_000)
+    accept(shop, [make_run(4), make_run(9)])
+
+    kills = kills_undone = 0
+    while killed_before(kills, lambda: debiting.drain_block(shard=shard_of(account_id), at=LATER)):
+        kills += 1
+        assert kills < STATEMENTS_MAX
+        # All of it, or nothing.
+        assert (Intake.objects.count(), Run.objects.count()) in {(1, 0), (0, 2)}
+        kills_undone += Intake.objects.count()
+        assert violations() == {}
+    assert kills_undone > 8, "the child was killed at work"
+
+    assert Run.objects.count() == 2
     assert drain(account_id) == 0
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from psycopg.pq import TransactionStatus
 
+from ledger import sql
 from ledger.packing import bigints, instants, unpack_array, uuids
 from ledger.sql import prepared
 from ledger.sql.prepared import Statement
@@ -102,6 +104,55 @@ def test_statements_run_in_order_and_the_first_that_fails_is_the_last(own) -> No
     assert asked(own, "SELECT n FROM done") == [(1,), (2,)]
     own.rollback()
     assert asked(own, "SELECT n FROM done") == []
+
+
+def test_what_comes_last_may_be_committed_with_it(own) -> None:
+    own.autocommit = False
+    one = Statement("one", "SELECT 1", {})
+    prepared.run(own, [one])
+    assert own.info.transaction_status == TransactionStatus.INTRANS
+    [result] = prepared.run(own, [one], commits=True)
+    assert prepared.rows(own, result) == [(1,)]
+    assert own.info.transaction_status == TransactionStatus.IDLE
+
+
+def test_what_fails_is_not_committed_with_it(own) -> None:
+    own.autocommit = False
+    table = Statement("table", "CREATE TABLE half_made (id int)", {})
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        prepared.run(own, [table, Statement("fails", "SELECT 1 / 0", {})], commits=True)
+    assert own.info.transaction_status == TransactionStatus.INERROR
+    own.rollback()
+    assert asked(own, "SELECT to_regclass('half_made')::text") == [(None,)]
+
+
+def test_what_is_refused_at_the_commit_is_said_and_undone(own) -> None:
+    own.autocommit = False
+    own.execute("CREATE TABLE late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    twice = Statement("twice", "INSERT INTO late VALUES (1), (1)", {})
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        prepared.run(own, [twice], commits=True)
+    assert own.info.transaction_status == TransactionStatus.IDLE
+    assert asked(own, "SELECT to_regclass('late')::text") == [(None,)]
+
+
+def is_in_transaction() -> bool:
+    status = connection.connection.info.transaction_status
+    return bool(status == TransactionStatus.INTRANS)
+
+
+def test_only_the_outermost_transaction_is_finished(transactional_db) -> None:
+    lock = ("lock_shard", {"shard": 7})
+    with transaction.atomic():
+        with transaction.atomic():
+            sql.finish(lock)
+            assert is_in_transaction()
+        assert is_in_transaction()
+        sql.finish(lock)
+        assert not is_in_transaction()
+    with transaction.atomic():
+        sql.lock_shard(7)
+        assert is_in_transaction()
 
 
 def test_where_none_may_be_kept_none_is(own) -> None:
