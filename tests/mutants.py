@@ -335,7 +335,7 @@ def caught_by(copy: Path, file: str, text: str, fault: str) -> str:
     path.write_text(original.replace(text, fault, 1), "utf-8")
     try:
         tests = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "--reuse-db", "-p", "no:cacheprovider"]
+            [sys.executable, "-m", "pytest", "-q", "-x", "--create-db", "-p", "no:cacheprovider"]
             + [_path(name) for name in _nearest_first(file)],
             cwd=copy,
             env=os.environ | {"HYPOTHESIS_PROFILE": "mutation", "PYTHONDONTWRITEBYTECODE": "1"},
