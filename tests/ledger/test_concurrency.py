@@ -27,10 +27,10 @@ from tests.ledger.builders import (
     make_lot,
     make_overage,
     make_run,
-    make_shop,
     publish_rates,
 )
 
+pytestmark = pytest.mark.django_db(transaction=True)
 LATER = NOON + 500 * HOUR
 
 
@@ -48,16 +48,6 @@ def in_parallel(works: Sequence[Callable[[], Any]]) -> list[Any]:
 
     with ThreadPoolExecutor(len(works)) as pool:
         return list(pool.map(run, works))
-
-
-@pytest.fixture
-def shop(transactional_db: None):
-    return make_shop()
-
-
-@pytest.fixture
-def account_id(shop) -> int:
-    return make_account(shop)
 
 
 def test_twenty_accepts_of_the_same_run_are_one_debit(shop, account_id) -> None:

@@ -12,25 +12,13 @@ from tests.ledger.builders import (
     HOUR,
     NOON,
     debit,
-    make_account,
     make_lot,
     make_overage,
     make_run,
-    make_shop,
     next_number,
 )
 
 LATER = NOON + 600 * HOUR
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
-
-
-@pytest.fixture
-def account_id(shop) -> int:
-    return make_account(shop)
 
 
 def void(account_id, run_id, microtokens=None, *, key=None, reason="wrong", at=LATER):

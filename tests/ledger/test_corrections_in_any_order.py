@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +17,6 @@ from tests.ledger.builders import (
     make_lot,
     make_overage,
     make_run,
-    make_shop,
     next_number,
 )
 
@@ -103,11 +101,6 @@ class Played:
     def consumed(self) -> int:
         lots = {lot.id: lot.account_id for lot in queries.lots(account_ids=[self.account.id])}
         return sum(queries.all_consumed(lots=lots).values())
-
-
-@pytest.fixture
-def shop(db: None) -> Shop:
-    return make_shop()
 
 
 @settings(max_examples=25)

@@ -20,13 +20,7 @@ from tests.ledger.builders import (
     make_account,
     make_lot,
     make_run,
-    make_shop,
 )
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
 
 
 @pytest.fixture
@@ -247,8 +241,7 @@ def test_a_grant_needs_an_account(shop) -> None:
         make_lot(12345 * 256 + 7, 5)
 
 
-def test_a_shard_that_fails_keeps_none_of_the_others_from_being_debited(db: None) -> None:
-    shop = make_shop()
+def test_a_shard_that_fails_keeps_none_of_the_others_from_being_debited(shop) -> None:
     by_shard = {shard_of(one): one for one in (make_account(shop, f"a{n}") for n in range(6))}
     for account_id in by_shard.values():
         make_lot(account_id, 10)
@@ -267,8 +260,7 @@ def test_a_shard_that_fails_keeps_none_of_the_others_from_being_debited(db: None
     assert Run.objects.count() == len(by_shard)
 
 
-def test_a_block_is_never_older_than_the_one_before_it(db: None) -> None:
-    shop = make_shop()
+def test_a_block_is_never_older_than_the_one_before_it(shop) -> None:
     account_id = make_account(shop)
     make_lot(account_id, 10)
     for at in (NOON + 2 * HOUR, NOON + HOUR, NOON + 3 * HOUR):

@@ -15,11 +15,9 @@ from tests.ledger.builders import (
     HOUR,
     NOON,
     debit,
-    make_account,
     make_lot,
     make_overage,
     make_run,
-    make_shop,
 )
 
 DAY = timedelta(days=1)
@@ -229,9 +227,7 @@ def use_daily(shop, days_count: int, executions: int = 10) -> None:
     )
 
 
-def test_the_forecast_of_an_account_is_of_its_own_use_and_lots(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_the_forecast_of_an_account_is_of_its_own_use_and_lots(shop, account_id) -> None:
     make_lot(account_id, 10 * 28 + 100, from_hours=-24 * 40)
     lot_id = make_lot(account_id, 1000, hours=24 * 3, from_hours=0, priority=1)
     make_overage(account_id)
@@ -245,9 +241,7 @@ def test_the_forecast_of_an_account_is_of_its_own_use_and_lots(db: None) -> None
         folding.fold_all()
 
 
-def test_a_top_up_is_no_negative_use_and_neither_is_an_expiry(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_a_top_up_is_no_negative_use_and_neither_is_an_expiry(shop, account_id) -> None:
     use_daily(shop, 28)
     before = forecasts.daily(account_id=account_id, time_zone="UTC", at=NOON)
     assert before == EVEN
@@ -259,9 +253,7 @@ def test_a_top_up_is_no_negative_use_and_neither_is_an_expiry(db: None) -> None:
     assert found.basis.week_microtokens_most == 70
 
 
-def test_a_run_that_was_voided_was_no_use(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_a_run_that_was_voided_was_no_use(shop, account_id) -> None:
     use_daily(shop, 28)
     debit(shop, [make_run(500, run_id="wrong", at=NOON - DAY)])
     corrections.void(
@@ -275,10 +267,8 @@ def test_a_run_that_was_voided_was_no_use(db: None) -> None:
 
 
 def test_days_before_the_first_use_say_nothing_and_days_between_say_nothing_was_used(
-    db: None,
+    shop, account_id
 ) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
     found = forecasts.of_account(account_id=account_id, at=NOON)
     assert isinstance(found, NotEnoughData)
     use_daily(shop, 5)
@@ -297,10 +287,8 @@ def test_an_unknown_account_has_no_forecast(db: None) -> None:
         forecasts.of_account(account_id=7, at=NOON)
 
 
-def test_it_agrees_with_what_then_happens(db: None) -> None:
+def test_it_agrees_with_what_then_happens(shop, account_id) -> None:
     """Two lots, one of which expires: the runs of the forecast are made, and find what it said."""
-    shop = make_shop()
-    account_id = make_account(shop)
     use_daily(shop, 14)
     make_lot(account_id, 14 * 10 + 200, hours=24 * 4, at=NOON)
     make_lot(account_id, 30, at=NOON)

@@ -31,22 +31,11 @@ from tests.ledger.builders import (
     make_lot,
     make_overage,
     make_run,
-    make_shop,
     publish_rates,
 )
 from tests.ledger.holding import available, capture, hold, new_hold, release, status
 
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
-
-
-@pytest.fixture
-def account_id(shop) -> int:
-    return make_account(shop)
 
 
 def test_holds_count_against_what_is_available(shop, account_id) -> None:

@@ -24,20 +24,11 @@ from tests.ledger.builders import (
     make_account,
     make_lot,
     make_run,
-    make_shop,
 )
 from tests.ledger.holding import available, capture, hold, limit, new_hold, release, used
 from tests.ledger.test_concurrency import in_parallel
 
-
-@pytest.fixture
-def shop(transactional_db: None):
-    return make_shop()
-
-
-@pytest.fixture
-def account_id(shop) -> int:
-    return make_account(shop)
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def tried(shop, microtokens: int, **more) -> str:

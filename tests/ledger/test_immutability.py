@@ -136,8 +136,7 @@ def test_of_two_versions_of_one_instant_the_one_published_last_rules(history) ->
     assert RateCardVersion.objects.filter(effective_at=NOON).count() == 2
 
 
-def test_meters_form_no_circle(db: None) -> None:
-    shop = make_shop()
+def test_meters_form_no_circle(shop) -> None:
     catalog.create_meter(book_id=shop.book_id, code="cached", name="C", part_of="executions")
     whole, part = Meter.objects.get(code="executions"), Meter.objects.get(code="cached")
     for circle in (whole, part):
@@ -146,8 +145,9 @@ def test_meters_form_no_circle(db: None) -> None:
             whole.save()
 
 
-def test_whoever_adds_a_rate_waits_for_its_versions_publication(transactional_db: None) -> None:
-    shop = make_shop()
+def test_whoever_adds_a_rate_waits_for_its_versions_publication(
+    transactional_db: None, shop
+) -> None:
     publish_rates(shop, [NewRate(meter="executions")], effective_at=NOON - timedelta(days=9))
     catalog.create_meter(book_id=shop.book_id, code="rows", name="Rows")
     meter, rows = Meter.objects.order_by("id")

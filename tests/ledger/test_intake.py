@@ -73,8 +73,7 @@ PLAIN = [
 ]
 
 
-def test_the_short_way_comes_to_what_the_long_way_does(db):
-    shop = make_shop()
+def test_the_short_way_comes_to_what_the_long_way_does(shop):
     catalog.create_engine(book_id=shop.book_id, code="other", name="Other")
     make_account(shop)
     short = checked(shop, PLAIN, in_full=False)
@@ -171,8 +170,7 @@ def test_whatever_the_short_way_takes_the_long_way_takes_alike(shop_of_meters, s
         (run(occurred_at=NOON + timedelta(hours=2)), "runs[1].occurred_at", "in_the_future"),
     ],
 )
-def test_a_faulty_run_among_good_ones_is_named_and_nothing_is_taken(db, faulty, field, rule):
-    shop = make_shop()
+def test_a_faulty_run_among_good_ones_is_named_and_nothing_is_taken(shop, faulty, field, rule):
     make_account(shop)
     with pytest.raises(InvalidRuns) as refused:
         accept(shop, [make_run(), faulty], at=LATER)
@@ -180,8 +178,7 @@ def test_a_faulty_run_among_good_ones_is_named_and_nothing_is_taken(db, faulty, 
     assert not Batch.objects.exists()
 
 
-def test_of_very_many_faulty_runs_the_first_twenty_are_named(db):
-    shop = make_shop()
+def test_of_very_many_faulty_runs_the_first_twenty_are_named(shop):
     with pytest.raises(InvalidRuns) as refused:
         accept(shop, [make_run(account="nobody") for _ in range(30)])
     assert [fault.field for fault in refused.value.faults] == [
@@ -217,8 +214,7 @@ def test_submissions_taken_together_are_each_for_themselves(db):
     assert Standing.objects.get(account_id=account_id).runs_count == 2
 
 
-def test_an_account_that_was_rolled_back_is_not_remembered(transactional_db):
-    shop = make_shop()
+def test_an_account_that_was_rolled_back_is_not_remembered(transactional_db, shop):
     with transaction.atomic():
         make_account(shop)
         accept(shop, [make_run()])
@@ -227,9 +223,7 @@ def test_an_account_that_was_rolled_back_is_not_remembered(transactional_db):
         accept(shop, [make_run()])
 
 
-def test_what_has_changed_in_a_book_counts_from_the_next_run_on(transactional_db):
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_what_has_changed_in_a_book_counts_from_the_next_run_on(transactional_db, shop, account_id):
     for _ in range(2):
         assert accept(shop, [make_run(3)]).runs[0].microtokens == 3
     with transaction.atomic():
@@ -239,8 +233,7 @@ def test_what_has_changed_in_a_book_counts_from_the_next_run_on(transactional_db
     assert accept(shop, [make_run(3)]).runs[0].microtokens == 21
 
 
-def test_the_oldest_intake_of_a_shard_that_waits_is_known(db):
-    shop = make_shop()
+def test_the_oldest_intake_of_a_shard_that_waits_is_known(shop):
     shard = make_account(shop) & 255
 
     def oldest() -> dict[int, int]:

@@ -22,16 +22,11 @@ from ledger.limits import NewLimit
 from ledger.models import Account, Hold, LimitExcess, Standing
 from ledger.reported import NewPart
 from ledger.reviews import Answer, Review
-from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run, make_shop
+from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run
 from tests.ledger.holding import available, capture, hold, limit, new_hold, release, status, used
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
 
 
 @pytest.fixture

@@ -29,16 +29,6 @@ TOKEN = 1_000_000
 EURO = 1_000_000
 
 
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
-
-
-@pytest.fixture
-def account_id(shop) -> int:
-    return make_account(shop)
-
-
 def lot(lot_id: int | None, account_id: int) -> LotNow:
     [found] = [one for one in queries.lots(account_ids=[account_id]) if one.id == lot_id]
     return found

@@ -53,8 +53,7 @@ def test_an_account_is_opened_in_its_time_zone(shop) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Mars/Base", "europe/paris", "localtime", "../etc/passwd"])
-def test_what_is_not_in_the_list_is_no_time_zone(shop, name) -> None:
-    account_id = make_account(shop)
+def test_what_is_not_in_the_list_is_no_time_zone(shop, account_id, name) -> None:
     for refused in (
         lambda: make_account(shop, "globex", time_zone=name),
         lambda: moving.move_account(account_id=account_id, time_zone=name),
@@ -71,9 +70,8 @@ def test_an_account_that_nobody_opened_does_not_move(db: None) -> None:
         moving.move_account(account_id=5, time_zone=TOKYO)
 
 
-def test_usage_is_shown_by_the_days_of_where_the_account_is_now(shop) -> None:
+def test_usage_is_shown_by_the_days_of_where_the_account_is_now(shop, account_id) -> None:
     """Runs of one engine and of several, folded and not, before the move and after it."""
-    account_id = make_account(shop)
     debit(shop, [make_run(1, at=MIDNIGHT - MINUTE), run_of({"gpt": 2, "claude": 3}, at=MIDNIGHT)])
     folding.fold_all()
     debit(shop, [make_run(4, at=MIDNIGHT)])
@@ -107,8 +105,7 @@ def test_others_of_its_shard_stay_where_they_are(shop) -> None:
     assert by_day(second) == [(NOON - 12 * HOUR, 2)]
 
 
-def test_many_blocks_are_read_some_at_a_time(shop, monkeypatch) -> None:
-    account_id = make_account(shop)
+def test_many_blocks_are_read_some_at_a_time(shop, account_id, monkeypatch) -> None:
     for _ in range(5):
         debit(shop, [make_run(2, at=MIDNIGHT)])
     folding.fold_all()
@@ -118,8 +115,7 @@ def test_many_blocks_are_read_some_at_a_time(shop, monkeypatch) -> None:
     assert by_day(account_id) == [(MIDNIGHT, 11)]
 
 
-def test_daily_limits_count_anew_by_the_days_that_are_now(shop) -> None:
-    account_id = make_account(shop)
+def test_daily_limits_count_anew_by_the_days_that_are_now(shop, account_id) -> None:
     make_lot(account_id, 1_000, price_micros=3_000)
     tokens = limit(account_id, 10)
     money = limit(account_id, 60, unit="money", scope="workflow", hard=False)
@@ -146,8 +142,7 @@ def test_daily_limits_count_anew_by_the_days_that_are_now(shop) -> None:
     assert counted(tokens.id, MIDNIGHT) == [(6, 4)]
 
 
-def test_what_went_beyond_a_limit_stays_written(shop) -> None:
-    account_id = make_account(shop)
+def test_what_went_beyond_a_limit_stays_written(shop, account_id) -> None:
     limit(account_id, 3)
     debit(shop, [make_run(2, at=MIDNIGHT - MINUTE), make_run(2, at=MIDNIGHT)])
     before = list(LimitExcess.objects.values_list("used_after", "period_start"))
@@ -156,8 +151,7 @@ def test_what_went_beyond_a_limit_stays_written(shop) -> None:
     assert list(LimitExcess.objects.values_list("used_after", "period_start")) == before
 
 
-def test_a_review_that_waits_or_stands_is_the_same_after_a_move(shop) -> None:
-    account_id = make_account(shop)
+def test_a_review_that_waits_or_stands_is_the_same_after_a_move(shop, account_id) -> None:
     make_lot(account_id, 1_000)
     limit(account_id, 10, hard=False)
     hold(shop, 11, run="asks")
@@ -177,9 +171,9 @@ def test_a_review_that_waits_or_stands_is_the_same_after_a_move(shop) -> None:
     assert status(shop, "passes") == "held"
 
 
-def test_whoever_reads_while_an_account_moves_counts_each_run_once(transactional_db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_whoever_reads_while_an_account_moves_counts_each_run_once(
+    transactional_db: None, shop, account_id
+) -> None:
     debit(shop, [make_run(1, at=NOON + hour * HOUR) for hour in range(48)])
     after = 12  # of these, so many occur after what is read
     is_done = threading.Event()

@@ -26,17 +26,11 @@ from tests.ledger.builders import (
     make_account,
     make_lot,
     make_run,
-    make_shop,
     next_number,
     publish_rates,
 )
 
 LATER = NOON + 600 * HOUR
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
 
 
 @pytest.fixture

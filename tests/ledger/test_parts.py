@@ -21,18 +21,12 @@ from tests.ledger.builders import (
     make_account,
     make_lot,
     make_run,
-    make_shop,
     next_number,
     publish_rates,
 )
 
 DEBITED_AT = NOON + 500 * HOUR
 A_MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
 
 
 @pytest.fixture

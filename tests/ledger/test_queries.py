@@ -1,6 +1,5 @@
 """What is read of an account now: at the very instants at which it changes."""
 
-import pytest
 from django.db import connection
 
 from ledger import prices, queries
@@ -11,23 +10,11 @@ from tests.ledger.builders import (
     HOUR,
     NOON,
     debit,
-    make_account,
     make_lot,
     make_overage,
     make_run,
-    make_shop,
     publish_rates,
 )
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
-
-
-@pytest.fixture
-def account_id(shop) -> int:
-    return make_account(shop)
 
 
 def test_a_lot_counts_from_its_beginning_until_just_before_its_end(shop, account_id) -> None:

@@ -9,16 +9,11 @@ from ledger import limits, reviews
 from ledger.errors import ReviewAnswered, UnknownReview
 from ledger.models import Hold, LimitReview, LimitUse, Standing
 from ledger.reviews import Answer, Effect, Review
-from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run, make_shop
+from tests.ledger.builders import HOUR, NOON, debit, make_account, make_lot, make_run
 from tests.ledger.holding import available, hold, limit, status
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def shop(db: None):
-    return make_shop()
 
 
 @pytest.fixture

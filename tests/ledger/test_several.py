@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ledger import accounts, corrections, folding, several
 from ledger.intake import NewPart
-from tests.ledger.builders import HOUR, NOON, Shop, debit, make_account, make_lot
+from tests.ledger.builders import HOUR, NOON, Shop, debit, make_lot
 from tests.ledger.using import everything, make_shop_of_engines, run_of
 
 
@@ -22,8 +22,7 @@ def test_the_examples_are_true() -> None:
     assert doctest.testmod(several).failed == 0
 
 
-def test_a_run_of_several_engines_is_told_apart_and_counted_once(shop) -> None:
-    account_id = make_account(shop)
+def test_a_run_of_several_engines_is_told_apart_and_counted_once(shop, account_id) -> None:
     make_lot(account_id, 1000, price_micros=1003)
     debit(shop, [run_of({"gpt": 2, "claude": 5}), run_of({"gpt": 3, "claude": 1})])
     debit(shop, [run_of({"gpt": 10})])
@@ -41,8 +40,7 @@ def test_a_run_of_several_engines_is_told_apart_and_counted_once(shop) -> None:
         folding.fold_all()
 
 
-def test_a_failed_run_of_several_engines_is_rework_of_each(shop) -> None:
-    account_id = make_account(shop)
+def test_a_failed_run_of_several_engines_is_rework_of_each(shop, account_id) -> None:
     debit(shop, [run_of({"gpt": 2, "claude": 5}, outcome="failed", fault="customer")])
     found = {line.engine: line.rework_microtokens for line in everything(account_id, by=["engine"])}
     assert found == {"": 0, "gpt": 2, "claude": 5}
@@ -57,8 +55,7 @@ def by_engine(account_id: int) -> dict[str | None, tuple[int, int, int]]:
     return {engine: counted for engine, counted in amounts.items() if any(counted)}
 
 
-def test_what_a_correction_gives_back_is_taken_from_each_engine(shop) -> None:
-    account_id = make_account(shop)
+def test_what_a_correction_gives_back_is_taken_from_each_engine(shop, account_id) -> None:
     debit(shop, [run_of({"gpt": 2, "claude": 4}, run_id="a"), run_of({"gpt": 1})])
     before = by_engine(account_id)
     assert before == {"": (1, 0, 0), "gpt": (1, 3, 0), "claude": (0, 4, 0)}
@@ -83,8 +80,7 @@ def test_what_a_correction_gives_back_is_taken_from_each_engine(shop) -> None:
         assert by_engine(account_id) == found
 
 
-def test_a_run_that_was_retaken_is_rework_and_was_not_accepted_first(shop) -> None:
-    account_id = make_account(shop)
+def test_a_run_that_was_retaken_is_rework_and_was_not_accepted_first(shop, account_id) -> None:
     debit(shop, [run_of({"gpt": 2, "claude": 4}, run_id="a"), run_of({"gpt": 1})])
     debit(shop, [run_of({"gpt": 3}, retake_of="a")])
     for _ in range(2):
@@ -98,8 +94,7 @@ def test_a_run_that_was_retaken_is_rework_and_was_not_accepted_first(shop) -> No
         folding.fold_all()
 
 
-def test_a_run_in_parts_is_one_run_and_its_parts_are_what_it_cost(shop) -> None:
-    account_id = make_account(shop)
+def test_a_run_in_parts_is_one_run_and_its_parts_are_what_it_cost(shop, account_id) -> None:
     parts = [
         run_of({"gpt": 2, "claude": 4}, run_id="a", part=NewPart(id="1")),
         run_of({"claude": 3}, run_id="a", part=NewPart(id="2", last=True)),

@@ -5,14 +5,13 @@ from django.test import override_settings
 from ledger import accounts, queries
 from ledger.models import Account
 from ledger.units import SHARDS, shard_of, shard_of_code, shards_of_code
-from tests.ledger.builders import NOON, debit, make_account, make_lot, make_run, make_shop
+from tests.ledger.builders import NOON, debit, make_account, make_lot, make_run
 
 CODES = [f"account-{number}" for number in range(40)]
 POWERS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
-def test_new_accounts_are_opened_in_the_shards_that_are_in_use(db: None, settings) -> None:
-    shop = make_shop()
+def test_new_accounts_are_opened_in_the_shards_that_are_in_use(shop, settings) -> None:
     assert settings.SHARDS_IN_USE == 32
     assert {shard_of(make_account(shop, code)) for code in CODES} <= set(range(32))
     for shards in POWERS:
@@ -31,8 +30,7 @@ def test_an_account_may_be_in_any_shard_in_which_it_could_have_been_opened() -> 
         assert shard_of_code(book_id=7, code=code, shards=SHARDS) in opened
 
 
-def test_accounts_work_on_where_they_are_when_more_or_fewer_shards_are_in_use(db: None) -> None:
-    shop = make_shop()
+def test_accounts_work_on_where_they_are_when_more_or_fewer_shards_are_in_use(shop) -> None:
     with override_settings(SHARDS_IN_USE=256):
         wide = {code: make_account(shop, code) for code in CODES[:20]}
     with override_settings(SHARDS_IN_USE=1):

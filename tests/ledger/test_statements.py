@@ -27,11 +27,6 @@ BEGIN = NOON - 100 * HOUR
 END = NOON + 1000 * HOUR
 
 
-@pytest.fixture
-def account_id(db: None) -> int:
-    return make_account(make_shop())
-
-
 def of(account_id: int, from_at: datetime, until_at: datetime) -> Statement:
     return statements.statement(account_id=account_id, from_at=from_at, until_at=until_at)
 
@@ -40,9 +35,7 @@ def moved(**amounts: int) -> Moved:
     return Moved(**{name: Microtokens(amount) for name, amount in amounts.items()})
 
 
-def test_a_statement_says_what_moved_by_kind_and_lot(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_a_statement_says_what_moved_by_kind_and_lot(shop, account_id) -> None:
     debit(shop, [make_run(3)], at=NOON)  # a debt
     first = make_lot(account_id, 50, hours=5, rollover_max=10, rollover_hours=50, at=NOON + HOUR)
     debit(shop, [make_run(20, run_id="a"), make_run(4)], at=NOON + 2 * HOUR)
@@ -78,9 +71,7 @@ def test_a_statement_says_what_moved_by_kind_and_lot(db: None) -> None:
     assert line.moved == moved(corrected_microtokens=7)
 
 
-def test_a_run_stands_on_the_statement_of_when_it_was_recorded(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_a_run_stands_on_the_statement_of_when_it_was_recorded(shop, account_id) -> None:
     make_lot(account_id, 10, at=NOON)
     given_once = of(account_id, BEGIN, NOON + 24 * HOUR)
     debit(shop, [make_run(3, at=NOON)], at=NOON + 24 * HOUR)
@@ -89,9 +80,7 @@ def test_a_run_stands_on_the_statement_of_when_it_was_recorded(db: None) -> None
     assert (line.opening_microtokens, line.closing_microtokens) == (10, 7)
 
 
-def test_a_late_run_over_several_lots_stands_on_each_when_it_was_recorded(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_a_late_run_over_several_lots_stands_on_each_when_it_was_recorded(shop, account_id) -> None:
     make_lot(account_id, 10, at=NOON)
     make_lot(account_id, 10, at=NOON)
     debit(shop, [make_run(13, at=NOON)], at=NOON + 24 * HOUR)
@@ -101,9 +90,7 @@ def test_a_late_run_over_several_lots_stands_on_each_when_it_was_recorded(db: No
     assert (after.moved.used_microtokens, after.closing_microtokens) == (-13, 7)
 
 
-def test_a_run_over_several_lots_stands_on_each(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_a_run_over_several_lots_stands_on_each(shop, account_id) -> None:
     make_lot(account_id, 10, at=NOON)
     make_overage(account_id, cap_microtokens=5)
     debit(shop, [make_run(18)], at=NOON + HOUR)

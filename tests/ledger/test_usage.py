@@ -43,8 +43,9 @@ def lines(account_id: int, **more) -> list[tuple[object, ...]]:
     ]
 
 
-def test_usage_is_there_as_soon_as_the_debit_is_and_folding_changes_nothing(shop) -> None:
-    account_id = make_account(shop)
+def test_usage_is_there_as_soon_as_the_debit_is_and_folding_changes_nothing(
+    shop, account_id
+) -> None:
     debit(shop, [make_run(2), make_run(3, workflow="draft"), make_run(5)])
     before = everything(account_id, by=["workflow"])
     assert [(one.workflow, one.runs_count, one.microtokens) for one in before] == [
@@ -57,8 +58,7 @@ def test_usage_is_there_as_soon_as_the_debit_is_and_folding_changes_nothing(shop
     assert lines(account_id, by=["workflow"]) == [("review", 2, 7), ("draft", 2, 4)]
 
 
-def test_a_block_is_folded_once(shop) -> None:
-    account_id = make_account(shop)
+def test_a_block_is_folded_once(shop, account_id) -> None:
     debit(shop, [make_run(2)])
     assert folding.fold_all() == 1
     assert folding.fold_all() == 0
@@ -79,8 +79,7 @@ def test_a_shard_is_folded_when_it_is_worth_it_or_after_a_minute(shop) -> None:
     assert folding.fold_due(at=recorded_at) == folding.BLOCKS_WORTH_A_FOLD
 
 
-def test_a_fold_that_is_undone_is_done_whole_by_the_next(shop) -> None:
-    account_id = make_account(shop)
+def test_a_fold_that_is_undone_is_done_whole_by_the_next(shop, account_id) -> None:
     debit(shop, [make_run(2)])
     with transaction.atomic():
         folding.fold_all()
@@ -91,8 +90,7 @@ def test_a_fold_that_is_undone_is_done_whole_by_the_next(shop) -> None:
     assert lines(account_id) == [(1, 2)]
 
 
-def test_many_blocks_are_folded_in_several_transactions(shop, monkeypatch) -> None:
-    account_id = make_account(shop)
+def test_many_blocks_are_folded_in_several_transactions(shop, account_id, monkeypatch) -> None:
     for _ in range(5):
         debit(shop, [make_run(2)])
     monkeypatch.setattr(folding, "BLOCKS_PER_FOLD_MAX", 2)
@@ -106,10 +104,8 @@ def test_many_blocks_are_folded_in_several_transactions(shop, monkeypatch) -> No
 
 
 def test_a_debit_does_not_wait_for_a_fold_and_two_folds_do_not_fold_twice(
-    transactional_db: None,
+    transactional_db: None, shop, account_id
 ) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
     debit(shop, [make_run(2)])
     folding.fold_all()
     debit(shop, [make_run(3)])
@@ -127,9 +123,9 @@ def test_a_debit_does_not_wait_for_a_fold_and_two_folds_do_not_fold_twice(
     assert lines(account_id) == [(2, 5)]
 
 
-def test_whoever_reads_while_blocks_are_folded_counts_each_once(transactional_db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_whoever_reads_while_blocks_are_folded_counts_each_once(
+    transactional_db: None, shop, account_id
+) -> None:
     is_done = threading.Event()
 
     def debit_and_fold() -> None:
@@ -156,8 +152,7 @@ def test_whoever_reads_while_blocks_are_folded_counts_each_once(transactional_db
 
 
 @pytest.mark.parametrize("is_folded", [False, True])
-def test_all_names_can_be_asked_by_and_narrowed_down_to(shop, is_folded) -> None:
-    account_id = make_account(shop)
+def test_all_names_can_be_asked_by_and_narrowed_down_to(shop, account_id, is_folded) -> None:
     names: dict[str, Any] = {
         "workflow": "w", "project": "p", "job": "j", "cost_centre": "c", "department": "d",
         "actor": "a",
@@ -182,8 +177,7 @@ def test_all_names_can_be_asked_by_and_narrowed_down_to(shop, is_folded) -> None
 
 
 @pytest.mark.parametrize("is_folded", [False, True])
-def test_a_window_takes_in_every_hour_that_it_touches(shop, is_folded) -> None:
-    account_id = make_account(shop)
+def test_a_window_takes_in_every_hour_that_it_touches(shop, account_id, is_folded) -> None:
     debit(shop, [make_run(hour + 1, at=NOON + hour * HOUR + 0.5 * HOUR) for hour in range(4)])
     if is_folded:
         folding.fold_all()
@@ -242,8 +236,7 @@ def test_accounts_of_several_time_zones_are_added_up(shop) -> None:
     assert {(one.account_id, one.microtokens) for one in each} == {(ids[0], 2), (ids[1], 3)}
 
 
-def test_the_validated_utility_rate_and_the_cost_of_rework_are_kept(shop) -> None:
-    account_id = make_account(shop)
+def test_the_validated_utility_rate_and_the_cost_of_rework_are_kept(shop, account_id) -> None:
     failed: dict[str, Any] = {"outcome": "failed", "fault": "customer"}
     debit(shop, [run_of({"gpt": 4}) for _ in range(3)])
     debit(shop, [run_of({"gpt": 6}, **failed), run_of({"gpt": 4}, retake_of="nobody knows")])
@@ -255,8 +248,7 @@ def test_the_validated_utility_rate_and_the_cost_of_rework_are_kept(shop) -> Non
     assert line.unit_microtokens == 22 // 4
 
 
-def test_unit_costs_have_a_trend_by_month(shop) -> None:
-    account_id = make_account(shop)
+def test_unit_costs_have_a_trend_by_month(shop, account_id) -> None:
     may, june = NOON - 31 * DAY, NOON
     debit(shop, [make_run(4, at=may), make_run(6, at=may), make_run(7, at=june)])
     [cost] = usage.unit_costs(account_id=account_id, from_at=LONG_AGO, until_at=LATER)
@@ -347,17 +339,15 @@ def test_reads_are_what_the_runs_say_however_much_is_folded(db, batches, folds, 
         transaction.set_rollback(True)
 
 
-def test_a_fold_says_how_far_it_came(shop) -> None:
-    account_id = make_account(shop)
+def test_a_fold_says_how_far_it_came(shop, account_id) -> None:
     debit(shop, [make_run(1)])
     debit(shop, [make_run(1)])
     folding.fold_all()
     assert UsageFold.objects.get(shard=shard_of(account_id)).folded_number == 2
 
 
-def test_what_cost_centres_paid_adds_up_to_the_lots_price(shop) -> None:
+def test_what_cost_centres_paid_adds_up_to_the_lots_price(shop, account_id) -> None:
     """100.00 over three cost centres is 33.33, 33.33 and 33.34; nothing is lost or made."""
-    account_id = make_account(shop)
     make_lot(account_id, 3, price_micros=100_000_000)
     debit(shop, [make_run(1, cost_centre=name) for name in ("sales", "legal", "it")])
     for _ in range(2):
@@ -366,8 +356,7 @@ def test_what_cost_centres_paid_adds_up_to_the_lots_price(shop) -> None:
         folding.fold_all()
 
 
-def test_a_thousand_runs_of_a_third_add_up_to_what_the_lot_cost(shop) -> None:
-    account_id = make_account(shop)
+def test_a_thousand_runs_of_a_third_add_up_to_what_the_lot_cost(shop, account_id) -> None:
     make_lot(account_id, 3_000, price_micros=1_000_000_000)
     runs = [make_run(3, cost_centre=f"centre-{number % 7}") for number in range(1_000)]
     for begin in (0, 500):
