@@ -64,7 +64,7 @@ def entries(account_id: int) -> list[tuple[int, int, int, int]]:
             FROM ledger_movement AS movement
             JOIN ledger_run AS run USING (shard, account_id, run_key)
             WHERE account_id = %s
-            ORDER BY 1, 2, 3
+            ORDER BY 1, 2, 3, 4
             """,
             [account_id],
         )
@@ -211,9 +211,7 @@ def test_runs_laid_in_columns_lie_as_those_of_each_account_alone(accounts) -> No
         ]
 
 
-def test_the_query_lists_lots_in_the_order_in_which_they_are_drawn(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_the_query_lists_lots_in_the_order_in_which_they_are_drawn(shop, account_id) -> None:
     make_overage(account_id)
     for price, priority, hours in [(5, 1, 9), (0, 1, 9), (5, 0, None), (5, 0, 3), (5, 1, 9)]:
         make_lot(account_id, 10, price_micros=price, priority=priority, hours=hours)
@@ -226,9 +224,7 @@ def test_the_query_lists_lots_in_the_order_in_which_they_are_drawn(db: None) -> 
     assert [lot.out_microtokens for lot in lots] == [10, 10, 10, 10, 10, 20, 0]
 
 
-def test_a_run_from_before_the_lot_in_use_began_does_not_draw_on_it(db: None) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
+def test_a_run_from_before_the_lot_in_use_began_does_not_draw_on_it(shop, account_id) -> None:
     before = make_lot(account_id, 100, from_hours=-5, hours=5, priority=1)
     begun = make_lot(account_id, 100, from_hours=0, hours=5)
     take_into_use(shop, "acme", hour=1)
@@ -241,10 +237,8 @@ def test_a_run_from_before_the_lot_in_use_began_does_not_draw_on_it(db: None) ->
 
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1)])
 def test_a_lot_serves_from_its_first_instant_to_the_one_before_its_expiry(
-    db: None, late: timedelta
+    shop, account_id, late: timedelta
 ) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
     lot_id = make_lot(account_id, 100, from_hours=0, hours=2)
 
     def served(at: datetime) -> bool:
@@ -271,10 +265,8 @@ class Oldest:
     [(5, 9, [3, 2]), (4, 9, [3]), (2, 9, [3]), (6, 9, [3, 2, 1]), (99, 2, [3, 2])],
 )
 def test_a_block_takes_the_oldest_intakes_up_to_its_size(
-    db: None, runs_max: int, intakes_max: int, taken: list[int]
+    shop, account_id, runs_max: int, intakes_max: int, taken: list[int]
 ) -> None:
-    shop = make_shop()
-    account_id = make_account(shop)
     for size in (3, 2, 1, 9, 1):
         accept(shop, [make_run(1) for _ in range(size)])
     with transaction.atomic():
