@@ -394,8 +394,9 @@ def test_its_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert "manage.py check_ledger --json" in capsys.readouterr().out
 
 
-def test_read_ahead_over_connections_of_its_own_the_same_is_found(transactional_db: None) -> None:
-    shop = make_shop()
+def test_read_ahead_over_connections_of_its_own_the_same_is_found(
+    transactional_db: None, shop
+) -> None:
     make_account(shop)
     debit(shop, [make_run(number) for number in range(5)])
     steps: list[int] = []
