@@ -1,12 +1,18 @@
 """Customers and their people. Adding a customer opens its account; adding a person invites them."""
 
-from typing import Any
+from functools import cache
+from typing import Any, Final
+from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from unfold.widgets import (
     UnfoldAdminEmailInputWidget,
     UnfoldAdminSelectWidget,
@@ -26,13 +32,41 @@ from config.admin import (
     BookAdmin,
     OneBookForm,
     books_of,
+    page_action,
     tokens_shown,
 )
 from ledger import accounts, queries
 from ledger.errors import LedgerError
 
 EDITORS = frozenset({ADMIN, FINANCE, ACCOUNT_MANAGER})
-TIME_ZONE_HELP = "Where its days, months and periods begin, such as Europe/Paris."
+TIME_ZONE_HELP = (
+    "By whose clock its days and months are counted, such as Europe/Paris."
+    " Its subscriptions keep the clock that they began with."
+)
+
+
+class TimeZoneInput(UnfoldAdminTextInputWidget):  # type: ignore[misc]  # unfold has no types
+    """A text to type, with the places of the world to choose from."""
+
+    LIST: Final = "time-zones"
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        context["widget"]["attrs"] |= {"list": self.LIST, "autocomplete": "off"}
+        return context
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        typed = super().render(name, value, attrs, renderer)
+        options = format_html_join("", '<option value="{}">', ((zone,) for zone in _places()))
+        return format_html('{}<datalist id="{}">{}</datalist>', typed, self.LIST, options)
+
+
+@cache
+def _places() -> tuple[str, ...]:
+    """Time zones by the name of a city; the list's other names, such as EST5EDT, stay valid."""
+    regions = ("Africa", "America", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+    cities = (zone for zone in available_timezones() if zone.partition("/")[0] in regions)
+    return ("UTC", *sorted(cities))
 
 
 class CustomerForm(OneBookForm[Customer]):
@@ -113,6 +147,7 @@ class CustomerAdmin(BookAdmin[Customer]):
         ("At Stripe", {"fields": ("stripe_customer_id",)}),
     )
     fixed = ("vendor", "code", "currency", "stripe_customer_id", "available")
+    actions_detail = ("put_on_a_plan", "let_somebody_in")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.add_fieldsets if obj is None else self.fieldsets
@@ -129,8 +164,22 @@ class CustomerAdmin(BookAdmin[Customer]):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **options)
         if db_field.name == "time_zone":
-            field.help_text = TIME_ZONE_HELP
+            field.help_text, field.widget = TIME_ZONE_HELP, TimeZoneInput()
         return field
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        """Nobody is shown a button that would refuse them."""
+        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
+        may = self.may(request, EDITORS, self.get_object(request, str(object_id)))
+        return actions if may else []
+
+    @page_action(description="Put on a plan", url_path="plan", roles=EDITORS, icon="event_repeat")
+    def put_on_a_plan(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        return redirect(f"{reverse('admin:billing_subscription_add')}?customer={customer.pk}")
+
+    @page_action(description="Let somebody in", url_path="people", roles=EDITORS, icon="person_add")
+    def let_somebody_in(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        return redirect(f"{reverse('admin:billing_customermember_add')}?customer={customer.pk}")
 
     @admin.display(description="available (tokens)")
     def available(self, customer: Customer) -> str:

@@ -1,6 +1,7 @@
 """What followed: invoices, top-ups, alerts. Read-only; the operations of billing write them."""
 
 from django.contrib import admin
+from django.utils.html import format_html
 
 from billing import explain, invoicing, money, top_ups
 from billing.models import AlertMessage, Invoice, InvoiceLine, TopUp
@@ -51,7 +52,10 @@ class InvoiceAdmin(FactAdmin[Invoice]):
 
     @admin.display(description="page at Stripe")
     def hosted(self, invoice: Invoice) -> str:
-        return invoice.finalization.hosted_url if hasattr(invoice, "finalization") else "-"
+        if not hasattr(invoice, "finalization"):
+            return "-"
+        page = invoice.finalization.hosted_url
+        return format_html('<a class="rl-link" href="{}" rel="noopener">{}</a>', page, page)
 
 
 @admin.register(TopUp)

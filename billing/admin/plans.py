@@ -8,6 +8,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from billing import catalog, explain, money
 from billing.admin.plan_forms import (
@@ -39,10 +40,14 @@ EDITORS = frozenset({ADMIN, PRICING})
 class VersionsInline(FactsInline[PlanVersion, Plan]):
     model = PlanVersion
     verbose_name_plural = "versions"
-    fields = ("number", "published_at", "retired_at")
+    fields = ("version", "published_at", "retired_at")
     readonly_fields = fields
     ordering = ("-number",)
-    show_change_link = True
+
+    @admin.display(description="version")
+    def version(self, version: PlanVersion) -> str:
+        page = reverse("admin:billing_planversion_change", args=[version.pk])
+        return format_html('<a class="rl-link" href="{}">Version {}</a>', page, version.number)
 
 
 @admin.register(Plan)
@@ -67,6 +72,12 @@ class PlanAdmin(BookAdmin[Plan]):
         latest = plan.versions.filter(published_at__isnull=False, retired_at__isnull=True)
         version = latest.order_by("-number").first()
         return "no published version yet" if version is None else f"version {version.number}"
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        """Nobody is shown a button that would refuse them."""
+        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
+        may = self.may(request, EDITORS, self.get_object(request, str(object_id)))
+        return actions if may else []
 
     @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
     def draft_version(self, request: HttpRequest, plan: Plan) -> HttpResponse:

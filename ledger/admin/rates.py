@@ -1,6 +1,11 @@
-"""Rate cards: what work costs in tokens. A version is drafted, then published and frozen."""
+"""Rate cards: what work costs in tokens. A version is drafted, then published and frozen.
 
-from typing import Any, ClassVar
+A version replaces the one before as a whole: what it has no rate for has no price from then on. So
+a draft starts from the rates that hold, and whoever publishes it reads which of them it drops.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar, Final
 
 from django import forms
 from django.contrib import admin, messages
@@ -10,6 +15,8 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
 
 from config.admin import (
     ADMIN,
@@ -18,6 +25,7 @@ from config.admin import (
     FactsInline,
     OneBookForm,
     PartsInline,
+    books_of,
     page_action,
     tokens_shown,
 )
@@ -28,15 +36,39 @@ from ledger.models import Rate, RateCard, RateCardVersion
 from ledger.units import QUANTITY_MAX, RUN_MICROTOKENS_MAX
 
 EDITORS = frozenset({ADMIN, PRICING})
+RATE_FIELDS: Final = (
+    *("meter", "engine", "workflow", "microtokens"),
+    *("per_quantity", "block_quantity", "minimum_microtokens"),
+)
+
+
+def in_force_at(at: datetime, *, rate_card_id: int) -> RateCardVersion | None:
+    """The version whose rates hold for what happens at `at`."""
+    published = RateCardVersion.objects.filter(
+        rate_card_id=rate_card_id, published_at__isnull=False, effective_at__lte=at
+    )
+    return published.order_by("-effective_at", "-published_at", "-id").first()
 
 
 class VersionsInline(FactsInline[RateCardVersion, RateCard]):
     model = RateCardVersion
     verbose_name_plural = "versions"
-    fields = ("number", "effective_at", "published_at")
+    fields = ("version", "effective_at", "state")
     readonly_fields = fields
     ordering = ("-number",)
-    show_change_link = True
+
+    @admin.display(description="version")
+    def version(self, version: RateCardVersion) -> str:
+        page = reverse("admin:ledger_ratecardversion_change", args=[version.pk])
+        return format_html('<a class="rl-link" href="{}">Version {}</a>', page, version.number)
+
+    @admin.display(description="state")
+    def state(self, version: RateCardVersion) -> str:
+        if version.published_at is None:
+            return "draft"
+        in_force = in_force_at(timezone.now(), rate_card_id=version.rate_card_id) == version
+        published = f"published on {timezone.localdate(version.published_at):%d %b %Y}"
+        return f"in force, {published}" if in_force else published
 
 
 @admin.register(RateCard)
@@ -55,10 +87,7 @@ class RateCardAdmin(WordAdmin[RateCard]):
 
     @admin.display(description="in force")
     def in_force(self, card: RateCard) -> str:
-        published = card.versions.filter(
-            published_at__isnull=False, effective_at__lte=timezone.now()
-        )
-        version = published.order_by("-effective_at", "-published_at", "-id").first()
+        version = in_force_at(timezone.now(), rate_card_id=card.pk)
         return "no published version yet" if version is None else f"version {version.number}"
 
     def render_change_form(
@@ -66,9 +95,18 @@ class RateCardAdmin(WordAdmin[RateCard]):
     ) -> Any:
         card: RateCard | None = options["obj"]
         if card is not None:
-            waits = parking.waits(book_ids=[card.book_id])
-            context["waits"] = [wait for wait in waits if wait.rate_card_id == card.pk]
+            all_waits = parking.waits(book_ids=[card.book_id])
+            waits = [wait for wait in all_waits if wait.rate_card_id == card.pk]
+            context["waits"] = waits
+            context["price_from"] = min((wait.earliest_at for wait in waits), default=None)
+            context["may_draft"] = self.may(request, EDITORS, card)
         return super().render_change_form(request, context, *given, **options)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        """Nobody is shown a button that would refuse them."""
+        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
+        may = self.may(request, EDITORS, self.get_object(request, str(object_id)))
+        return actions if may else []
 
     @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
     def draft_version(self, request: HttpRequest, card: RateCard) -> HttpResponse:
@@ -79,15 +117,7 @@ class RateCardAdmin(WordAdmin[RateCard]):
 class RateForm(OneBookForm[Rate]):
     class Meta:
         model = Rate
-        fields = (
-            "meter",
-            "engine",
-            "workflow",
-            "microtokens",
-            "per_quantity",
-            "block_quantity",
-            "minimum_microtokens",
-        )
+        fields = RATE_FIELDS
         labels: ClassVar = {
             "microtokens": "tokens",
             "per_quantity": "per",
@@ -132,6 +162,10 @@ class RatesInline(PartsInline[Rate, RateCardVersion]):
 
     def get_min_num(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
         return 1 if obj is None else 0
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
+        """Room for the rates that a new version starts from, beside the one there always is."""
+        return 0 if obj else max(0, len(rates_to_start_from(request)) - 1)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **options)
@@ -185,6 +219,26 @@ class RateCardVersionAdmin(BookAdmin[RateCardVersion]):
         actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
         return actions if self.has_change_permission(request, version) else []
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **options)
+        if db_field.name == "effective_at":
+            field.help_text = (
+                "In UTC. What happens from this instant on costs what these rates say."
+            )
+        return field
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        return initial | {"effective_at": _instant(request.GET.get("effective_at", ""))}
+
+    def get_formset_kwargs(
+        self, request: HttpRequest, obj: Any, inline: Any, prefix: str
+    ) -> dict[str, Any]:
+        options = super().get_formset_kwargs(request, obj, inline, prefix)
+        if not obj.pk and request.method != "POST":
+            options["initial"] = rates_to_start_from(request)
+        return options
+
     def save_model(
         self, request: HttpRequest, obj: RateCardVersion, form: Any, change: bool
     ) -> None:
@@ -218,8 +272,46 @@ class RateCardVersionAdmin(BookAdmin[RateCardVersion]):
             "version": version,
             "back": page,
             "sentences": [rate_sentence(rate) for rate in rates],
+            "dropped": [rate_sentence(rate) for rate in dropped_by(version)],
         }
         return TemplateResponse(request, "admin/ledger/ratecardversion/publish.html", context)
+
+
+def rates_to_start_from(request: HttpRequest) -> list[dict[str, Any]]:
+    """What a new version of the card that the address names begins with: the rates that hold then.
+
+    Only of a card of one's own; on a form that comes back, everything is in it already.
+    """
+    card = request.GET.get("rate_card", "")
+    own = RateCard.objects.filter(book_id__in=books_of(request, roles=EDITORS))
+    if request.method == "POST" or not card.isdecimal() or not own.filter(pk=int(card)).exists():
+        return []
+    at = _instant(request.GET.get("effective_at", "")) or timezone.now()
+    before = in_force_at(at, rate_card_id=int(card))
+    rates = () if before is None else before.rates.select_related("meter", "engine").order_by("id")
+    return [{name: getattr(rate, name) for name in RATE_FIELDS} for rate in rates]
+
+
+def dropped_by(version: RateCardVersion) -> list[Rate]:
+    """Rates that hold when this version comes into force, and that it has none in place of."""
+    before = in_force_at(version.effective_at, rate_card_id=version.rate_card_id)
+    if before is None:
+        return []
+    kept = set(version.rates.values_list("meter_id", "engine_id", "workflow"))
+    return [
+        rate
+        for rate in before.rates.select_related("meter", "engine").order_by("id")
+        if (rate.meter_id, rate.engine_id, rate.workflow) not in kept
+    ]
+
+
+def _instant(text: str) -> datetime | None:
+    """An instant of an address; none if it is not one."""
+    try:
+        instant = parse_datetime(text)
+    except ValueError:
+        return None
+    return None if instant is None or timezone.is_naive(instant) else instant
 
 
 def rate_sentence(rate: Rate) -> str:

@@ -22,6 +22,16 @@ class WordAdmin(BookAdmin[Word]):
     search_fields = ("name", "code")
     ordering = ("name",)
     fixed: ClassVar[Sequence[str]] = ("book", "code")
+    readonly_fields: ClassVar[tuple[str, ...]] = ("vendor",)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Whose it is, is chosen once and then a name: a book's own page is not for everybody."""
+        fields = super().get_fields(request, obj)
+        return fields if obj is None else ["vendor" if one == "book" else one for one in fields]
+
+    @admin.display(description="vendor")
+    def vendor(self, row: Any) -> str:
+        return str(row.book)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
