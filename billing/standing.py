@@ -21,11 +21,18 @@ EXPIRES_SOON: Final = timedelta(days=30)
 
 @dataclass(frozen=True, kw_only=True)
 class Expiring:
-    """Tokens of one lot that nobody can use after `at`, unless they are used before."""
+    """Tokens that nobody can use after `at`, unless they are used before."""
 
     at: datetime
     microtokens: int
     worth: Money | None  # None: they were free
+
+    def with_more(self, other: "Expiring") -> "Expiring":
+        """The two together; they expire at one instant, and an account has one currency."""
+        worths = [worth for worth in (self.worth, other.worth) if worth is not None]
+        worth = sum(worths[1:], start=worths[0]) if worths else None
+        microtokens = self.microtokens + other.microtokens
+        return Expiring(at=self.at, microtokens=microtokens, worth=worth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +78,20 @@ class Standing:
 
     @property
     def expiring(self) -> list[Expiring]:
-        """What expires soon, soonest first; what the plan will roll over is not among it."""
+        """What expires soon, soonest first; what the plan will roll over is not among it.
+
+        Lots that expire at one instant are one line: whoever reads it wants to know the loss.
+        """
         until = self.at + EXPIRES_SOON
         lots = [
             lot for lot in self.spendable if lot.expires_at is not None and lot.expires_at <= until
         ]
-        found = [expiring for lot in lots if (expiring := _expiring(lot)) is not None]
-        return sorted(found, key=lambda expiring: expiring.at)
+        found: dict[datetime, Expiring] = {}
+        for lot in lots:
+            if (expiring := _expiring(lot)) is not None:
+                known = found.get(expiring.at)
+                found[expiring.at] = expiring if known is None else known.with_more(expiring)
+        return sorted(found.values(), key=lambda expiring: expiring.at)
 
 
 def of_customers(*, customers: Sequence[Customer], at: datetime) -> list[Standing]:

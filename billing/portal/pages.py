@@ -13,7 +13,7 @@ from billing.models import Customer, TopUp
 from billing.pages import show
 from billing.portal import invoices as invoice_lines
 from billing.portal.people import may_buy, of_customer
-from ledger import queries, usage
+from ledger import parking, queries, usage
 
 RUNS_ON_OVERVIEW_MAX: Final = 8
 RUNS_MAX: Final = 200
@@ -40,6 +40,7 @@ def overview(request: HttpRequest, *, customer: Customer) -> HttpResponse:
         "use": _use(stands),
         "runs": queries.runs(account_id=customer.account_id, runs_max=RUNS_ON_OVERVIEW_MAX),
         "pending": pending_top_ups(customer),
+        "waiting_count": _waiting_count(customer),
     }
     return show(request, "portal/overview.html", context, time_zone=customer.time_zone)
 
@@ -51,6 +52,7 @@ def runs(request: HttpRequest, *, customer: Customer) -> HttpResponse:
         **shared(request, customer, tab="runs"),
         "runs": latest,
         "runs_max": RUNS_MAX,
+        "waiting_count": _waiting_count(customer),
         "runs_count": queries.runs_count(account_ids=[customer.account_id]),
     }
     return show(request, "portal/runs.html", context, time_zone=customer.time_zone)
@@ -80,6 +82,12 @@ def pending_top_ups(customer: Customer) -> list[TopUp]:
     begun = TopUp.objects.filter(customer=customer, fulfilment__isnull=True)
     open_ = begun.exclude(session__expired_at__isnull=False)
     return list(open_.select_related("pack", "session").order_by("-begun_at")[:5])
+
+
+def _waiting_count(customer: Customer) -> int:
+    """Runs that no rate prices yet: they are not debited, and in no list of runs."""
+    waits = parking.waits_of_accounts(account_ids=[customer.account_id])
+    return sum(wait.runs_count for wait in waits.get(customer.account_id, ()))
 
 
 def _use(stands: standing.Standing) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from config.admin import FactAdmin, books_of, tokens_shown
-from ledger import queries
+from ledger import parking, queries
 from ledger.models import Account, Lot, Standing
 
 RUNS_SHOWN_MAX = 50
@@ -57,6 +57,8 @@ class AccountAdmin(FactAdmin[Account]):
         account: Account = options["obj"]
         lots = queries.lots(account_ids=[account.id])
         context["lots"] = [lot for lot in lots if lot.kind == "prepaid" or lot.out_microtokens]
+        waits = parking.waits_of_accounts(account_ids=[account.id])
+        context["waits"] = waits.get(account.id, [])
         context["runs"] = queries.runs(account_id=account.id, runs_max=RUNS_SHOWN_MAX)
         return super().render_change_form(request, context, *given, **options)
 

@@ -8,7 +8,7 @@ import pytest
 from django.core.mail import EmailMessage, get_connection
 from djmoney.money import Money
 
-from billing import customers, top_ups
+from billing import customers, standing, top_ups
 from billing.models import TopUp
 from ledger import grants
 from tests import builders
@@ -122,6 +122,28 @@ def test_the_overview_tells_balance_use_lots_and_expiry(ours: Company, signed_in
     assert f"{now + timedelta(days=400):%b %Y}" in shown
     # 750 are left, of which 200 roll over.
     assert "550 tokens on" in shown
+
+
+def test_lots_that_expire_at_one_instant_are_told_as_one_loss(ours: Company, signed_in) -> None:
+    now = datetime.now(UTC)
+    expires_at = now + timedelta(hours=1)
+    for name, price_micros in (("bonus", 0), ("pack", 7_000_000), ("gift", 0)):
+        grants.grant(
+            account_id=ours.customer.account_id,
+            microtokens=10 * TOKEN,
+            source=name,
+            price_micros=price_micros,
+            currency="EUR",
+            priority=90,
+            effective_at=now,
+            expires_at=expires_at,
+            idempotency_key=name,
+            at=now,
+        )
+    first = standing.of_customer(customer=ours.customer, at=now).expiring[0]
+    assert (first.microtokens, first.worth) == (30 * TOKEN, Money(7, "EUR"))
+    shown = text_of(signed_in(ours.buyer).get(f"/portal/{ours.customer.reference}/"))
+    assert "30 tokens on" in shown
 
 
 def test_debt_and_overage_are_told(ours: Company, signed_in) -> None:

@@ -23,6 +23,8 @@ def test_runs_that_wait_for_a_price_are_on_the_first_page_with_their_card_and_at
         assert "2 runs since" in text_of(home)
         assert card in home.content.decode()
         assert "Runs wait for a price of this card" in text_of(client.get(card))
+        account = reverse("admin:ledger_account_change", args=[ours.customer.account_id])
+        assert "2 runs wait for a price" in text_of(client.get(account))
     other = signed_in(theirs.admin)
     assert "wait for a price" not in text_of(other.get("/admin/"))
     theirs_card = reverse("admin:ledger_ratecard_change", args=[theirs.shop.rate_card_id])
@@ -48,3 +50,14 @@ def test_runs_that_wait_for_a_price_come_before_debts(ours: Company, signed_in) 
         assert "no rate for meter 'pages' and engine 'engine' in workflow 'review'" in shown
         assert "Publish a version of rate card" in shown
     assert "wait for a price" not in text_of(client.get(f"/desk/{owing.reference}/"))
+
+
+def test_the_customer_reads_which_runs_are_not_charged_yet(
+    ours: Company, theirs: Company, signed_in
+) -> None:
+    waits_for_a_price(ours, "r-1", "r-2")
+    for page in ("", "runs/"):
+        shown = text_of(signed_in(ours.buyer).get(f"/portal/{ours.customer.reference}/{page}"))
+        assert "2 runs are not charged yet" in shown
+        shown = text_of(signed_in(theirs.buyer).get(f"/portal/{theirs.customer.reference}/{page}"))
+        assert "not charged yet" not in shown
