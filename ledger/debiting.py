@@ -10,7 +10,7 @@ another body under its id is a conflict, told in the batch's result.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -112,10 +112,7 @@ def _debit(waiting: Waiting, head: Head, *, is_full: bool, are_new: bool, at: da
     for one in conflicts:
         _record_conflicts(one, at=at)
     if len(waiting.runs):
-        follow_ups = _follow_ups(waiting)
-        write_block(waiting, head, is_last=not follow_ups, at=at)
-        for follow_up in follow_ups:
-            follow_up(debited=waiting, at=at)
+        _write(waiting, head, at=at)
     runs_count = len(waiting.runs) - int(np.count_nonzero(waiting.runs["flags"] & IN_PARTS))
     return Drained(
         runs_count=runs_count,
@@ -126,14 +123,14 @@ def _debit(waiting: Waiting, head: Head, *, is_full: bool, are_new: bool, at: da
     )
 
 
-def _follow_ups(waiting: Waiting) -> list[Callable[..., None]]:
-    """What few runs have: parts, and others that they retake."""
-    found: list[Callable[..., None]] = []
-    if parts.has_parts(waiting):
-        found.append(parts.note)
-    if retakes.has_retakes(waiting):
-        found.append(retakes.note)
-    return found
+def _write(waiting: Waiting, head: Head, *, at: datetime) -> None:
+    """Write the block, and what few have in it: parts of runs, and runs that retake others."""
+    have_parts, have_retakes = parts.has_parts(waiting), retakes.has_retakes(waiting)
+    write_block(waiting, head, is_last=not (have_parts or have_retakes), at=at)
+    if have_parts:
+        parts.note(debited=waiting, at=at)
+    if have_retakes:
+        retakes.note(debited=waiting, at=at)
 
 
 @dataclass(frozen=True, kw_only=True)

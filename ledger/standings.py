@@ -13,8 +13,7 @@ and limits are always told: they change without a mark.
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from types import EllipsisType
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -193,7 +192,8 @@ class Debited:
 
     # As they stand if all of them are as they are remembered; None if some are not remembered.
     expected: Accounts | None
-    # How they stand: `expected` itself if that was right. To be called once.
+    # How they stand: `expected` itself if that was right, which else says nothing any more. To be
+    # called once.
     stand: Callable[[], Accounts]
 
 
@@ -218,16 +218,16 @@ def debiting(shard: int, costs: Costs) -> Iterator[Debited]:
         marks=bigints(marks),
         mark=mark,
     ) as answer:
-        standings = remembered()
-        _take(standings, costs, ...)
-        expected = _accounts(costs, standings, mark, memory)
+        standings, watched = remembered(), np.zeros(len(ids), np.bool_)
+        _take(standings, costs, slice(None))
+        expected = _accounts(costs, standings, watched, mark, memory)
 
         def stand() -> Accounts:
             [count], told, are_others, watchers, *columns = answer()
             assert count == len(ids), "a run's account is always there"
             assert np.isin(ids[marks == _NO_MARK], told).all()
             places = np.searchsorted(ids, told)
-            expected.watched[places] = watchers > 0
+            watched[places] = watchers > 0
             if not are_others.any():
                 return expected
             others = places[are_others == 1]
@@ -236,19 +236,21 @@ def debiting(shard: int, costs: Costs) -> Iterator[Debited]:
             for name, column in zip(_TOLD, columns, strict=True):
                 standings[name][others] = column[are_others == 1]
             _take(standings, costs, others)
-            return replace(_accounts(costs, standings, mark, memory), watched=expected.watched)
+            return _accounts(costs, standings, watched, mark, memory)
 
         all_are_known = bool((marks != _NO_MARK).all())
         yield Debited(expected=expected if all_are_known else None, stand=stand)
 
 
-def _take(standings: Rows, costs: Costs, accounts: npt.NDArray[Any] | EllipsisType) -> None:
+def _take(standings: Rows, costs: Costs, accounts: Integers | slice) -> None:
     """Number receipts, and take what runs cost, of these accounts."""
     standings["runs_count"][accounts] += costs.receipts_counts[accounts]
     standings["out"][accounts] += costs.totals[accounts]
 
 
-def _accounts(costs: Costs, standings: Rows, mark: int, memory: _Memory) -> Accounts:
+def _accounts(
+    costs: Costs, standings: Rows, watched: npt.NDArray[np.bool_], mark: int, memory: _Memory
+) -> Accounts:
     return Accounts(
         ids=costs.ids,
         begins=costs.begins,
@@ -261,7 +263,7 @@ def _accounts(costs: Costs, standings: Rows, mark: int, memory: _Memory) -> Acco
         price_micros=standings["price_micros"],
         from_at_us=standings["from_at"] + POSTGRESQL_EPOCH_US,
         until_at_us=standings["until_at"] + POSTGRESQL_EPOCH_US,
-        watched=np.zeros(len(costs.ids), np.bool_),
+        watched=watched,
         mark=mark,
         memory=memory,
     )

@@ -5,8 +5,8 @@ and the columns of a row. `query` binds those columns, by name, to a frozen data
 column too many or too few is a TypeError in the first test that runs the statement.
 
 There are two ways to run one. `query`, `rows` and `execute` go through Django and psycopg: for what
-runs now and then. `binary`, `in_one_go`, `columns` and `copying` are for what runs for every block,
-acceptance and hold: prepared, many in one round trip (ledger.sql.prepared).
+runs now and then. `binary`, `in_one_go`, `finish`, `columns` and `copying` are for what runs for
+every block, acceptance and hold: prepared, many in one round trip (ledger.sql.prepared).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -79,11 +79,13 @@ def in_one_go(*statements: Statement) -> list[list[tuple[Any, ...]]]:
 
 def finish(*statements: Statement) -> None:
     """As `in_one_go`, for what a transaction does last: it is committed in the same round trip.
-    A transaction around it goes on."""
+    A transaction around it goes on. One that is to be undone is refused."""
     assert connection.in_atomic_block
     own, wanted = _wanted(*statements)
+    own.validate_no_broken_transaction()
     with own.wrap_database_errors:
-        prepared.run(own.connection, wanted, commits=len(own.atomic_blocks) == 1)
+        # Whatever is around it, Django's or begun by hand, it keeps a savepoint for this one.
+        prepared.run(own.connection, wanted, commits=not own.savepoint_ids)
 
 
 @contextmanager

@@ -7,13 +7,15 @@ as it did before.
 
 import os
 import signal
+import socket
 import traceback
 from collections.abc import Callable
 
 import psycopg
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from msgspec.structs import replace
+from psycopg.pq.abc import PGconn
 
 from ledger import debiting, queries, receipts
 from ledger.intake import NewPart
@@ -141,6 +143,27 @@ def test_a_debit_of_little_is_killed_before_each_of_its_statements(shop, also: s
 
     assert Run.objects.filter(part=0).count() == 2
     assert drain(account_id) == 0
+
+
+def test_a_debit_of_whose_commit_nobody_hears_is_done(shop, monkeypatch) -> None:
+    """By the worker that goes on, and remembers the accounts."""
+    account_id = make_account(shop)
+    make_lot(account_id, 100)
+
+    def send_commit(pgconn: PGconn) -> None:
+        pgconn.send_query_params(b"COMMIT", None)
+        with socket.socket(fileno=os.dup(pgconn.socket)) as line:
+            line.shutdown(socket.SHUT_RD)
+
+    accept(shop, [make_run(4)])
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared, "send_commit", send_commit)
+        with pytest.raises(OperationalError):
+            drain(account_id)
+    accept(shop, [make_run(5)])
+    assert drain(account_id) == 1
+    assert [run.sequence for run in Run.objects.order_by("sequence")] == [1, 2]
+    assert violations() == {}
 
 
 def test_an_acceptance_is_killed_before_each_of_its_statements(shop) -> None:

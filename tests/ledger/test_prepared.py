@@ -153,6 +153,19 @@ def test_only_the_outermost_transaction_is_finished(transactional_db) -> None:
     with transaction.atomic():
         sql.lock_shard(7)
         assert is_in_transaction()
+    transaction.set_autocommit(False)
+    with transaction.atomic():
+        sql.finish(lock)
+    assert is_in_transaction()
+    transaction.rollback()
+    transaction.set_autocommit(True)
+
+
+def test_a_transaction_that_is_to_be_undone_is_not_finished(transactional_db) -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError):
+            sql.finish(("lock_shard", {"shard": 7}))
 
 
 def test_where_none_may_be_kept_none_is(own) -> None:
