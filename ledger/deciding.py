@@ -120,6 +120,8 @@ class Round:
         self.at = at
         self.found = found
         self.counts = Counts()
+        # Of each limit, value of its scope and period that was reached: what is answered, if asked.
+        self._reviews: dict[Counter, LimitReview | None] = {}
         ids = [row.id for row in rows]
         caps = caps_of(row.id for row in rows if row.limits_count)
         self.accounts = {
@@ -231,35 +233,40 @@ class Round:
         for cap in account.caps:
             if cap.is_hard or (counter := self._over(cap, ask, micros)) is None:
                 continue
-            review = self._standing_review(cap, ask, counter)
+            asked = (cap.id, _reviewed(cap, ask, counter), counter[2])
+            if asked not in self._reviews:
+                self._reviews[asked] = self._standing_review(cap, asked)
+            review = self._reviews[asked]
             if review is None:
-                return self._open_review(cap, ask, counter, micros)
+                self._reviews[asked] = review = self._open_review(cap, ask, counter, micros)
             if review.answered_at is None:
                 return review.id
             if not review.is_allowed:
                 return _reached(cap, ask, micros, self.counts, counter, review.reason)
         return None
 
-    def _standing_review(self, cap: Cap, ask: Ask, counter: Counter) -> LimitReview | None:
+    def _standing_review(self, cap: Cap, asked: Counter) -> LimitReview | None:
         """The one that waits, or the latest whose answer stands."""
+        _, value, start = asked
         reviews = LimitReview.objects.filter(
             shard=shard_of(cap.id),
+            account_id=cap.account_id,  # by which there is an index
             limit_id=cap.id,
-            scope_value=_reviewed(cap, ask, counter),
+            scope_value=value,
             # In a period that began then: not when it was opened, if the account moved since.
-            opened_at__gte=counter[2],
+            opened_at__gte=start,
         ).order_by("-opened_at", "-id")
         for review in reviews:
-            is_of_period = cap.period_start(review.opened_at) == counter[2]
+            is_of_period = cap.period_start(review.opened_at) == start
             if is_of_period and (review.until_at is None or self.at < review.until_at):
                 return review
         return None
 
-    def _open_review(self, cap: Cap, ask: Ask, counter: Counter, micros: int) -> int:
+    def _open_review(self, cap: Cap, ask: Ask, counter: Counter, micros: int) -> LimitReview:
         [(number,)] = sql.rows("next_limit_number")
         standing = self.counts.standing[counter]
         added = self.counts.added[counter]
-        review = LimitReview.objects.create(
+        return LimitReview.objects.create(
             id=number * 256 + shard_of(cap.account_id),
             shard=shard_of(cap.account_id),
             account_id=cap.account_id,
@@ -273,7 +280,6 @@ class Round:
             asked=cap.amount(ask.microtokens, micros),
             reason="",
         )
-        return review.id
 
     def _read_lots(self) -> None:
         """Only limits in money ask what tokens would cost."""

@@ -12,7 +12,7 @@ are asked for after it was set; what was held before counts on it when it is deb
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -26,6 +26,7 @@ from ledger.counting import Counts, caps_of
 from ledger.deciding import lock
 from ledger.errors import Fault, IdempotencyKeyReused, InvalidLimit, UnknownLimit
 from ledger.models import Account, Hold, Limit, LimitExcess, LimitUse, Standing
+from ledger.past_use import PastUse
 from ledger.reported import Instant
 from ledger.units import SHARDS, shard_of
 
@@ -86,22 +87,22 @@ class Excess:
 def set_limit(*, account_id: int, limit: NewLimit, idempotency_key: str, at: datetime) -> LimitNow:
     """Set a limit; the same request again gives the same limit.
 
-    Raises InvalidLimit, and IdempotencyKeyReused.
+    Reads every run of the account if the limit has a period, nearly all of them before debits of
+    its shard have to wait. Raises InvalidLimit, and IdempotencyKeyReused.
     """
     shard = shard_of(account_id)
     with transaction.atomic():
+        known = _known(account_id, limit, idempotency_key)
+        past = None if known else _past_use(account_id, limit, at=at).read_ahead()
         # No debit between reading what was used and being told of what is used.
         sql.lock_shard(shard)
         lock(account_id)
-        known = Limit.objects.filter(
-            shard=shard, account_id=account_id, idempotency_key=idempotency_key
-        ).first()
+        known = _known(account_id, limit, idempotency_key)
         if known is not None:
-            if not _is_same(known, limit):
-                raise IdempotencyKeyReused(account_id=account_id, idempotency_key=idempotency_key)
             return limit_now(account_id=account_id, limit_id=known.id, at=at)
         _check(account_id, limit, at=at)
-        limit_id = _create(account_id, limit, idempotency_key=idempotency_key, at=at)
+        assert past is not None, "what was known stays known"
+        limit_id = _create(account_id, limit, idempotency_key=idempotency_key, past=past, at=at)
         return limit_now(account_id=account_id, limit_id=limit_id, at=at)
 
 
@@ -181,12 +182,37 @@ def _check(account_id: int, limit: NewLimit, *, at: datetime) -> None:
         raise InvalidLimit(faults=faults)
 
 
-def _create(account_id: int, limit: NewLimit, *, idempotency_key: str, at: datetime) -> int:
+def _known(account_id: int, limit: NewLimit, idempotency_key: str) -> Limit | None:
+    """The limit that was set under this key. Raises IdempotencyKeyReused."""
+    known = Limit.objects.filter(
+        shard=shard_of(account_id), account_id=account_id, idempotency_key=idempotency_key
+    ).first()
+    if known is not None and not _is_same(known, limit):
+        raise IdempotencyKeyReused(account_id=account_id, idempotency_key=idempotency_key)
+    return known
+
+
+def _create(
+    account_id: int, limit: NewLimit, *, idempotency_key: str, past: PastUse, at: datetime
+) -> int:
     shard = shard_of(account_id)
     [(number,)] = sql.rows("next_limit_number")
-    row = Limit.objects.create(
-        id=number * SHARDS + shard,
-        shard=shard,
+    row = _row(account_id, limit, at=at)
+    row.id = number * SHARDS + shard
+    row.idempotency_key = idempotency_key
+    row.save(force_insert=True)
+    Standing.objects.filter(shard=shard, account_id=account_id).update(
+        limits_count=F("limits_count") + 1
+    )
+    caps = [cap for cap in caps_of([account_id])[account_id] if cap.id == row.id]
+    _count_what_was_used([cap for cap in caps if cap.period != "run"], past)
+    return row.id
+
+
+def _row(account_id: int, limit: NewLimit, *, at: datetime) -> Limit:
+    return Limit(
+        id=0,
+        shard=shard_of(account_id),
         account_id=account_id,
         scope=limit.scope,
         scope_value=limit.value,
@@ -196,31 +222,38 @@ def _create(account_id: int, limit: NewLimit, *, idempotency_key: str, at: datet
         is_hard=limit.hard,
         effective_at=limit.effective_at or at,
         until_at=limit.until_at,
-        idempotency_key=idempotency_key,
         set_at=at,
     )
-    Standing.objects.filter(shard=shard, account_id=account_id).update(
-        limits_count=F("limits_count") + 1
-    )
-    if limit.period != "run":
-        [cap] = [cap for cap in caps_of([account_id])[account_id] if cap.id == row.id]
-        _count_what_was_used(cap)
-    return row.id
 
 
-def count_anew(*, account_id: int) -> None:
+def _past_use(account_id: int, limit: NewLimit, *, at: datetime) -> PastUse:
+    """For a limit that is yet to be set."""
+    cap = _cap(_row(account_id, limit, at=at), _time_zone(account_id))
+    return PastUse.for_caps(account_id, [] if cap.period == "run" else [cap])
+
+
+def past_use(*, account_id: int, time_zone: str) -> PastUse:
+    """What `count_anew` will count if the account moves there: read ahead."""
+    caps = [replace(cap, time_zone=time_zone) for cap in _by_day_and_month(account_id)]
+    return PastUse.for_caps(account_id, caps).read_ahead()
+
+
+def count_anew(*, account_id: int, past: PastUse) -> None:
     """Count everything again on the account's limits by day and month, as these begin now.
 
     Whoever calls it has locked the shard and the account.
     """
-    shard = shard_of(account_id)
-    caps = [cap for cap in caps_of([account_id])[account_id] if cap.period in ("day", "month")]
+    caps = _by_day_and_month(account_id)
     if not caps:
         return
-    LimitUse.objects.filter(shard=shard, limit_id__in=[cap.id for cap in caps]).delete()
-    for cap in caps:
-        _count_what_was_used(cap)
+    limit_ids = [cap.id for cap in caps]
+    LimitUse.objects.filter(shard=shard_of(account_id), limit_id__in=limit_ids).delete()
+    _count_what_was_used(caps, past)
     _count_what_is_held(account_id, caps)
+
+
+def _by_day_and_month(account_id: int) -> list[Cap]:
+    return [cap for cap in caps_of([account_id])[account_id] if cap.period in ("day", "month")]
 
 
 def _count_what_is_held(account_id: int, caps: Sequence[Cap]) -> None:
@@ -236,34 +269,20 @@ def _count_what_is_held(account_id: int, caps: Sequence[Cap]) -> None:
     counts.write()
 
 
-def _count_what_was_used(cap: Cap) -> None:
+def _count_what_was_used(caps: Sequence[Cap], past: PastUse) -> None:
+    if not caps:
+        return
+    if not past.serves(caps):
+        # The account has moved since, or has another limit: all is read again.
+        past = PastUse.for_caps(past.account_id, caps)
+    past.read()
     counts = Counts()
-    for used in sql.query(
-        _UsedBefore,
-        "used_before",
-        shard=shard_of(cap.account_id),
-        account_id=cap.account_id,
-        from_at=cap.counts_from,
-        until_at=cap.until_at,
-    ):
-        if (value := cap.value_of(vars(used))) is not None:
-            counter = (cap.id, value, cap.period_start(used.occurred_at))
-            counts.use(counter, cap.amount(used.microtokens, used.micros))
+    for cap in caps:
+        for used in past.rows:
+            if cap.counts(used.occurred_at) and (value := cap.value_of(vars(used))) is not None:
+                counter = (cap.id, value, cap.period_start(used.occurred_at))
+                counts.use(counter, cap.amount(used.microtokens, used.micros))
     counts.write()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _UsedBefore:
-    """A row of used_before.sql."""
-
-    workflow: str
-    project: str
-    job: str
-    cost_centre: str
-    actor: str
-    occurred_at: datetime
-    microtokens: int
-    micros: int
 
 
 def _is_same(known: Limit, limit: NewLimit) -> bool:
@@ -278,7 +297,7 @@ def _is_same(known: Limit, limit: NewLimit) -> bool:
 
 def _now(account_id: int, rows: Sequence[Limit], *, at: datetime) -> list[LimitNow]:
     shard = shard_of(account_id)
-    time_zone = Account.objects.values_list("time_zone", flat=True).get(shard=shard, id=account_id)
+    time_zone = _time_zone(account_id)
     found = []
     for row in rows:
         cap = _cap(row, time_zone)
@@ -286,6 +305,11 @@ def _now(account_id: int, rows: Sequence[Limit], *, at: datetime) -> list[LimitN
         uses = LimitUse.objects.filter(shard=shard, limit_id=row.id, period_start=start)
         found.append(_limit_now(row, cap, list(uses.order_by("scope_value"))))
     return found
+
+
+def _time_zone(account_id: int) -> str:
+    accounts = Account.objects.filter(shard=shard_of(account_id), id=account_id)
+    return accounts.values_list("time_zone", flat=True).get()
 
 
 def _cap(row: Limit, time_zone: str) -> Cap:

@@ -16,8 +16,9 @@ from ledger.units import shard_of
 def move_account(*, account_id: int, time_zone: str) -> None:
     """Let an account's hours, days and months begin in this time zone; again, it changes nothing.
 
-    Reads what its shard ever used, so it takes seconds where that is much. Debits of the shard wait
-    only while limits are counted anew. Raises InvalidAccount, and UnknownAccount.
+    Reads what its shard ever used, and every run of the account if it has limits by day or month,
+    so it takes seconds where that is much. Debits of the shard wait only while what was debited
+    meanwhile is counted. Raises InvalidAccount, and UnknownAccount.
     """
     accounts.require_time_zone(time_zone)
     shard = shard_of(account_id)
@@ -29,8 +30,9 @@ def move_account(*, account_id: int, time_zone: str) -> None:
         if account.time_zone == time_zone:
             return
         folding.refold_account(account_id=account_id, time_zone=time_zone)
-        # Only now: nobody should wait for a shard while its blocks are read.
+        past = limits.past_use(account_id=account_id, time_zone=time_zone)
+        # Only now: nobody should wait for a shard while blocks and runs are read.
         sql.lock_shard(shard)
         lock(account_id)
         rows.update(time_zone=time_zone)
-        limits.count_anew(account_id=account_id)
+        limits.count_anew(account_id=account_id, past=past)

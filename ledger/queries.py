@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Sum
+
 from ledger import sql
-from ledger.models import Entry, Run, Submission
+from ledger.models import Entry, Standing, Submission
 from ledger.packing import unpack_details
 from ledger.units import Microtokens, shard_of
 from ledger.value import Tier
@@ -178,11 +180,11 @@ def runs(*, account_id: int, runs_max: int) -> list[RunLine]:
 
 
 def runs_count(*, account_ids: Sequence[int]) -> int:
-    """How many runs of these accounts are debited."""
-    debited = Run.objects.filter(
-        shard__in=_shards(account_ids), account_id__in=list(account_ids), part=0
+    """How many runs of these accounts are debited: receipts are numbered without gaps."""
+    standings = Standing.objects.filter(
+        shard__in=_shards(account_ids), account_id__in=list(account_ids)
     )
-    return debited.count()
+    return int(standings.aggregate(debited=Sum("runs_count", default=0))["debited"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ refused, holds beyond it are refused. After that time the limit asks again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from django.db import transaction
@@ -28,6 +28,7 @@ from ledger.units import NEVER, shard_of
 
 # Of a period, at least one part of so many must be over to say how it goes on.
 _PACE_PARTS: Final = 10
+_REFUSAL_MAX: Final = 300  # characters
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -209,10 +210,11 @@ def answer(*, account_id: int, review_id: int, answer: Answer, at: datetime) -> 
         decided = Round.of_account(account_id, at=at)
         holds = sql.query(HoldNow, "waiting_holds", shard=row.shard, review_id=row.id)
         asks = [_ask(hold) for hold in holds]
-        decided.read_counts(asks)
-        for ask in asks:
-            _decide_again(ask, decided, row, is_allowed=answer.allow)
-        decided.counts.write()
+        if answer.allow:
+            _decide_again(asks, decided, row)
+        else:
+            refusal = f"refused by review: {row.reason}"
+            _refuse(row, [(ask, refusal) for ask in asks], at=at)
         return review(account_id=account_id, review_id=review_id)
 
 
@@ -243,30 +245,45 @@ def _cap(account_id: int, limit_id: int) -> Cap | None:
     return next((cap for cap in caps if cap.id == limit_id), None)
 
 
-def _decide_again(ask: Ask, decided: Round, row: LimitReview, *, is_allowed: bool) -> None:
-    shard = row.shard
-    of_hold: dict[str, Any] = {
-        "shard": shard, "account_id": ask.account_id, "run_key": ask.run_key, "at": decided.at,
-    }  # fmt: skip
-    if not is_allowed:
-        sql.execute("refuse_hold", **of_hold, refusal=f"refused by review: {row.reason}"[:300])
-        return
-    decision = decided.decide(ask)
-    if not isinstance(decision, Held):
-        sql.execute("refuse_hold", **of_hold, refusal=str(decision)[:300])
-    elif decision.review_id is not None:
-        Hold.objects.filter(shard=shard, account_id=ask.account_id, run_key=ask.run_key).update(
-            review_id=decision.review_id
+def _decide_again(asks: Sequence[Ask], decided: Round, row: LimitReview) -> None:
+    """In the order of asking; what was decided is written in a few statements, however many."""
+    decided.read_counts(asks)
+    decisions = [(ask, decided.decide(ask)) for ask in asks]
+    decided.counts.write()
+    refused = [(ask, str(one)) for ask, one in decisions if not isinstance(one, Held)]
+    _refuse(row, refused, at=decided.at)
+    held = [one for _, one in decisions if isinstance(one, Held)]
+    _resume(row, [one for one in held if one.review_id is None], at=decided.at)
+    for review_id in sorted({one.review_id for one in held if one.review_id is not None}):
+        keys = [one.ask.run_key for one in held if one.review_id == review_id]
+        Hold.objects.filter(shard=row.shard, account_id=row.account_id, run_key__in=keys).update(
+            review_id=review_id
         )
-    else:
-        sql.execute(
-            "resume_hold",
-            **of_hold,
-            expires_at=decided.at + timedelta(seconds=ask.life_seconds),
-            microtokens=ask.microtokens,
-            micros=decision.micros,
-            limit_ids=decision.limit_ids,
-        )
+
+
+def _refuse(row: LimitReview, refused: Sequence[tuple[Ask, str]], *, at: datetime) -> None:
+    sql.execute(
+        "refuse_holds",
+        shard=row.shard,
+        account_id=row.account_id,
+        at=at,
+        run_keys=[ask.run_key for ask, _ in refused],
+        refusals=[refusal[:_REFUSAL_MAX] for _, refusal in refused],
+    )
+
+
+def _resume(row: LimitReview, held: Sequence[Held], *, at: datetime) -> None:
+    sql.execute(
+        "resume_holds",
+        shard=row.shard,
+        account_id=row.account_id,
+        at=at,
+        run_keys=[one.ask.run_key for one in held],
+        expires_at=[at + timedelta(seconds=one.ask.life_seconds) for one in held],
+        microtokens=[one.ask.microtokens for one in held],
+        micros=[one.micros for one in held],
+        limit_ids=[sql.array(one.limit_ids) for one in held],
+    )
 
 
 def _ask(hold: HoldNow) -> Ask:
