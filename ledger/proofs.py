@@ -25,6 +25,7 @@ hashes, and how many leaves there are. docs/ledger/receipts.md shows all of it.
 import json
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +51,7 @@ from ledger.units import run_key
 
 FORMAT: Final = 1
 ROWS_PER_FETCH: Final = 5_000
+SUBMISSIONS_AT_A_TIME: Final = 20  # each as large as a request may be
 _CHECK_DIGITS: Final = 16
 _HEADER_COLUMNS: Final = 6
 _LAST: Final = 2**62
@@ -335,15 +337,19 @@ def _with_details(account: AccountFacts, rows: list[tuple[Any, ...]]) -> Iterato
 
 
 def _details(shard: int, places: list[tuple[int, int]]) -> list[bytes]:
-    """By submission and position in it."""
-    wanted = sorted({submission_id for submission_id, _ in places})
-    submissions = {
-        found: (packed, runs_count)
-        for found, runs_count, packed in sql.binary(
-            "details_of_submissions", shard=shard, ids=wanted
-        )
-    }
-    return [details_text(*submissions[one], position) for one, position in places]
+    """By submission and position in it. Of a submission, which may have others' runs by the
+    thousand, no more is kept than what is asked for."""
+    positions: dict[int, set[int]] = defaultdict(set)
+    for submission_id, position in places:
+        positions[submission_id].add(position)
+    wanted = sorted(positions)
+    texts: dict[tuple[int, int], bytes] = {}
+    for begin in range(0, len(wanted), SUBMISSIONS_AT_A_TIME):
+        ids = wanted[begin : begin + SUBMISSIONS_AT_A_TIME]
+        for found, runs_count, packed in sql.binary("details_of_submissions", shard=shard, ids=ids):
+            for position in positions[found]:
+                texts[found, position] = details_text(packed, runs_count, position)
+    return [texts[place] for place in places]
 
 
 def _stream(name: str, **parameters: Any) -> Iterator[tuple[Any, ...]]:
