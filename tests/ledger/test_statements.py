@@ -15,12 +15,12 @@ from ledger.units import Microtokens
 from tests.ledger.builders import (
     HOUR,
     NOON,
+    Shop,
     debit,
     make_account,
     make_lot,
     make_overage,
     make_run,
-    make_shop,
 )
 
 BEGIN = NOON - 100 * HOUR
@@ -136,9 +136,9 @@ steps = st.lists(
 class History:
     """An hour after another something happens to an account; what its balance was then is kept."""
 
-    def __init__(self) -> None:
-        self.shop = make_shop()
-        self.account_id = make_account(self.shop)
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.account_id = make_account(shop)
         self.hour = 0
         self.runs: dict[str, int] = {}
         self.balances: dict[datetime, queries.Balance] = {}
@@ -198,9 +198,9 @@ class History:
 
 @settings(max_examples=40)
 @given(steps=steps, cuts=st.lists(st.integers(0, 9), min_size=1, max_size=3))
-def test_any_history_adds_up_and_every_balance_is_found_again(db, steps, cuts) -> None:
+def test_any_history_adds_up_and_every_balance_is_found_again(shop, steps, cuts) -> None:
     with transaction.atomic():
-        history = History()
+        history = History(shop)
         for step in steps:
             history.step(*step)
         for as_of, balance in history.balances.items():
@@ -228,8 +228,7 @@ def test_any_history_adds_up_and_every_balance_is_found_again(db, steps, cuts) -
         transaction.set_rollback(True)
 
 
-def test_an_instant_itself_belongs_to_what_follows(db: None) -> None:
-    account_id = make_account(make_shop())
+def test_an_instant_itself_belongs_to_what_follows(account_id) -> None:
     make_lot(account_id, 10, at=NOON)
     assert of(account_id, BEGIN, NOON).lines == ()
     assert of(account_id, NOON, END).section("prepaid").moved.granted_microtokens == 10

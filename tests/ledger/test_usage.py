@@ -22,7 +22,6 @@ from tests.ledger.builders import (
     make_account,
     make_lot,
     make_run,
-    make_shop,
 )
 from tests.ledger.using import LATER, LONG_AGO, everything, make_shop_of_engines, run_of
 
@@ -301,9 +300,8 @@ def recorded(account_id: int) -> dict[datetime, int]:
     folds=st.sets(st.integers(0, 4)),
     window=st.tuples(hours, hours),
 )
-def test_reads_are_what_the_runs_say_however_much_is_folded(db, batches, folds, window) -> None:
+def test_reads_are_what_the_runs_say_however_much_is_folded(shop, batches, folds, window) -> None:
     with transaction.atomic():
-        shop = make_shop()
         account_id = make_account(shop)
         begin = datetime(2026, 2, 20, tzinfo=UTC)
         for number, batch in enumerate(batches):
