@@ -146,8 +146,11 @@ def test_a_run_sent_again_once_it_has_a_price_is_debited_once(shop, account_id) 
     assert parking.waiting(account_ids=[account_id]) == []
 
 
-def test_what_cannot_be_priced_does_not_stand_in_the_way_of_what_can(shop, account_id) -> None:
+def test_what_cannot_be_priced_does_not_stand_in_the_way_of_what_can(
+    shop, account_id, monkeypatch
+) -> None:
     """However many old runs of one book wait for ever, another book's are found."""
+    monkeypatch.setattr(parking, "PARKED_PER_SWEEP_MAX", 20)
     accept(shop, [run_by_rows(1, run_id=f"r{n}") for n in range(parking.PARKED_PER_SWEEP_MAX)])
     assert parking.price_parked(at=NOON) == []
     other = make_shop()
