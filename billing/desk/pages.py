@@ -16,6 +16,7 @@ from billing.desk import urgency
 from billing.models import AlertMessage, Customer, TopUp
 from billing.pages import desk_books, show
 from billing.portal import invoices
+from billing.portal.pages import held_microtokens
 from ledger import queries
 
 RUNS_MAX: Final = 15
@@ -38,8 +39,10 @@ def desk(request: HttpRequest) -> HttpResponse:
 @login_required
 def account(request: HttpRequest, reference: str) -> HttpResponse:
     customer = get_object_or_404(_own_customers(request), reference=reference)
-    [case] = urgency.cases(customers=[customer], at=timezone.now())
-    context = {"case": case, "customer": customer, **_history(customer)}
+    now = timezone.now()
+    [case] = urgency.cases(customers=[customer], at=now)
+    held = held_microtokens(customer, at=now)
+    context = {"case": case, "customer": customer, "held_microtokens": held, **_history(customer)}
     return show(request, "desk/account.html", context, time_zone=customer.time_zone)
 
 

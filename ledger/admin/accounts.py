@@ -1,8 +1,9 @@
 """Accounts and lots, as they stand. Facts: they are changed by runs, grants and expiry alone."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
@@ -13,6 +14,18 @@ from ledger import parking, queries
 from ledger.models import Account, Lot, Standing
 
 RUNS_SHOWN_MAX = 50
+
+
+class AccountsPage(ChangeList):
+    """A page of accounts, each with its balance: all are read at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        account_ids = [account.id for account in self.result_list]
+        balances = queries.balances(account_ids=account_ids, at=timezone.now())
+        for account in self.result_list:
+            account.balance = balances[account.id]
 
 
 @admin.register(Account)
@@ -36,7 +49,12 @@ class AccountAdmin(FactAdmin[Account]):
         rows = super().rows_of(request, roles=roles)
         return rows.annotate(runs_now=Subquery(standing.values("runs_count")))
 
-    def _balance(self, account: Account) -> queries.Balance:
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return AccountsPage
+
+    def _balance(self, account: Any) -> queries.Balance:
+        if hasattr(account, "balance"):  # of a page
+            return cast(queries.Balance, account.balance)
         return queries.balances(account_ids=[account.id], at=timezone.now())[account.id]
 
     @admin.display(description="runs", ordering="runs_now")
@@ -65,7 +83,7 @@ class AccountAdmin(FactAdmin[Account]):
 
 @admin.register(Lot)
 class LotAdmin(FactAdmin[Lot]):
-    list_display = ("id", "account", "source", "granted", "remaining", "expires_at")
+    list_display = ("id", "account", "origin", "granted", "remaining", "expires_at")
     ordering = ("-issued_at", "-id")
     fields = (
         "account",
@@ -108,6 +126,10 @@ class LotAdmin(FactAdmin[Lot]):
     @admin.display(description="account")
     def account(self, lot: Any) -> str:
         return str(lot.account_name)
+
+    @admin.display(description="source", ordering="source")
+    def origin(self, lot: Lot) -> str:
+        return lot.source.replace("_", " ")
 
     @admin.display(description="granted (tokens)", ordering="granted_microtokens")
     def granted(self, lot: Lot) -> str:

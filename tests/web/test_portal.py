@@ -10,7 +10,8 @@ from djmoney.money import Money
 
 from billing import customers, standing, top_ups
 from billing.models import TopUp
-from ledger import grants
+from ledger import grants, holds
+from ledger.holds import NewHold
 from tests import builders
 from tests.builders import TOKEN
 from tests.web.conftest import Company, text_of
@@ -153,6 +154,18 @@ def test_debt_and_overage_are_told(ours: Company, signed_in) -> None:
     assert "0 tokens" in shown
     assert "Owed, repaid by the next tokens 30 tokens" in shown
     assert "No tokens left." in shown
+
+
+def test_what_is_held_for_runs_under_way_is_told(ours: Company, signed_in) -> None:
+    root = f"/portal/{ours.customer.reference}/"
+    assert "held for runs" not in text_of(signed_in(ours.buyer).get(root))
+    hold = NewHold(
+        run="under-way", account=ours.customer.code, workflow="review", microtokens=7 * TOKEN
+    )
+    book_id = ours.shop.vendor.book_id
+    assert holds.authorize_one(book_id=book_id, hold=hold, at=datetime.now(UTC)).held_at
+    for user, page in ((ours.buyer, root), (ours.account_manager, root.replace("portal", "desk"))):
+        assert "held for runs under way 7 tokens" in text_of(signed_in(user).get(page))
 
 
 def test_a_new_customer_reads_what_comes_next(ours: Company, signed_in) -> None:

@@ -77,12 +77,12 @@ def test_publishing_tells_which_rates_have_none_in_their_place(ours: Company, si
     version.rates.create(meter=meter, microtokens=1_000_000)
     publish = f"/admin/ledger/ratecardversion/{version.pk}/publish/"
     shown = text_of(client.get(publish))
-    assert "has a price until then" in shown
+    assert "Priced until then, but not in this version" in shown
     assert f"per {lost.per_quantity:,} {lost.meter.name}" in shown
     for rate in before.rates.all():
         rate.pk, rate.version = None, version
         rate.save()
-    assert "has a price until then" not in text_of(client.get(publish))
+    assert "Priced until then, but not in this version" not in text_of(client.get(publish))
 
 
 def test_runs_that_wait_lead_to_a_draft_in_force_from_the_first_of_them(
