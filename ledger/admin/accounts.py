@@ -83,7 +83,7 @@ class AccountAdmin(FactAdmin[Account]):
 
 @admin.register(Lot)
 class LotAdmin(FactAdmin[Lot]):
-    list_display = ("id", "account", "source", "granted", "remaining", "expires_at")
+    list_display = ("id", "account", "origin", "granted", "remaining", "expires_at")
     ordering = ("-issued_at", "-id")
     fields = (
         "account",
@@ -126,6 +126,10 @@ class LotAdmin(FactAdmin[Lot]):
     @admin.display(description="account")
     def account(self, lot: Any) -> str:
         return str(lot.account_name)
+
+    @admin.display(description="source", ordering="source")
+    def origin(self, lot: Lot) -> str:
+        return lot.source.replace("_", " ")
 
     @admin.display(description="granted (tokens)", ordering="granted_microtokens")
     def granted(self, lot: Lot) -> str:
