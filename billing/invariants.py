@@ -125,6 +125,35 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE invoice.currency <> customer.currency
            OR line.currency IS DISTINCT FROM invoice.currency
     """,
+    "an invoice that is carried over was too small, and Stripe never hears of it": """
+        SELECT carried.invoice_id
+        FROM billing_invoicecarried AS carried
+        LEFT JOIN billing_invoicefinalization AS finalization USING (invoice_id)
+        LEFT JOIN billing_stripecall AS call
+            ON call.aggregate_id = carried.invoice_id AND call.operation = 'invoice.create'
+        WHERE finalization.id IS NOT NULL OR call.id IS NOT NULL
+    """,
+    "what was carried over stands on a later invoice of the same customer, to the cent": """
+        SELECT line.id
+        FROM billing_invoiceline AS line
+        JOIN billing_invoice AS invoice ON invoice.id = line.invoice_id
+        JOIN billing_invoice AS small ON small.id = line.carried_from_id
+        LEFT JOIN billing_invoicecarried AS carried ON carried.invoice_id = small.id
+        JOIN (
+            SELECT invoice_id, sum(amount) AS amount FROM billing_invoiceline GROUP BY invoice_id
+        ) AS owed ON owed.invoice_id = small.id
+        WHERE carried.id IS NULL OR small.customer_id <> invoice.customer_id
+           OR small.built_at > invoice.built_at OR line.amount <> owed.amount
+    """,
+    "a carried invoice waits for a next one, or stands on it": """
+        SELECT small.id
+        FROM billing_invoicecarried AS carried
+        JOIN billing_invoice AS small ON small.id = carried.invoice_id
+        JOIN billing_invoice AS later
+            ON later.customer_id = small.customer_id AND later.built_at > small.built_at
+        LEFT JOIN billing_invoiceline AS line ON line.carried_from_id = small.id
+        WHERE line.id IS NULL
+    """,
     "what Stripe issued before tax is the sum of the lines": """
         SELECT finalization.invoice_id
         FROM billing_invoicefinalization AS finalization

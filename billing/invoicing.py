@@ -17,6 +17,7 @@ from billing import catalog, explain, money, periods, pricing
 from billing.models import (
     Customer,
     Invoice,
+    InvoiceCarried,
     InvoiceFinalization,
     InvoiceGivenUp,
     InvoiceLine,
@@ -43,6 +44,7 @@ class NewLine:
     micros: int
     microtokens: int | None = None
     from_microtokens: int | None = None
+    carried_from: Invoice | None = None
 
 
 def build(
@@ -50,8 +52,9 @@ def build(
 ) -> Invoice | None:
     """Make the invoice of an occasion, and the call that tells Stripe; None without lines.
 
-    Building it again returns the invoice that stands. There may be several late ones: their lines
-    are what no invoice has yet.
+    What earlier invoices were too small to be charged for stands on it. If it is too small itself
+    nobody is told of it: it is carried over to the next. Building it again returns the invoice that
+    stands. There may be several late ones: their lines are what no invoice has yet.
     """
     with transaction.atomic():
         known = None
@@ -59,8 +62,9 @@ def build(
             known = Invoice.objects.filter(period=period, occasion=occasion).first()
         if known is not None or not lines:
             return known
-        assert len(lines) <= LINES_PER_INVOICE_MAX
         customer = period.subscription.customer
+        lines = [*_carried_lines(customer), *lines]
+        assert len(lines) <= LINES_PER_INVOICE_MAX
         invoice = Invoice.objects.create(
             customer=customer,
             period=period,
@@ -68,10 +72,14 @@ def build(
             currency=customer.currency,
             built_at=at,
         )
-        InvoiceLine.objects.bulk_create(
+        written = InvoiceLine.objects.bulk_create(
             _line(invoice, position, line) for position, line in enumerate(lines, start=1)
         )
-        calls.write_invoice_create(invoice=invoice, at=at)
+        total = sum((line.amount for line in written), start=Money(0, invoice.currency))
+        if Money(0, invoice.currency) < total < money.least_charged(invoice.currency):
+            InvoiceCarried.objects.create(invoice=invoice, carried_at=at)
+        else:
+            calls.write_invoice_create(invoice=invoice, at=at)
         return invoice
 
 
@@ -102,6 +110,28 @@ def lines_in_advance(*, period: Period) -> list[NewLine]:
             )
         )
     return lines
+
+
+def _carried_lines(customer: Customer) -> list[NewLine]:
+    """What stands on invoices that were too small to be charged, and on no later one yet."""
+    carried = (
+        Invoice.objects.select_for_update(of=("self",), no_key=True)
+        .filter(customer=customer, carried__isnull=False, carried_to__isnull=True)
+        .select_related("period__subscription")
+        .prefetch_related("lines")
+        .order_by("built_at", "id")
+    )
+    return [
+        NewLine(
+            kind=InvoiceLine.Kind.CARRIED,
+            period=invoice.period,
+            description=f"Carried over: too little to be charged, {_span_text(invoice.period)}",
+            # As it was rounded then: whoever adds the invoices up finds every cent once.
+            micros=sum(money.to_micros(line.amount) for line in invoice.lines.all()),
+            carried_from=invoice,
+        )
+        for invoice in carried
+    ]
 
 
 def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
@@ -209,13 +239,16 @@ def overage_billed(*, period: Period) -> int:
 
 
 def state(*, invoice: Invoice) -> str:
-    """In one word: paid, void, uncollectible, failed (a card was declined), open or preparing."""
+    """In one word: paid, void, uncollectible, failed (a card was declined), open, preparing, or
+    carried (too small to be charged: it stands on the next)."""
     given_up = {row.kind for row in invoice.given_up.all()}
     if hasattr(invoice, "payment"):
         return "paid"
     for kind in (InvoiceGivenUp.Kind.VOID, InvoiceGivenUp.Kind.UNCOLLECTIBLE):
         if kind in given_up:
             return kind.value
+    if hasattr(invoice, "carried"):
+        return "carried"
     if not hasattr(invoice, "finalization"):
         return "preparing"
     return "failed" if invoice.payment_failures.all() else "open"
@@ -285,6 +318,7 @@ def _line(invoice: Invoice, position: int, line: NewLine) -> InvoiceLine:
         from_microtokens=line.from_microtokens,
         to_microtokens=to_microtokens,
         micros=line.micros,
+        carried_from=line.carried_from,
         amount=money.rounded(line.micros, invoice.currency),
     )
 

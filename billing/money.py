@@ -41,6 +41,35 @@ ZERO_DECIMAL: Final = frozenset(
 # Sent in hundredths, as if they had cents, but only whole amounts can be paid.
 WHOLE_IN_HUNDREDTHS: Final = frozenset(["ISK", "UGX"])
 THREE_DECIMAL: Final = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
+# What Stripe charges at least: https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
+# Of a currency that is not in its list it charges what is worth half a dollar: no such thing can be
+# known here, so one whole unit is taken.
+CHARGED_LEAST: Final = {
+    "AED": Decimal(2),
+    "AUD": Decimal("0.50"),
+    "BGN": Decimal(1),
+    "BRL": Decimal("0.50"),
+    "CAD": Decimal("0.50"),
+    "CHF": Decimal("0.50"),
+    "CZK": Decimal(15),
+    "DKK": Decimal("2.50"),
+    "EUR": Decimal("0.50"),
+    "GBP": Decimal("0.30"),
+    "HKD": Decimal(4),
+    "HUF": Decimal(175),
+    "INR": Decimal("0.50"),
+    "JPY": Decimal(50),
+    "MXN": Decimal(10),
+    "MYR": Decimal(2),
+    "NOK": Decimal(3),
+    "NZD": Decimal("0.50"),
+    "PLN": Decimal(2),
+    "RON": Decimal(2),
+    "SEK": Decimal(3),
+    "SGD": Decimal("0.50"),
+    "THB": Decimal(10),
+    "USD": Decimal("0.50"),
+}
 
 
 def exponent(currency: str) -> int:
@@ -55,6 +84,11 @@ def quantum(currency: str) -> Decimal:
     if currency.upper() in ZERO_DECIMAL | WHOLE_IN_HUNDREDTHS:
         return Decimal(1)
     return Decimal("0.01")
+
+
+def least_charged(currency: str) -> Money:
+    """Less than this can't be charged: Stripe would set it against the customer's balance."""
+    return Money(CHARGED_LEAST.get(currency.upper(), Decimal(1)), currency.upper())
 
 
 def to_minor_units(money: Money) -> MinorUnits:

@@ -10,6 +10,7 @@ from config.admin import FactAdmin, FactsInline
 
 class LinesInline(FactsInline[InvoiceLine, Invoice]):
     model = InvoiceLine
+    fk_name = "invoice"
     verbose_name_plural = "lines"
     fields = ("description", "amount_text")
     readonly_fields = fields
@@ -19,7 +20,11 @@ class LinesInline(FactsInline[InvoiceLine, Invoice]):
         return money.text(line.amount)
 
 
-STATES = {"preparing": "being sent", "failed": "payment failed"}
+STATES = {
+    "preparing": "being sent",
+    "failed": "payment failed",
+    "carried": "too small to be charged: carried to the next",
+}
 
 
 @admin.register(Invoice)

@@ -345,6 +345,14 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='InvoiceCarried',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('carried_at', models.DateTimeField()),
+                ('invoice', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='carried', to='billing.invoice')),
+            ],
+        ),
+        migrations.CreateModel(
             name='InvoiceGivenUp',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -375,7 +383,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('position', models.PositiveSmallIntegerField()),
-                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late')], max_length=20)),
+                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
                 ('description', models.CharField(max_length=500)),
                 ('microtokens', models.BigIntegerField(null=True)),
                 ('from_microtokens', models.BigIntegerField(null=True)),
@@ -383,12 +391,13 @@ class Migration(migrations.Migration):
                 ('micros', models.BigIntegerField(help_text='Exact cost, in millionths of the currency.')),
                 ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
                 ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('carried_from', models.OneToOneField(help_text='The invoice that was too small to be charged.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='carried_to', to='billing.invoice')),
                 ('invoice', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.invoice')),
                 ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='invoice_lines', to='billing.period')),
             ],
             options={
                 'ordering': ['invoice_id', 'position'],
-                'constraints': [models.UniqueConstraint(fields=('invoice', 'position'), name='invoice_line_position'), models.UniqueConstraint(condition=models.Q(('kind__in', ['platform_fee', 'allotment'])), fields=('period', 'kind'), name='invoice_line_in_advance_once'), models.UniqueConstraint(condition=models.Q(('kind__in', ['overage', 'late_overage'])), fields=('period', 'from_microtokens'), name='invoice_line_overage_once'), models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'allotment'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'), models.CheckConstraint(condition=models.Q(('amount__gte', 0), ('micros__gte', 0)), name='invoice_line_not_negative')],
+                'constraints': [models.UniqueConstraint(fields=('invoice', 'position'), name='invoice_line_position'), models.UniqueConstraint(condition=models.Q(('kind__in', ['platform_fee', 'allotment'])), fields=('period', 'kind'), name='invoice_line_in_advance_once'), models.UniqueConstraint(condition=models.Q(('kind__in', ['overage', 'late_overage'])), fields=('period', 'from_microtokens'), name='invoice_line_overage_once'), models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'allotment', 'carried'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'), models.CheckConstraint(condition=models.Q(models.Q(('carried_from__isnull', False), ('kind', 'carried'), models.Q(('carried_from', models.F('invoice')), _negated=True)), models.Q(models.Q(('kind', 'carried'), _negated=True), ('carried_from__isnull', True)), _connector='OR'), name='invoice_line_carried_from_another'), models.CheckConstraint(condition=models.Q(('amount__gte', 0), ('micros__gte', 0)), name='invoice_line_not_negative')],
             },
         ),
         migrations.AddIndex(

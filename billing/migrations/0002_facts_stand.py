@@ -80,6 +80,8 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicepaymentfailure
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicecarried
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicegivenup
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topup

@@ -9,6 +9,7 @@ from billing.models.catalog import OverageTier, Plan, PlanVersion, TopUpPack
 from billing.models.customers import Customer, CustomerMember
 from billing.models.invoices import (
     Invoice,
+    InvoiceCarried,
     InvoiceFinalization,
     InvoiceGivenUp,
     InvoiceLine,
@@ -26,6 +27,7 @@ __all__ = [
     "Customer",
     "CustomerMember",
     "Invoice",
+    "InvoiceCarried",
     "InvoiceFinalization",
     "InvoiceGivenUp",
     "InvoiceLine",

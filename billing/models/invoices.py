@@ -58,6 +58,7 @@ class InvoiceLine(models.Model):
         ALLOTMENT = "allotment", "allotment"
         OVERAGE = "overage", "overage"
         LATE_OVERAGE = "late_overage", "overage that came in late"
+        CARRIED = "carried", "carried over from an invoice too small to be charged"
 
     invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="lines")
     position = models.PositiveSmallIntegerField()
@@ -70,6 +71,13 @@ class InvoiceLine(models.Model):
     micros = models.BigIntegerField(help_text="Exact cost, in millionths of the currency.")
     currency = fields.currency()
     amount = fields.amount()
+    carried_from = models.OneToOneField(
+        Invoice,
+        models.PROTECT,
+        null=True,
+        related_name="carried_to",
+        help_text="The invoice that was too small to be charged.",
+    )
 
     objects: ClassVar[models.Manager["InvoiceLine"]] = models.Manager()
 
@@ -89,7 +97,9 @@ class InvoiceLine(models.Model):
             ),
             models.CheckConstraint(
                 name="invoice_line_overage_is_a_stretch",
-                condition=Q(kind__in=["platform_fee", "allotment"], from_microtokens__isnull=True)
+                condition=Q(
+                    kind__in=["platform_fee", "allotment", "carried"], from_microtokens__isnull=True
+                )
                 | Q(
                     kind__in=["overage", "late_overage"],
                     from_microtokens__gte=0,
@@ -98,12 +108,30 @@ class InvoiceLine(models.Model):
                 ),
             ),
             models.CheckConstraint(
+                name="invoice_line_carried_from_another",
+                condition=Q(kind="carried", carried_from__isnull=False)
+                & ~Q(carried_from=F("invoice"))
+                | ~Q(kind="carried") & Q(carried_from__isnull=True),
+            ),
+            models.CheckConstraint(
                 name="invoice_line_not_negative", condition=Q(micros__gte=0, amount__gte=0)
             ),
         ]
 
     def __str__(self) -> str:
         return self.description
+
+
+class InvoiceCarried(models.Model):
+    """Less than Stripe charges: it is never sent, and stands on the customer's next invoice."""
+
+    invoice = models.OneToOneField(Invoice, models.PROTECT, related_name="carried")
+    carried_at = models.DateTimeField()
+
+    objects: ClassVar[models.Manager["InvoiceCarried"]] = models.Manager()
+
+    def __str__(self) -> str:
+        return f"{self.invoice}, carried over"
 
 
 class InvoiceFinalization(models.Model):

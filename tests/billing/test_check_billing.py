@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from io import StringIO
 
 import pytest
@@ -22,19 +23,30 @@ from tests.conftest import broken_rules
 pytestmark = pytest.mark.django_db
 
 MID = OCTOBER + 10 * DAY
+SEPTEMBER = OCTOBER - 30 * DAY
 
 
 @pytest.fixture
 def history() -> None:
-    """Two customers' October is closed: one has tokens left, one has overage; one bought a pack."""
+    """Two customers' October is closed: one has tokens left, one has overage; one bought a pack.
+
+    A third's September came to too little to be charged, and was carried over to October's.
+    """
     shop = builders.shop()
     thrifty, keen = builders.customer(shop), builders.customer(shop)
     version = builders.plan_version(shop, **builders.billed())
     for customer, tokens in ((thrifty, 667), (keen, 1_300)):
         builders.subscription(customer, version)
         builders.use(customer, tokens, occurred_at=MID)
+    modest = builders.customer(shop)
+    free = {"platform_fee": Decimal(0), "allotment_microtokens": 0, "allotment_price": Decimal(0)}
+    version = builders.plan_version(shop, **builders.billed(**free))
+    builders.subscription(modest, version, starts_at=SEPTEMBER)
+    for tokens, month in ((252, SEPTEMBER), (300, OCTOBER)):
+        builders.use(modest, tokens, occurred_at=month + 10 * DAY)
+        closing.close_due(at=month + 32 * DAY)
     closing.close_due(at=NOVEMBER + DAY)
-    for invoice in Invoice.objects.all():
+    for invoice in Invoice.objects.filter(carried=None):
         subtotal = sum((line.amount for line in invoice.lines.all()), start=Money(0, "EUR"))
         invoicing.record_finalization(
             invoice=invoice,
@@ -92,6 +104,7 @@ def broken(change: str) -> Iterator[None]:
 
 
 OF_OVERAGE = "kind = 'overage'"
+CARRIED = "SELECT invoice_id FROM billing_invoicecarried"
 FAULTS = {
     "a settlement says what the ledger moved out of the allotment": [
         "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
@@ -127,6 +140,22 @@ FAULTS = {
     "an invoice is in its customer's currency, and so are its lines": [
         "UPDATE billing_invoice SET currency = 'USD'",
         "DELETE FROM billing_invoiceline",
+    ],
+    "an invoice that is carried over was too small, and Stripe never hears of it": [
+        f"UPDATE billing_stripecall SET aggregate_id = ({CARRIED}) WHERE id = ("
+        "SELECT min(id) FROM billing_stripecall WHERE operation = 'invoice.create')",
+        f"UPDATE billing_invoicefinalization SET invoice_id = ({CARRIED}) WHERE id = ("
+        "SELECT min(id) FROM billing_invoicefinalization)",
+    ],
+    "what was carried over stands on a later invoice of the same customer, to the cent": [
+        "UPDATE billing_invoiceline SET amount = amount + 0.01 WHERE kind = 'carried'",
+        "DELETE FROM billing_invoicecarried",
+        f"UPDATE billing_invoice SET built_at = built_at + '90 days' WHERE id = ({CARRIED})",
+        "UPDATE billing_invoice SET customer_id = (SELECT min(id) FROM billing_customer)"
+        f" WHERE id = ({CARRIED})",
+    ],
+    "a carried invoice waits for a next one, or stands on it": [
+        "DELETE FROM billing_invoiceline WHERE kind = 'carried'",
     ],
     "what Stripe issued before tax is the sum of the lines": [
         "UPDATE billing_invoicefinalization SET subtotal = subtotal + 0.01",
