@@ -41,6 +41,7 @@ class PlanTerms:
     platform_fee: Decimal = Decimal(0)
     allotment_microtokens: int = 0
     allotment_price: Decimal = Decimal(0)
+    commitment: Decimal = Decimal(0)
     overage_policy: str = PlanVersion.OveragePolicy.BLOCK
     overage_tiers: Sequence[Tier] = ()
     overage_cap_microtokens: int | None = None
@@ -74,6 +75,7 @@ def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
             platform_fee=Money(terms.platform_fee, terms.currency),
             allotment_microtokens=terms.allotment_microtokens,
             allotment_price=Money(terms.allotment_price, terms.currency),
+            commitment=Money(terms.commitment, terms.currency),
             overage_policy=terms.overage_policy,
             overage_cap_microtokens=terms.overage_cap_microtokens,
             rollover_basis_points=terms.rollover_basis_points,
@@ -236,7 +238,12 @@ def _faults_of_prices(version: PlanVersion) -> list[Fault]:
     found = [
         *_faults_of_money("platform_fee", version.platform_fee),
         *_faults_of_money("allotment_price", version.allotment_price),
+        *_faults_of_money("commitment", version.commitment),
     ]
+    in_advance = version.platform_fee.amount + version.allotment_price.amount
+    if 0 < version.commitment.amount <= in_advance:
+        message = "platform fee and allotment come to that already"
+        found.append(_fault("commitment", "reached", message))
     if version.allotment_price.amount > 0 and version.allotment_microtokens == 0:
         found.append(_fault("allotment_price", "grants", "has a price, but grants no tokens"))
     return found

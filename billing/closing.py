@@ -5,9 +5,9 @@
 `drain` debits every run that was accepted, so that late ones find their lots. `alert` tells of the
 thresholds that they reached. `settle` rolls over and expires what the allotment has left. `renew`
 makes sure that the next period is open. `bill` prices the overage and builds the invoice: late
-overage of periods closed before, this period's overage tier by tier, and platform fee and allotment
-of the next period in advance. Each step leaves a fact in the transaction that does it, and finds it
-when it is repeated.
+overage of periods closed before, this period's overage tier by tier, what it lacks of its
+commitment, and platform fee and allotment of the next period in advance. Each step leaves a fact in
+the transaction that does it, and finds it when it is repeated.
 """
 
 from collections.abc import Callable
@@ -138,7 +138,9 @@ def bill(*, period_id: int, at: datetime) -> None:
         # Two of a customer's periods must not find the same late overage.
         _lock_customer(period)
         overage = invoicing.overage_lines(period=period, kind=InvoiceLine.Kind.OVERAGE)
-        lines = [*invoicing.late_lines(customer=period.subscription.customer), *overage]
+        true_up = invoicing.true_up_lines(period=period, overage=overage)
+        late = invoicing.late_lines(customer=period.subscription.customer)
+        lines = [*late, *overage, *true_up]
         following = subscriptions.next_period(period=period)
         if following is not None:
             lines += invoicing.lines_in_advance(period=following)

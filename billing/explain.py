@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
+from djmoney.money import Money
+
 from billing import money, pricing
 from billing.models import PlanVersion
 from ledger.catalog import UnitFacts
@@ -32,6 +34,7 @@ def explain(*, version: PlanVersion, tiers: Sequence[Tier], unit: UnitFacts) -> 
         unit.sentence.rstrip(".") + ".",
         *_of_prices(version),
         *_of_overage(version, tiers),
+        *_of_commitment(version),
         *_of_rollover(version),
         *_of_grace(version.grace),
         *_of_alerts(version.alert_thresholds),
@@ -118,6 +121,16 @@ def at_price(micros_per_token: int, currency: str) -> str:
     return f"at {money.price_text(micros_per_token, currency)}" if micros_per_token else "free"
 
 
+def _of_commitment(version: PlanVersion) -> list[str]:
+    if not version.commitment.amount:
+        return []
+    term, least = _term(version), money.text(version.commitment)
+    return [
+        f"Each {term} comes to {least} at least: if platform fee, allotment and overage together do"
+        f" not, the rest is invoiced after the {term}'s end."
+    ]
+
+
 def _of_rollover(version: PlanVersion) -> list[str]:
     if not version.allotment_microtokens:
         return []
@@ -178,7 +191,19 @@ def _example_of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[str
     for part, amount in zip(slices, amounts, strict=True):
         price = at_price(part.micros_per_token, version.currency)
         lines.append(f"Overage, {tokens(part.microtokens)} {price}: {money.text(amount)}.")
-    return [*lines, f"Together {money.text(total)}."]
+    return [*lines, *_true_up(version, total), f"Together {_at_least(version, total)}."]
+
+
+def _true_up(version: PlanVersion, total: Money) -> list[str]:
+    """What a term that came to `total` lacks."""
+    if total >= version.commitment:
+        return []
+    missing = money.text(version.commitment - total)
+    return [f"True-up to {money.text(version.commitment)}: {missing}."]
+
+
+def _at_least(version: PlanVersion, total: Money) -> str:
+    return money.text(max(total, version.commitment))
 
 
 def _overage_of_example(version: PlanVersion, tiers: Sequence[Tier]) -> int:
@@ -202,7 +227,8 @@ def _example_of_rollover(version: PlanVersion) -> list[str]:
     total = version.platform_fee + version.allotment_price
     return [
         f"Example: in a {_term(version)} you use {tokens(used)} of {tokens(granted)}.",
-        f"You pay {money.text(total)}.",
+        *_true_up(version, total),
+        f"You pay {_at_least(version, total)}.",
         f"{tokens(rolled).capitalize()} stay yours for one more {_term(version)},"
         f" {tokens(expired)} expire.",
     ]

@@ -89,6 +89,29 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE closing.overage_microtokens <> coalesce(line.microtokens, 0)
            OR closing.overage_micros <> coalesce(line.micros, 0)
     """,
+    "a closed period has come to its commitment": """
+        SELECT closing.period_id
+        FROM billing_periodclosing AS closing
+        JOIN billing_period AS period ON period.id = closing.period_id
+        JOIN billing_subscription AS subscription ON subscription.id = period.subscription_id
+        JOIN billing_planversion AS version ON version.id = subscription.plan_version_id
+        LEFT JOIN (
+            SELECT period_id, sum(amount) AS amount,
+                   count(*) FILTER (WHERE kind = 'true_up') AS true_ups
+            FROM billing_invoiceline
+            WHERE kind IN ('platform_fee', 'allotment', 'overage', 'true_up')
+            GROUP BY period_id
+        ) AS line ON line.period_id = closing.period_id
+        WHERE coalesce(line.amount, 0) < version.commitment
+           OR (line.true_ups > 0 AND line.amount > version.commitment)
+    """,
+    "a true-up pays for no more late overage than it came to": """
+        SELECT period_id
+        FROM billing_invoiceline
+        GROUP BY period_id
+        HAVING sum(covered_micros)
+               > coalesce(sum(micros) FILTER (WHERE kind = 'true_up'), 0)
+    """,
     "a closed period is settled": """
         SELECT closing.period_id
         FROM billing_periodclosing AS closing

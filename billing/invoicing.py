@@ -6,7 +6,7 @@ Stripe only repeats our amounts; it computes none but the tax.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import transaction
@@ -44,6 +44,7 @@ class NewLine:
     micros: int
     microtokens: int | None = None
     from_microtokens: int | None = None
+    covered_micros: int = 0
     carried_from: Invoice | None = None
 
 
@@ -163,6 +164,55 @@ def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
     ]
 
 
+def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine]:
+    """What the period lacks of its commitment, with this overage: a line, if it is something.
+
+    Top-ups are bought beside the plan and do not count.
+    """
+    commitment = period.subscription.plan_version.commitment
+    invoiced = InvoiceLine.objects.filter(
+        period=period, kind__in=[InvoiceLine.Kind.PLATFORM_FEE, InvoiceLine.Kind.ALLOTMENT]
+    )
+    spent = sum((line.amount for line in invoiced), start=Money(0, commitment.currency))
+    for line in overage:
+        spent += money.rounded(line.micros, commitment.currency.code)
+    if spent >= commitment:
+        return []
+    return [
+        NewLine(
+            kind=InvoiceLine.Kind.TRUE_UP,
+            period=period,
+            description=(
+                f"True-up to the commitment of {money.text(commitment)}, {_span_text(period)}"
+            ),
+            micros=money.to_micros(commitment - spent),
+        )
+    ]
+
+
+def _covered(*, period: Period, late: Sequence[NewLine]) -> list[NewLine]:
+    """Late lines of a period whose true-up has paid for them already, in whole or in part."""
+    of_period = InvoiceLine.objects.filter(period=period)
+    true_up = of_period.filter(kind=InvoiceLine.Kind.TRUE_UP).first()
+    if true_up is None:
+        return list(late)
+    left = true_up.micros - sum(of_period.values_list("covered_micros", flat=True))
+    lines = []
+    for line in late:
+        covered = min(left, line.micros)
+        left -= covered
+        if covered:
+            paid = money.price_text(covered, true_up.currency)
+            line = replace(
+                line,
+                micros=line.micros - covered,
+                covered_micros=covered,
+                description=f"{line.description} ({paid} of it paid by the true-up)",
+            )
+        lines.append(line)
+    return lines
+
+
 def late_lines(*, customer: Customer) -> list[NewLine]:
     """Overage of the customer's closed periods that came after their invoices."""
     reached = {
@@ -181,7 +231,9 @@ def late_lines(*, customer: Customer) -> list[NewLine]:
         line
         for period in closed
         if reached[period.overage_lot_id or 0] > period.closing.overage_microtokens
-        for line in overage_lines(period=period, kind=InvoiceLine.Kind.LATE_OVERAGE)
+        for line in _covered(
+            period=period, late=overage_lines(period=period, kind=InvoiceLine.Kind.LATE_OVERAGE)
+        )
     ]
 
 
@@ -318,6 +370,7 @@ def _line(invoice: Invoice, position: int, line: NewLine) -> InvoiceLine:
         from_microtokens=line.from_microtokens,
         to_microtokens=to_microtokens,
         micros=line.micros,
+        covered_micros=line.covered_micros,
         carried_from=line.carried_from,
         amount=money.rounded(line.micros, invoice.currency),
     )

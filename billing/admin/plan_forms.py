@@ -61,6 +61,9 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
     paid_in = fields.currency(label="Currency")
     platform_fee = fields.AmountField(help_text="Flat, for each term, invoiced in advance.")
     allotment_price = fields.AmountField(help_text="For each term, invoiced in advance.")
+    commitment = fields.AmountField(
+        help_text="The least that a term comes to: what is missing is invoiced at its end. 0: none."
+    )
     rollover_percent = forms.DecimalField(
         label="Rollover share (%)",
         max_value=Decimal(100),
@@ -92,6 +95,7 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
             "platform_fee",
             "allotment_microtokens",
             "allotment_price",
+            "commitment",
             "overage_policy",
             "overage_cap_microtokens",
             "alert_thresholds",
@@ -105,7 +109,8 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
         self.fields["rate_card_id"].choices = rate_card_choices(self.books)  # type: ignore[attr-defined]  # a choice field
 
     def clean(self) -> dict[str, Any]:
-        cleaned = fields.with_money(super().clean() or {}, "platform_fee", "allotment_price")
+        amounts = ("platform_fee", "allotment_price", "commitment")
+        cleaned = fields.with_money(super().clean() or {}, *amounts)
         if "rate_card_id" in cleaned:
             self.instance.unit_id = unit_of_card(self.books, cleaned["rate_card_id"])
         if "rollover_percent" in cleaned:
@@ -130,6 +135,7 @@ DEFAULTS: dict[str, Any] = {
     "grace_hours": 24,
     "alert_thresholds": [70, 90, 100],
     "platform_fee": Decimal(0),
+    "commitment": Decimal(0),
 }
 
 
@@ -142,6 +148,7 @@ def initial_of(version: PlanVersion) -> dict[str, Any]:
         "platform_fee": version.platform_fee,
         "allotment_microtokens": version.allotment_microtokens,
         "allotment_price": version.allotment_price,
+        "commitment": version.commitment,
         "overage_policy": version.overage_policy,
         "overage_cap_microtokens": version.overage_cap_microtokens,
         "rollover_percent": Decimal(version.rollover_basis_points) / BASIS_POINTS_PER_PERCENT,

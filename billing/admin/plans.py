@@ -129,7 +129,16 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     )
     fieldsets = (
         (None, {"fields": ("plan", "rate_card_id", ("term_months", "paid_in"))}),
-        ("Price", {"fields": ("platform_fee", ("allotment_microtokens", "allotment_price"))}),
+        (
+            "Price",
+            {
+                "fields": (
+                    "platform_fee",
+                    ("allotment_microtokens", "allotment_price"),
+                    "commitment",
+                )
+            },
+        ),
         ("What is left over", {"fields": ("rollover_percent", "grace_hours")}),
         ("What goes beyond", {"fields": ("overage_policy", "overage_cap_microtokens")}),
         ("Telling people", {"fields": ("alert_thresholds",)}),
@@ -137,13 +146,13 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
 
     frozen_fieldsets = (
         (None, {"fields": ("plan", "state", "token", "rate_card", "term_months")}),
-        ("Price", {"fields": ("fee", "allotment", "price_of_allotment")}),
+        ("Price", {"fields": ("fee", "allotment", "price_of_allotment", "committed")}),
         ("What is left over", {"fields": ("rollover", "grace_text")}),
         ("What goes beyond", {"fields": ("overage_policy", "cap")}),
         ("Telling people", {"fields": ("alert_thresholds",)}),
     )
     frozen_fields = (
-        *("state", "token", "rate_card", "fee", "allotment", "price_of_allotment"),
+        *("state", "token", "rate_card", "fee", "allotment", "price_of_allotment", "committed"),
         *("rollover", "grace_text", "cap"),
     )
 
@@ -175,6 +184,10 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     @admin.display(description="allotment price")
     def price_of_allotment(self, version: PlanVersion) -> str:
         return money.text(version.allotment_price)
+
+    @admin.display(description="commitment")
+    def committed(self, version: PlanVersion) -> str:
+        return money.text(version.commitment) if version.commitment.amount else "none"
 
     @admin.display(description="rollover share")
     def rollover(self, version: PlanVersion) -> str:

@@ -187,6 +187,7 @@ class Migration(migrations.Migration):
                 ('platform_fee', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Flat, for each term, invoiced in advance.', max_digits=16)),
                 ('allotment_microtokens', models.BigIntegerField(help_text='Granted at the start of each term. 1 token = 1,000,000 microtokens.', verbose_name='allotment')),
                 ('allotment_price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='For each term, invoiced in advance.', max_digits=16)),
+                ('commitment', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='The least that a term comes to: what is missing is invoiced at its end.', max_digits=16)),
                 ('overage_policy', models.CharField(choices=[('bill', 'invoice it'), ('block', 'do not invoice it')], default='block', max_length=10)),
                 ('overage_cap_microtokens', models.BigIntegerField(blank=True, help_text='For each term. Empty: none.', null=True, verbose_name='hard cap of overage')),
                 ('rollover_basis_points', models.PositiveSmallIntegerField(default=2000, help_text='Share of the allotment that may roll over, once: 2,000 is 20 %.', validators=[django.core.validators.MaxValueValidator(10000)], verbose_name='rollover share')),
@@ -383,12 +384,13 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('position', models.PositiveSmallIntegerField()),
-                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
+                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('true_up', 'true-up to the commitment'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
                 ('description', models.CharField(max_length=500)),
                 ('microtokens', models.BigIntegerField(null=True)),
                 ('from_microtokens', models.BigIntegerField(null=True)),
                 ('to_microtokens', models.BigIntegerField(null=True)),
                 ('micros', models.BigIntegerField(help_text='Exact cost, in millionths of the currency.')),
+                ('covered_micros', models.BigIntegerField(default=0, help_text="Beside it: what the period's true-up has paid for already.")),
                 ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
                 ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
                 ('carried_from', models.OneToOneField(help_text='The invoice that was too small to be charged.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='carried_to', to='billing.invoice')),
@@ -397,7 +399,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['invoice_id', 'position'],
-                'constraints': [models.UniqueConstraint(fields=('invoice', 'position'), name='invoice_line_position'), models.UniqueConstraint(condition=models.Q(('kind__in', ['platform_fee', 'allotment'])), fields=('period', 'kind'), name='invoice_line_in_advance_once'), models.UniqueConstraint(condition=models.Q(('kind__in', ['overage', 'late_overage'])), fields=('period', 'from_microtokens'), name='invoice_line_overage_once'), models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'allotment', 'carried'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'), models.CheckConstraint(condition=models.Q(models.Q(('carried_from__isnull', False), ('kind', 'carried'), models.Q(('carried_from', models.F('invoice')), _negated=True)), models.Q(models.Q(('kind', 'carried'), _negated=True), ('carried_from__isnull', True)), _connector='OR'), name='invoice_line_carried_from_another'), models.CheckConstraint(condition=models.Q(('amount__gte', 0), ('micros__gte', 0)), name='invoice_line_not_negative')],
+                'constraints': [models.UniqueConstraint(fields=('invoice', 'position'), name='invoice_line_position'), models.UniqueConstraint(condition=models.Q(('kind__in', ['platform_fee', 'allotment', 'true_up'])), fields=('period', 'kind'), name='invoice_line_of_a_period_once'), models.UniqueConstraint(condition=models.Q(('kind__in', ['overage', 'late_overage'])), fields=('period', 'from_microtokens'), name='invoice_line_overage_once'), models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'allotment', 'true_up', 'carried'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'), models.CheckConstraint(condition=models.Q(models.Q(('carried_from__isnull', False), ('kind', 'carried'), models.Q(('carried_from', models.F('invoice')), _negated=True)), models.Q(models.Q(('kind', 'carried'), _negated=True), ('carried_from__isnull', True)), _connector='OR'), name='invoice_line_carried_from_another'), models.CheckConstraint(condition=models.Q(('amount__gte', 0), ('covered_micros__gte', 0), ('micros__gte', 0)), name='invoice_line_not_negative'), models.CheckConstraint(condition=models.Q(('covered_micros', 0), ('kind', 'late_overage'), _connector='OR'), name='invoice_line_only_late_overage_is_covered')],
             },
         ),
         migrations.AddIndex(
@@ -439,6 +441,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='planversion',
             constraint=models.CheckConstraint(condition=models.Q(('platform_fee__gte', 0)), name='plan_version_fee_not_negative'),
+        ),
+        migrations.AddConstraint(
+            model_name='planversion',
+            constraint=models.CheckConstraint(condition=models.Q(('commitment__gte', 0)), name='plan_version_commitment_not_negative'),
         ),
         migrations.AddConstraint(
             model_name='planversion',

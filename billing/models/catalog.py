@@ -64,6 +64,9 @@ class PlanVersion(models.Model):
         "allotment", help_text="Granted at the start of each term. 1 token = 1,000,000 microtokens."
     )
     allotment_price = fields.amount(help_text="For each term, invoiced in advance.")
+    commitment = fields.amount(
+        help_text="The least that a term comes to: what is missing is invoiced at its end."
+    )
     overage_policy = models.CharField(
         max_length=10, choices=OveragePolicy, default=OveragePolicy.BLOCK
     )
@@ -111,6 +114,9 @@ class PlanVersion(models.Model):
             models.CheckConstraint(
                 name="plan_version_allotment_price_not_negative",
                 condition=Q(allotment_price__gte=0),
+            ),
+            models.CheckConstraint(
+                name="plan_version_commitment_not_negative", condition=Q(commitment__gte=0)
             ),
             models.CheckConstraint(
                 name="plan_version_allotment_paid_is_granted",

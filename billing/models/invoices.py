@@ -58,6 +58,7 @@ class InvoiceLine(models.Model):
         ALLOTMENT = "allotment", "allotment"
         OVERAGE = "overage", "overage"
         LATE_OVERAGE = "late_overage", "overage that came in late"
+        TRUE_UP = "true_up", "true-up to the commitment"
         CARRIED = "carried", "carried over from an invoice too small to be charged"
 
     invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="lines")
@@ -69,6 +70,9 @@ class InvoiceLine(models.Model):
     from_microtokens = models.BigIntegerField(null=True)
     to_microtokens = models.BigIntegerField(null=True)
     micros = models.BigIntegerField(help_text="Exact cost, in millionths of the currency.")
+    covered_micros = models.BigIntegerField(
+        default=0, help_text="Beside it: what the period's true-up has paid for already."
+    )
     currency = fields.currency()
     amount = fields.amount()
     carried_from = models.OneToOneField(
@@ -86,9 +90,9 @@ class InvoiceLine(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(name="invoice_line_position", fields=["invoice", "position"]),
             models.UniqueConstraint(
-                name="invoice_line_in_advance_once",
+                name="invoice_line_of_a_period_once",
                 fields=["period", "kind"],
-                condition=Q(kind__in=["platform_fee", "allotment"]),
+                condition=Q(kind__in=["platform_fee", "allotment", "true_up"]),
             ),
             models.UniqueConstraint(
                 name="invoice_line_overage_once",
@@ -98,7 +102,8 @@ class InvoiceLine(models.Model):
             models.CheckConstraint(
                 name="invoice_line_overage_is_a_stretch",
                 condition=Q(
-                    kind__in=["platform_fee", "allotment", "carried"], from_microtokens__isnull=True
+                    kind__in=["platform_fee", "allotment", "true_up", "carried"],
+                    from_microtokens__isnull=True,
                 )
                 | Q(
                     kind__in=["overage", "late_overage"],
@@ -114,7 +119,12 @@ class InvoiceLine(models.Model):
                 | ~Q(kind="carried") & Q(carried_from__isnull=True),
             ),
             models.CheckConstraint(
-                name="invoice_line_not_negative", condition=Q(micros__gte=0, amount__gte=0)
+                name="invoice_line_not_negative",
+                condition=Q(micros__gte=0, amount__gte=0, covered_micros__gte=0),
+            ),
+            models.CheckConstraint(
+                name="invoice_line_only_late_overage_is_covered",
+                condition=Q(covered_micros=0) | Q(kind="late_overage"),
             ),
         ]
 

@@ -130,6 +130,14 @@ FAULTS = {
         "UPDATE billing_periodclosing SET overage_micros = overage_micros + 1",
         "UPDATE billing_periodclosing SET overage_microtokens = overage_microtokens + 1",
     ],
+    "a closed period has come to its commitment": [
+        "UPDATE billing_planversion SET commitment = commitment + 1e6",
+        "UPDATE billing_invoiceline SET kind = 'true_up' WHERE kind = 'platform_fee'",
+    ],
+    "a true-up pays for no more late overage than it came to": [
+        "UPDATE billing_invoiceline SET covered_micros = 1, kind = 'late_overage'"
+        f" WHERE {OF_OVERAGE}",
+    ],
     "a closed period is settled": ["DELETE FROM billing_periodsettlement"],
     "a top-up is fulfilled by one lot of its size, its customer's": [
         "UPDATE billing_topup SET microtokens = microtokens + 1",

@@ -43,6 +43,7 @@ def version_form(plan: Plan, card_id: int, **changed: Any) -> dict[str, Any]:
         "platform_fee": "490",
         "allotment_microtokens": "10000.5",
         "allotment_price": "1200.00",
+        "commitment": "2000",
         "rollover_percent": "12.5",
         "grace_hours": "36",
         "overage_policy": "bill",
@@ -76,6 +77,7 @@ def test_a_plan_is_drafted_in_tokens_and_money(pricing, ours: Company, plan: Pla
     assert version.allotment_microtokens == 10_000_500_000
     assert version.platform_fee == Money(490, "EUR")
     assert version.allotment_price == Money(1200, "EUR")
+    assert version.commitment == Money(2000, "EUR")
     assert version.rollover_basis_points == 1_250
     assert version.grace == timedelta(hours=36)
     assert version.alert_thresholds == [70, 90, 100]
@@ -103,6 +105,7 @@ def test_the_draft_is_shown_as_it_was_typed(pricing, ours: Company, plan: Plan) 
         ("allotment_microtokens", "-1", "greater than or equal to 0"),
         ("allotment_microtokens", "0.0000001", "no more than 6 decimal places"),
         ("allotment_microtokens", "2000000000", "from 0 to a billion tokens"),
+        ("commitment", "1690", "come to that already"),
         ("platform_fee", "4.999", "not an amount that can be paid in EUR"),
         ("rate_card_id", "999999", "not one of the available"),
         ("rollover_percent", "101", "less than or equal to 100"),
