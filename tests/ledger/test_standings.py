@@ -99,6 +99,15 @@ def test_a_lot_taken_into_use_by_a_debit_is_remembered(shop) -> None:
     assert taken() == [100, 4]
 
 
+def test_lots_that_are_used_up_are_remembered_no_longer(shop) -> None:
+    [account_id] = Standing.objects.values_list("account_id", flat=True)
+    remembered = []
+    for cost in (100, 1_000):  # each a lot's end
+        debit(shop, [make_run(cost)])
+        remembered.append(len(standings._memories[shard_of(account_id)].lots[account_id]))
+    assert remembered[0] == 2 * remembered[1], "debt alone is left"
+
+
 def test_more_accounts_than_a_worker_remembers_are_told(shop, monkeypatch) -> None:
     monkeypatch.setattr(standings, "REMEMBERED_MAX", 1)
     by_shard = {shard_of(make_account(shop, code)): code for code in map(str, range(9))}
