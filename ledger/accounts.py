@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from zoneinfo import available_timezones
 
 from django.conf import settings
@@ -127,8 +128,14 @@ def find_all(*, book_id: int, codes: Sequence[str]) -> dict[str, AccountFacts]:
 
 def is_time_zone(name: str) -> bool:
     """Whether it is in the IANA list, such as Europe/Paris."""
-    # Python lists, where there is one, the machine's own as well: elsewhere that is another.
-    return name in available_timezones() and name != "localtime"
+    return name in _time_zones()
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Python walks through the zones' files for it, each time."""
+    # It lists, where there is one, the machine's own as well: elsewhere that is another.
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def require_time_zone(name: str) -> None:

@@ -175,6 +175,10 @@ class Receipts:
         at = np.where(is_inside, (np.cumsum(counts) - counts)[of_block] + numbers, 0)
         stands = is_inside & (_words(built) == _words(sealed[at])).all(axis=1)
         ends = np.append(begins[1:], len(runs))
+        # A leaf's hash follows from the order of its runs alone: none may have another's place.
+        places = runs["block_position"] % leaves.RUNS_PER_LEAF
+        expected = np.arange(len(runs)) - np.repeat(begins, ends - begins)
+        stands &= np.logical_and.reduceat(places == expected, begins)
         for leaf in np.flatnonzero(~stands).tolist():
             begin, end = int(begins[leaf]), int(ends[leaf])
             self._tell_leaf(runs[begin:end], digests[begin:end])

@@ -228,6 +228,16 @@ def test_a_whole_end_that_is_cut_off_is_found_by_the_heads_that_were_kept(
     ]
 
 
+@pytest.mark.parametrize("places", [-1, 1, 5])
+def test_a_run_at_another_place_of_its_leaf_is_found_though_the_order_is_the_same(
+    shop, tmp_path, capsys, places: int
+) -> None:
+    last = f"{A2} AND block_number = 1".replace("sequence = 2", "sequence = 3")
+    with broken_ledger(f"UPDATE ledger_run SET block_position = block_position + {places} {last}"):
+        assert violations()[LEAVES]
+        assert not verify(capsys, export(shop, tmp_path / "acme"))["sound"]
+
+
 # What a hand in the database could do to the run "a2", the second of the first block.
 COLUMNS = {
     "run_key": "gen_random_uuid()",
