@@ -12,7 +12,7 @@ from djmoney.money import Money
 
 from billing import money
 from billing.models import Customer, Period
-from ledger import queries
+from ledger import holds, queries
 from ledger.queries import Balance, LotNow
 from ledger.value import prepaid_slice_micros
 
@@ -142,3 +142,9 @@ def _expiring(lot: LotNow) -> Expiring | None:
     )
     worth = money.rounded(micros, lot.currency) if micros else None
     return Expiring(at=lot.expires_at, microtokens=microtokens, worth=worth)
+
+
+def held_microtokens(customer: Customer, *, at: datetime) -> int:
+    """What is set aside, of all that is available, for runs that are under way."""
+    account_id = customer.account_id
+    return holds.available(account_ids=[account_id], at=at)[account_id].held_microtokens

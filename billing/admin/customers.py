@@ -167,12 +167,6 @@ class CustomerAdmin(BookAdmin[Customer]):
             field.help_text, field.widget = TIME_ZONE_HELP, TimeZoneInput()
         return field
 
-    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
-        """Nobody is shown a button that would refuse them."""
-        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
-        may = self.may(request, EDITORS, self.get_object(request, str(object_id)))
-        return actions if may else []
-
     @page_action(description="Put on a plan", url_path="plan", roles=EDITORS, icon="event_repeat")
     def put_on_a_plan(self, request: HttpRequest, customer: Customer) -> HttpResponse:
         return redirect(f"{reverse('admin:billing_subscription_add')}?customer={customer.pk}")

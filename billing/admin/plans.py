@@ -73,12 +73,6 @@ class PlanAdmin(BookAdmin[Plan]):
         version = latest.order_by("-number").first()
         return "no published version yet" if version is None else f"version {version.number}"
 
-    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
-        """Nobody is shown a button that would refuse them."""
-        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
-        may = self.may(request, EDITORS, self.get_object(request, str(object_id)))
-        return actions if may else []
-
     @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
     def draft_version(self, request: HttpRequest, plan: Plan) -> HttpResponse:
         return redirect(f"{reverse('admin:billing_planversion_add')}?plan={plan.pk}")
@@ -229,9 +223,8 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
         version = self.get_object(request, str(object_id))
-        steps = self._next_steps(version) if self.may(request, EDITORS, version) else ()
-        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
-        return [action for action in actions if action.path in steps]
+        actions = super().get_actions_detail(request, object_id)
+        return [action for action in actions if action.path in self._next_steps(version)]
 
     def _next_steps(self, version: PlanVersion) -> tuple[str, ...]:
         if version.published_at is None:

@@ -115,9 +115,8 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
         subscription = self.get_object(request, str(object_id))
-        may = self.may(request, COMMANDERS, subscription) and subscription.cancelled_at is None
-        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
-        return actions if may else []
+        actions = super().get_actions_detail(request, object_id)
+        return actions if subscription.cancelled_at is None else []
 
     @page_action(description="Cancel …", url_path="cancel", roles=COMMANDERS, icon="event_busy")
     def cancel(self, request: HttpRequest, subscription: Subscription) -> HttpResponse:

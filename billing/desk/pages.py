@@ -11,12 +11,11 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from billing import alerts
+from billing import alerts, standing
 from billing.desk import urgency
 from billing.models import AlertMessage, Customer, TopUp
 from billing.pages import desk_books, show
 from billing.portal import invoices
-from billing.portal.pages import held_microtokens
 from ledger import queries
 
 RUNS_MAX: Final = 15
@@ -41,7 +40,7 @@ def account(request: HttpRequest, reference: str) -> HttpResponse:
     customer = get_object_or_404(_own_customers(request), reference=reference)
     now = timezone.now()
     [case] = urgency.cases(customers=[customer], at=now)
-    held = held_microtokens(customer, at=now)
+    held = standing.held_microtokens(customer, at=now)
     context = {"case": case, "customer": customer, "held_microtokens": held, **_history(customer)}
     return show(request, "desk/account.html", context, time_zone=customer.time_zone)
 

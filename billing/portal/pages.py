@@ -13,7 +13,7 @@ from billing.models import Customer, TopUp
 from billing.pages import show
 from billing.portal import invoices as invoice_lines
 from billing.portal.people import may_buy, of_customer
-from ledger import holds, parking, queries, usage
+from ledger import parking, queries, usage
 
 RUNS_ON_OVERVIEW_MAX: Final = 8
 RUNS_MAX: Final = 200
@@ -36,7 +36,7 @@ def overview(request: HttpRequest, *, customer: Customer) -> HttpResponse:
     context = {
         **shared(request, customer, tab="overview"),
         "standing": stands,
-        "held_microtokens": held_microtokens(customer, at=now),
+        "held_microtokens": standing.held_microtokens(customer, at=now),
         "days_left": None if stands.period is None else _days(now, stands.period.ends_at),
         "use": _use(stands),
         "runs": queries.runs(account_id=customer.account_id, runs_max=RUNS_ON_OVERVIEW_MAX),
@@ -76,12 +76,6 @@ def shared(request: HttpRequest, customer: Customer, *, tab: str) -> dict[str, A
         "may_buy": may_buy(request=request, customer=customer),
         "has_several": customers.of_person(user=request.user).count() > 1,
     }
-
-
-def held_microtokens(customer: Customer, *, at: datetime) -> int:
-    """What is set aside, of all that is available, for runs that are under way."""
-    account_id = customer.account_id
-    return holds.available(account_ids=[account_id], at=at)[account_id].held_microtokens
 
 
 def pending_top_ups(customer: Customer) -> list[TopUp]:

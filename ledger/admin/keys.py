@@ -68,7 +68,7 @@ class ApiKeyAdmin(FactAdmin[ApiKey]):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
         key = self.get_object(request, str(object_id))
-        actions = super().get_actions_detail(request, object_id)  # type: ignore[misc]  # unfold's
+        actions = super().get_actions_detail(request, object_id)
         return actions if key.revoked_at is None else []
 
     @page_action(description="Revoke …", url_path="revoke", roles=COMMANDERS, icon="block")
