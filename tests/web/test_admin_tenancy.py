@@ -38,6 +38,7 @@ from ledger.models import (
     Unit,
     Workflow,
 )
+from tests import builders
 from tests.web.conftest import Company, text_of
 from tests.web.facts import alert_and_top_up
 
@@ -171,6 +172,25 @@ def test_steps_of_another_vendors_rows_are_absent(both: tuple[Company, Company],
     theirs.subscription.refresh_from_db()
     assert (version.published_at, theirs.key.revoked_at) == (None, None)
     assert theirs.subscription.cancelled_at is None
+
+
+ALL_WITH_STEPS = {"planversion", "plan", "topuppack", "ratecard", "apikey", "customer"}
+
+
+@pytest.mark.parametrize(("role", "have"), [("admin", ALL_WITH_STEPS), ("finance", {"customer"})])
+def test_nobody_is_shown_a_button_that_would_refuse_them(
+    both: tuple[Company, Company], signed_in, role: str, have: set[str]
+) -> None:
+    ours, _ = both
+    client = signed_in(builders.employee(ours.shop, role=role, name=f"{role} of ours"))
+    card = RateCard.objects.get(book_id=ours.shop.vendor.book_id)
+    steps = []
+    for row in (ours.draft, ours.draft.plan, ours.pack, card, ours.key, ours.customer):
+        shown = client.get(page(type(row), "change", row.pk))
+        steps += [step["path"] for step in shown.context.get("actions_detail") or []]
+    assert {path.split("/")[3] for path in steps} == have
+    for path in steps:
+        assert client.get(path, follow=True).status_code == 200, path
 
 
 def test_who_is_not_staff_is_sent_to_sign_in(
