@@ -58,7 +58,8 @@ REFUSALS = {
 class Card:
     """A test card. `method_id` is the payment method that Stripe keeps ready for it.
 
-    `refusal` names what becomes of a payment; `attaches`: a customer can keep the card.
+    `refusal` names what becomes of a payment; `attaches`: a customer can keep the card;
+    `always_asks`: its bank wants the cardholder at each payment, saved or not.
     """
 
     number: str
@@ -66,6 +67,7 @@ class Card:
     brand: str = "visa"
     refusal: str | None = None
     attaches: bool = True
+    always_asks: bool = False
     hint: str = ""
 
 
@@ -116,7 +118,14 @@ CARDS = (
         number="4000002500003155",
         method_id="pm_card_authenticationRequired",
         refusal="authentication_required",
-        hint="asks for authentication",
+        hint="asks for authentication, once it is saved no more",
+    ),
+    Card(
+        number="4000002760003184",
+        method_id="pm_card_authenticationRequiredAlways",
+        refusal="authentication_required",
+        always_asks=True,
+        hint="asks for authentication each time",
     ),
 )
 BY_NUMBER = {card.number: card for card in CARDS}

@@ -1,4 +1,4 @@
-"""Checkout sessions: a purchase that a customer completes on the hosted page.
+"""Checkout sessions: what a customer completes on the hosted page, a purchase or a card to keep.
 
 open -> complete (paid, or unpaid while a delayed method is under way) | expired
 """
@@ -6,7 +6,7 @@ open -> complete (paid, or unpaid while a delayed method is under way) | expired
 import re
 from typing import Any
 
-from billing.stripe.simulator import payments
+from billing.stripe.simulator import payments, setups
 from billing.stripe.simulator.cards import Refusal
 from billing.stripe.simulator.catalog import PRODUCT_TEXTS, new_price
 from billing.stripe.simulator.errors import InvalidRequest
@@ -32,6 +32,7 @@ TAKEN = " ".join(
         "invoice_creation.enabled allow_promotion_codes payment_intent_data.description",
         "payment_intent_data.metadata payment_intent_data.setup_future_usage",
         "line_items.price line_items.quantity line_items.metadata",
+        "setup_intent_data.description setup_intent_data.metadata",
         *(f"line_items.price_data.{name}" for name in PRICE_DATA.split()),
     ]
 )
@@ -70,24 +71,20 @@ def items_of(world: World, session: Json) -> list[Json]:
 
 @operation("POST", "/v1/checkout/sessions", takes=TAKEN)
 def create(world: World, params: Json) -> Json:
+    if params.get("mode") == "setup":
+        return _create_setup(world, params)
     _check(world, params)
-    session = world.new(
-        "checkout.session",
+    session = _new_session(
+        world,
+        params,
         mode="payment",
-        status="open",
         payment_status="unpaid",
-        ui_mode="hosted_page",
         payment_method_types=params.get("allowed_payment_method_types", ["card", DELAYED]),
-        customer=params.get("customer"),
-        expires_at=params.get("expires_at", world.at + EXPIRES_AFTER_MAX),
         adaptive_pricing={"enabled": False},
         customer_creation=None if "customer" in params else "if_required",
-        metadata=merged_metadata(None, params.get("metadata")),
         payment_method_collection="if_required",
-        **unset(params, *REPEATED),
         _payment_intent_data=params.get("payment_intent_data", {}),
     )
-    session["id"] = f"cs_test_{random_text(56)}"
     items = [
         _item(world, session, given, f"line_items[{index}]")
         for index, given in enumerate(params["line_items"])
@@ -98,18 +95,73 @@ def create(world: World, params: Json) -> Json:
     return world.shown(world.save(session))
 
 
+def _create_setup(world: World, params: Json) -> Json:
+    """A session in which a customer gives a card to be charged later. Nothing is bought."""
+    _check_page(world, params)
+    for name in ("line_items", "payment_intent_data", "automatic_tax", "invoice_creation"):
+        if name in params:
+            raise InvalidRequest(f"You can not pass `{name}` in `setup` mode.", param=name)
+    if "currency" not in params and "allowed_payment_method_types" not in params:
+        raise InvalidRequest(
+            "In `setup` mode you must send `currency` or `allowed_payment_method_types`.",
+            code="parameter_missing",
+            param="currency",
+        )
+    if "customer" not in params:
+        raise InvalidRequest(
+            "The simulator saves a method for an existing customer only: send `customer`.",
+            param="customer",
+        )
+    given = params.get("setup_intent_data", {})
+    intent = setups.new_intent(world, customer=params["customer"], given=given)
+    session = _new_session(
+        world,
+        params,
+        mode="setup",
+        payment_status="no_payment_required",
+        payment_method_types=["card"],
+        payment_method_collection="always",
+        setup_intent=intent["id"],
+        **unset(params, "currency"),
+    )
+    world.save({**intent, "_session": session["id"]}, "setup_intent.created")
+    return world.shown(world.save(session))
+
+
+def _new_session(world: World, params: Json, **fields: Any) -> Json:
+    session = world.new(
+        "checkout.session",
+        status="open",
+        ui_mode="hosted_page",
+        customer=params.get("customer"),
+        expires_at=params.get("expires_at", world.at + EXPIRES_AFTER_MAX),
+        metadata=merged_metadata(None, params.get("metadata")),
+        **unset(params, *REPEATED),
+        **fields,
+    )
+    return {**session, "id": f"cs_test_{random_text(56)}"}
+
+
 def _check(world: World, params: Json) -> None:
     if params.get("mode") != "payment":
-        raise InvalidRequest("The simulator knows mode=payment only.", param="mode")
-    if params.get("ui_mode", "hosted_page") != "hosted_page":
-        raise InvalidRequest("The simulator knows ui_mode=hosted_page only.", param="ui_mode")
+        raise InvalidRequest("The simulator knows mode=payment and mode=setup only.", param="mode")
     for name in ONLY_OFF:
         if params.get(name, {}).get("enabled"):
             raise InvalidRequest(f"The simulator knows {name} off only.", param=f"{name}[enabled]")
-    _check_urls(params)
-    _check_customer(world, params)
+    if "setup_intent_data" in params:
+        raise InvalidRequest(
+            "You can only pass `setup_intent_data` in `setup` mode.", param="setup_intent_data"
+        )
+    _check_page(world, params)
     if not 1 <= len(params.get("line_items", ())) <= ITEMS_MAX:
         raise InvalidRequest(f"There must be 1 to {ITEMS_MAX} line items.", param="line_items")
+
+
+def _check_page(world: World, params: Json) -> None:
+    if params.get("ui_mode", "hosted_page") != "hosted_page":
+        raise InvalidRequest("The simulator knows ui_mode=hosted_page only.", param="ui_mode")
+    _check_urls(params)
+    _check_customer(world, params)
     after = params.get("expires_at", world.at + EXPIRES_AFTER_MIN) - world.at
     if not EXPIRES_AFTER_MIN - 60 <= after <= EXPIRES_AFTER_MAX + 60:
         raise InvalidRequest(
@@ -262,6 +314,27 @@ def pay(world: World, session: Json, method: Json) -> Refusal | None:
     refusal = payments.attempt(world, intent, method, off_session=False)
     follow(world, session, intent, refusal)
     return refusal
+
+
+def keep_card(world: World, session: Json, method: Json) -> Refusal | None:
+    """One attempt to give a card, in setup mode. Afterwards the session is saved."""
+    assert session["status"] == "open"
+    world.store.put(method)
+    intent = world.referred("setup_intent", session["setup_intent"], param="session")
+    refusal = setups.attempt(world, intent, method)
+    follow_setup(world, session, intent)
+    return refusal
+
+
+def follow_setup(world: World, session: Json, intent: Json) -> None:
+    """What an attempt on its setup intent means to the session."""
+    if intent["status"] == "succeeded" and session["status"] == "open":
+        method = world.store.get(intent["payment_method"] or "") or {}
+        session |= {
+            "status": "complete",
+            "customer_details": _customer_details(world, session, method),
+        }
+        world.save(session, "checkout.session.completed")
 
 
 def _intent(world: World, session: Json) -> Json:

@@ -19,6 +19,7 @@ SERVICES = (
     "stripe._charge_service",
     "stripe._customer_payment_method_service",
     "stripe._customer_service",
+    "stripe._customer_tax_id_service",
     "stripe._event_service",
     "stripe._invoice_line_item_service",
     "stripe._invoice_payment_service",
@@ -28,7 +29,9 @@ SERVICES = (
     "stripe._price_service",
     "stripe._product_service",
     "stripe._refund_service",
+    "stripe._setup_intent_service",
     "stripe._webhook_endpoint_service",
+    "stripe.billing_portal._session_service",
     "stripe.checkout._session_line_item_service",
     "stripe.checkout._session_service",
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from billing.stripe.simulator import cards, checkout, collection, intents, payments
+from billing.stripe.simulator import cards, checkout, collection, intents, payments, setups
 from billing.stripe.simulator.cards import CARDS, Refusal
 from billing.stripe.simulator.invoice_lines import lines_of
 from billing.stripe.simulator.money import shown_amount
@@ -42,14 +42,14 @@ class Mistyped(Exception):
 
 
 @cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
     return Template((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def _page(title: str, content: str, *, status: int = 200, single: bool = False) -> Page:
-    body = _template("page.html").substitute(
+def page(title: str, content: str, *, status: int = 200, single: bool = False) -> Page:
+    body = template("page.html").substitute(
         title=html.escape(title),
-        css=_template("page.css").template,
+        css=template("page.css").template,
         layout="single" if single else "pair-of-columns",
         content=content,
     )
@@ -57,10 +57,10 @@ def _page(title: str, content: str, *, status: int = 200, single: bool = False) 
 
 
 def note(heading: str, text: str, *, status: int = 200, link: str = "") -> Page:
-    content = _template("note.html").substitute(
+    content = template("note.html").substitute(
         heading=html.escape(heading), text=html.escape(text), link=link
     )
-    return _page(heading, content, status=status, single=True)
+    return page(heading, content, status=status, single=True)
 
 
 def checkout_page(world: World, session_id: str, form: Form | None) -> Page:
@@ -71,7 +71,7 @@ def checkout_page(world: World, session_id: str, form: Form | None) -> Page:
     if session["status"] == "complete":
         return _to_shop(session) if form is not None else _paid_note(session)
     if session["status"] == "expired" or session["expires_at"] <= world.at:
-        link = _link(session["cancel_url"], "Back to the shop")
+        link = link_to(session["cancel_url"], "Back to the shop")
         return note("This page has expired", "Ask the shop for a new one.", status=410, link=link)
     if form is None:
         return _checkout_form(world, session, PREFILLED)
@@ -79,22 +79,37 @@ def checkout_page(world: World, session_id: str, form: Form | None) -> Page:
 
 
 def _checkout_sent(world: World, session: Json, form: Form) -> Page:
+    is_setup = session["mode"] == "setup"
     try:
-        if "challenge" in form:
-            intent = _challenged(world, session["payment_intent"], form)
-            refusal = payments.conclude(world, intent, refusal=_challenge_refusal(form))
-            checkout.follow(world, session, intent, refusal)
-        else:
-            refusal = checkout.pay(world, session, _method(world, session, form))
+        refusal = (_setup_attempt if is_setup else _payment_attempt)(world, session, form)
     except Mistyped as mistake:
         return _checkout_form(world, session, form, alert=str(mistake), status=400)
     if session["status"] == "complete":
         return _to_shop(session)
-    intent = world.referred("payment_intent", session["payment_intent"], param="session")
+    kind = "setup_intent" if is_setup else "payment_intent"
+    intent = world.referred(kind, session[kind], param="session")
     if intent["status"] == "requires_action":
         return _challenge(intent)
     assert refusal is not None
     return _checkout_form(world, session, form, alert=refusal.message, status=402)
+
+
+def _payment_attempt(world: World, session: Json, form: Form) -> Refusal | None:
+    if "challenge" not in form:
+        return checkout.pay(world, session, typed_method(world, session, form))
+    intent = _challenged(world, session["payment_intent"], form)
+    refusal = payments.conclude(world, intent, refusal=_challenge_refusal(form))
+    checkout.follow(world, session, intent, refusal)
+    return refusal
+
+
+def _setup_attempt(world: World, session: Json, form: Form) -> Refusal | None:
+    if "challenge" not in form:
+        return checkout.keep_card(world, session, typed_method(world, session, form))
+    intent = _challenged(world, session["setup_intent"], form)
+    refusal = setups.conclude(world, intent, refusal=_challenge_refusal(form))
+    checkout.follow_setup(world, session, intent)
+    return refusal
 
 
 def _to_shop(session: Json) -> Page:
@@ -103,11 +118,11 @@ def _to_shop(session: Json) -> Page:
 
 
 def _paid_note(session: Json) -> Page:
-    link = _link(_to_shop(session).location, "Back to the shop")
+    link = link_to(_to_shop(session).location, "Back to the shop")
     return note("This has been paid", "There is nothing left to do here.", link=link)
 
 
-def _link(address: str | None, text: str) -> str:
+def link_to(address: str | None, text: str) -> str:
     if not address:
         return ""
     return f'<a class="button plain" href="{html.escape(address)}">{html.escape(text)}</a>'
@@ -116,6 +131,14 @@ def _link(address: str | None, text: str) -> str:
 def _checkout_form(
     world: World, session: Json, form: Form, *, alert: str = "", status: int = 200
 ) -> Page:
+    if session["mode"] == "setup":
+        content = template("setup.html").substitute(
+            shop="This shop",
+            alert=shown_alert(alert),
+            cancel=link_to(session["cancel_url"], "Cancel"),
+            **card_fields(form),
+        )
+        return page("Keep a card", content, status=status)
     items = checkout.items_of(world, session)
     names = ", ".join(item["description"] or "" for item in items[:3])
     content = _pay_form(
@@ -127,9 +150,9 @@ def _checkout_form(
         alert=alert,
         ask_email=not (session["customer"] or session["customer_email"]),
         debit=checkout.DELAYED in session["payment_method_types"],
-        cancel=_link(session["cancel_url"], "Cancel"),
+        cancel=link_to(session["cancel_url"], "Cancel"),
     )
-    return _page(
+    return page(
         f"Pay {shown_amount(session['amount_total'], session['currency'])}", content, status=status
     )
 
@@ -151,18 +174,31 @@ def _pay_form(
         '<label>Email <input name="email" type="email" required'
         f' value="{html.escape(values["email"])}"></label>'
     )
-    return _template("checkout.html").substitute(
+    return template("checkout.html").substitute(
         heading=html.escape(heading),
         total=html.escape(shown_amount(total, currency)),
         items="\n".join(_row(*row, currency) for row in rows),
-        alert=f'<p role="alert">{html.escape(alert)}</p>' if alert else "",
+        alert=shown_alert(alert),
         email=email if ask_email else "",
-        cards="".join(f'<option value="{card.number}">{card.hint}</option>' for card in CARDS),
-        hints="".join(_hint(card) for card in CARDS if card.hint),
         ways=WAYS if debit else "",
         cancel=cancel,
+        **card_fields(form),
+    )
+
+
+def card_fields(form: Form) -> dict[str, str]:
+    """The part of a form that asks for a card, and the list of those that can be typed there."""
+    values = {**PREFILLED, **form}
+    card = template("card.html").substitute(
+        cards="".join(f'<option value="{card.number}">{card.hint}</option>' for card in CARDS),
         **{name: html.escape(values[name]) for name in ("number", "expiry", "cvc")},
     )
+    hints = "".join(_hint(card) for card in CARDS if card.hint)
+    return {"card": card, "test_cards": template("test_cards.html").substitute(hints=hints)}
+
+
+def shown_alert(text: str) -> str:
+    return f'<p role="alert">{html.escape(text)}</p>' if text else ""
 
 
 WAYS = """<fieldset><legend>How</legend>
@@ -186,11 +222,12 @@ def _hint(card: cards.Card) -> str:
 
 
 def _challenge(intent: Json) -> Page:
-    content = _template("challenge.html").substitute(
-        total=html.escape(shown_amount(intent["amount"], intent["currency"])),
+    is_payment = intent["object"] == "payment_intent"
+    content = template("challenge.html").substitute(
+        total=html.escape(shown_amount(intent["amount"], intent["currency"])) if is_payment else "",
         intent=html.escape(intent["id"]),
     )
-    return _page("Authentication", content, single=True)
+    return page("Authentication", content, single=True)
 
 
 def _challenged(world: World, intent_id: str | None, form: Form) -> Json:
@@ -204,7 +241,7 @@ def _challenge_refusal(form: Form) -> str | None:
     return None if form.get("outcome") == "complete" else "authentication_required"
 
 
-def _method(world: World, owed: Json, form: Form) -> Json:
+def typed_method(world: World, owed: Json, form: Form) -> Json:
     """The payment method that the form describes."""
     email = owed.get("customer_email") or form.get("email", "").strip() or None
     if not (owed["customer"] or email) or (email and "@" not in email):
@@ -271,7 +308,7 @@ def _invoice_attempt(world: World, invoice: Json, intent: Json, form: Form) -> R
         return refusal
     if intent["status"] not in payments.WAITING:
         raise Mistyped("A payment of this invoice is under way.")
-    method = world.save(_method(world, invoice, form))
+    method = world.save(typed_method(world, invoice, form))
     return collection.collect(world, invoice, method, off_session=False)
 
 
@@ -295,4 +332,4 @@ def _invoice_form(
         debit=False,
         cancel="",
     )
-    return _page(f"Invoice {invoice['number']}", content, status=status)
+    return page(f"Invoice {invoice['number']}", content, status=status)

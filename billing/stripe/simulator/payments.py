@@ -122,7 +122,7 @@ def attempt(world: World, intent: Json, method: Json, *, off_session: bool) -> R
         _start_debit(world, intent, method)
         return None
     card = BY_METHOD_ID[method["_card"]]
-    refusal = world.decline or card.refusal
+    refusal = world.decline or refusal_of(card, method)
     if refusal == "authentication_required" and not off_session:
         _ask_for_authentication(world, intent)
         return None
@@ -130,6 +130,12 @@ def attempt(world: World, intent: Json, method: Json, *, off_session: bool) -> R
         return _refuse(world, intent, method, REFUSALS[refusal])
     _succeed(world, intent, method)
     return None
+
+
+def refusal_of(card: Card, method: Json) -> str | None:
+    """What becomes of a payment with a card; a bank that was asked once may not ask again."""
+    is_known = method.get("_set_up") and not card.always_asks
+    return None if is_known and card.refusal == "authentication_required" else card.refusal
 
 
 def conclude(world: World, intent: Json, *, refusal: str | None) -> Refusal | None:
@@ -170,7 +176,7 @@ def _succeed(world: World, intent: Json, method: Json) -> None:
         "amount_received": intent["amount"],
     }
     if intent["setup_future_usage"] and intent["customer"]:
-        attach(world, method, customer=intent["customer"])
+        attach(world, {**method, "_set_up": True}, customer=intent["customer"])
     world.save(charge, "charge.succeeded")
     world.save(intent, "payment_intent.succeeded")
 

@@ -2,6 +2,7 @@
 
 /v1/…            Stripe's API                 engine.py
 /c/pay/…, /i/…   the hosted pages             pages.py
+/p/session/…     the customer's portal        portal.py
 /_sim…           the simulator's own          control.py
 """
 
@@ -27,6 +28,7 @@ from billing.stripe.simulator import (
     customers,  # noqa: F401
     invoices,  # noqa: F401
     pages,
+    portal,
 )
 from billing.stripe.simulator.engine import Call, ConnectionBroken, Engine
 from billing.stripe.simulator.errors import InvalidParameters, Refused
@@ -38,6 +40,11 @@ BODY_BYTES_MAX = 1 << 20
 IDLE_SECONDS_MAX = 120
 TICK = 1.0  # seconds
 
+PAGES = {
+    "/c/pay/": pages.checkout_page,
+    "/i/": pages.invoice_page,
+    "/p/session/": portal.portal_page,
+}
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 
@@ -98,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts.path.startswith("/_sim"):
             query = dict(parse_qsl(parts.query))
             return _json(*control.answer(engine, method, parts.path, query, body))
-        if parts.path.startswith(("/c/pay/", "/i/")) and method != "DELETE":
+        if parts.path.startswith(tuple(PAGES)) and method != "DELETE":
             return self._page(method, parts.path, body)
         return self._api(method, parts.path, parts.query, body)
 
@@ -133,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         form = dict(parse_qsl(body.decode(errors="replace"))) if method == "POST" else None
         engine = self.server.engine
         mishaps = engine.strike(method, path)
-        show = pages.checkout_page if path.startswith("/c/pay/") else pages.invoice_page
+        show = next(page for start, page in PAGES.items() if path.startswith(start))
         world = engine.world(decline=mishaps.get("decline", "code"))
         try:
             with engine.store.transaction():

@@ -17,6 +17,7 @@ from billing.stripe.simulator.store import Store
 Json = dict[str, Any]
 
 PREFIXES = {
+    "billing_portal.session": "bps",
     "charge": "ch",
     "checkout.session": "cs_test",
     "customer": "cus",
@@ -30,6 +31,8 @@ PREFIXES = {
     "price": "price",
     "product": "prod",
     "refund": "re",
+    "setup_intent": "seti",
+    "tax_id": "txi",
     "webhook_endpoint": "we",
 }
 ALPHABET = string.ascii_letters + string.digits
