@@ -124,7 +124,7 @@ def balances_of(
 
 
 def consumed(*, lot_id: int, account_id: int) -> Microtokens:
-    """What runs took from a lot: not what expired, rolled over or repaid a debt."""
+    """What runs took from a lot: not what expired, rolled over, repaid a debt or was reversed."""
     return all_consumed(lots={lot_id: account_id})[lot_id]
 
 

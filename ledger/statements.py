@@ -38,6 +38,12 @@ _CALLED: Final[Mapping[str, tuple[str, int]]] = {
     "roll_over": ("rolled_over_microtokens", -1),
     "repay": ("repaid_microtokens", -1),
     "repaid": ("repaid_microtokens", 1),
+    "freeze": ("frozen_microtokens", -1),
+    "thaw": ("frozen_microtokens", 1),
+    "revoke": ("revoked_microtokens", -1),
+    "restore": ("revoked_microtokens", 1),
+    "owe": ("revoked_microtokens", -1),
+    "forgive": ("revoked_microtokens", 1),
 }
 
 
@@ -45,7 +51,8 @@ _CALLED: Final[Mapping[str, tuple[str, int]]] = {
 class Moved:
     """What changed a balance, each with its sign: together, closing less opening balance.
 
-    `repaid` is what a prepaid lot gave to the debt, or what of the debt was paid.
+    `repaid` is what a prepaid lot gave to the debt, or what of the debt was paid; `revoked` what
+    was taken out of it because the money went back, or what is owed of that.
     """
 
     granted_microtokens: Microtokens = _NOTHING
@@ -54,6 +61,8 @@ class Moved:
     expired_microtokens: Microtokens = _NOTHING
     rolled_over_microtokens: Microtokens = _NOTHING
     repaid_microtokens: Microtokens = _NOTHING
+    frozen_microtokens: Microtokens = _NOTHING
+    revoked_microtokens: Microtokens = _NOTHING
 
     @property
     def microtokens(self) -> Microtokens:

@@ -31,7 +31,7 @@ LAYING, CHECKING, STANDINGS = "ledger/laying.py", "ledger/checking.py", "ledger/
 HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/counting.py"
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
-REVIEWS, LEAVES = "ledger/reviews.py", "ledger/leaves.py"
+REVIEWS, LEAVES, REVERSALS = "ledger/reviews.py", "ledger/leaves.py", "ledger/reversals.py"
 SQL = "ledger/sql"
 PREPARED = f"{SQL}/prepared.py"
 MEMORY_BYTES_MAX = 6 * 1024**3
@@ -119,7 +119,12 @@ MUTANTS = [  # file, text, fault
     (f"{SQL}/lock_shard.sql", "SELECT pg_advisory_xact_lock(1279607879, %(shard)s)", "SELECT %(shard)s"),
     (f"{SQL}/lots_now.sql", "expires_at NULLS LAST", "expires_at NULLS FIRST"),
     (f"{SQL}/lots_now.sql", "price_micros > 0, issued_at", "issued_at"),
-    (f"{SQL}/consumed.sql", "WHEN 'repaid' THEN -microtokens", "WHEN 'repaid' THEN microtokens"),
+    (f"{SQL}/consumed.sql", "'forgive') THEN -microtokens", "'forgive') THEN microtokens"),
+    (REVERSALS, 'left = lot.granted_microtokens - lot.out_microtokens + taken', 'left = lot.granted_microtokens - lot.out_microtokens'),
+    (REVERSALS, " - _sum(lot, Entry.Kind.EXPIRE)\n", "\n"),
+    (REVERSALS, "        frozen = min(frozen, left - revoked)\n", "        frozen = min(frozen, left)\n"),
+    (REVERSALS, "missing = -more - self.debt.out_microtokens", "missing = 0"),
+    (REVERSALS, "if microtokens > 0 and closing.exists():", "if microtokens > 0 and False:"),
     (f"{SQL}/untried_parked.sql", "parked.tried_revision < book.revision", "parked.tried_revision <= book.revision"),
     (GRANTS, "min(remaining, lot.rollover_microtokens_max)", "remaining"),
     (GRANTS, "if remaining > rolled:", "if remaining > rolled + 1:"),

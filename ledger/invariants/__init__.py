@@ -15,7 +15,17 @@ from typing import Final
 from django.db import connection, transaction
 
 from ledger import sql
-from ledger.invariants import corrections, details, holds, lots, receipts, runs, usage, walk
+from ledger.invariants import (
+    corrections,
+    details,
+    holds,
+    lots,
+    receipts,
+    reversals,
+    runs,
+    usage,
+    walk,
+)
 from ledger.invariants.details import NOTHING_LOST
 from ledger.invariants.rows import BrokenRows, Row
 
@@ -35,6 +45,7 @@ INVARIANTS: Final[dict[str, str]] = (
     | receipts.INVARIANTS
     | usage.INVARIANTS
     | corrections.INVARIANTS
+    | reversals.INVARIANTS
     | holds.INVARIANTS
 )
 CHECKS: Final[dict[str, Callable[[], list[Row]]]] = details.CHECKS | receipts.CHECKS | usage.CHECKS

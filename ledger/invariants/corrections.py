@@ -43,7 +43,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "what expires otherwise than by its lot's closing was given back just before": """
         SELECT lot_id, operation_key
         FROM ledger_entry
-        WHERE kind IN ('expire', 'return', 'repaid')
+        WHERE kind IN ('expire', 'return', 'repaid', 'thaw', 'restore')
           AND operation_key <> 'close:' || lot_id
         GROUP BY shard, lot_id, operation_key
         HAVING sum(microtokens) FILTER (WHERE kind = 'expire')

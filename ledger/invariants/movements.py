@@ -32,8 +32,8 @@ ENTRY_COLUMNS: Final = {
     "account_id": "bigint",
     "lot_id": "bigint",
     "out_before_microtokens": "bigint",
-    "CASE WHEN kind IN ('repaid', 'return') THEN -microtokens ELSE microtokens END"
-    " AS microtokens": "bigint",
+    "CASE WHEN kind IN ('repaid', 'return', 'thaw', 'restore', 'forgive') THEN -microtokens"
+    " ELSE microtokens END AS microtokens": "bigint",
     "occurred_at": "timestamptz",
     "coalesce(run_key, '00000000-0000-0000-0000-000000000000') AS run_key": "uuid",
     "(kind = 'debit')::integer AS is_debit": "integer",

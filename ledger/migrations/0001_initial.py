@@ -131,7 +131,7 @@ class Migration(migrations.Migration):
                 ('shard', models.SmallIntegerField()),
                 ('account_id', models.BigIntegerField()),
                 ('lot_id', models.BigIntegerField()),
-                ('kind', models.CharField(choices=[('grant', 'issued → available'), ('debit', 'available → consumed'), ('expire', 'available → breakage'), ('roll_over', 'available → the lot of the next term'), ('repay', 'available → debt repaid'), ('repaid', 'debt repaid → debt lot'), ('return', 'consumed → available: a run was corrected'), ('charge', 'available → consumed: a run was corrected')], max_length=10)),
+                ('kind', models.CharField(choices=[('grant', 'issued → available'), ('debit', 'available → consumed'), ('expire', 'available → breakage'), ('roll_over', 'available → the lot of the next term'), ('repay', 'available → debt repaid'), ('repaid', 'debt repaid → debt lot'), ('return', 'consumed → available: a run was corrected'), ('charge', 'available → consumed: a run was corrected'), ('freeze', 'available → frozen: what was paid is in doubt'), ('thaw', 'frozen → available'), ('revoke', 'available → revoked: what was paid went back'), ('restore', 'revoked → available'), ('owe', 'revoked, but used before → debt lot'), ('forgive', 'debt lot → owed no more')], max_length=10)),
                 ('out_before_microtokens', models.BigIntegerField()),
                 ('microtokens', models.BigIntegerField()),
                 ('run_key', models.UUIDField(null=True)),

@@ -117,7 +117,7 @@ CREATE TABLE ledger_operation (
     occurred_at timestamptz NOT NULL,
     PRIMARY KEY (shard, account_id, key),
     FOREIGN KEY (shard, lot_id) REFERENCES ledger_lot (shard, id),
-    CONSTRAINT operation_kind CHECK (kind IN ('grant', 'open_overage', 'close'))
+    CONSTRAINT operation_kind CHECK (kind IN ('grant', 'open_overage', 'close', 'reverse'))
 );
 
 -- No foreign keys on entries and runs: a check for each row would cost more than the row.
@@ -136,7 +136,8 @@ CREATE TABLE ledger_entry (
     occurred_at timestamptz NOT NULL,
     PRIMARY KEY (shard, id),
     CONSTRAINT entry_kind CHECK (
-        kind IN ('grant', 'debit', 'expire', 'roll_over', 'repay', 'repaid', 'return', 'charge')
+        kind IN ('grant', 'debit', 'expire', 'roll_over', 'repay', 'repaid', 'return', 'charge',
+                 'freeze', 'thaw', 'revoke', 'restore', 'owe', 'forgive')
     ),
     CONSTRAINT entry_moves_something CHECK (microtokens > 0 AND out_before_microtokens >= 0),
     -- A run's debit, a correction of a run, or an operation on the account.
@@ -307,7 +308,8 @@ SELECT shard, account_id, lot_id, 'debit'::varchar(10) AS kind, 1 AS sign,
 FROM ledger_run
 WHERE slices_count = 1
 UNION ALL
-SELECT shard, account_id, lot_id, kind, CASE WHEN kind IN ('repaid', 'return') THEN -1 ELSE 1 END,
+SELECT shard, account_id, lot_id, kind,
+       CASE WHEN kind IN ('repaid', 'return', 'thaw', 'restore', 'forgive') THEN -1 ELSE 1 END,
        out_before_microtokens, microtokens, run_key, part, operation_key, occurred_at
 FROM ledger_entry
 WHERE kind <> 'grant';

@@ -80,6 +80,12 @@ class Entry(models.Model):
         REPAID = "repaid", "debt repaid → debt lot"
         RETURN = "return", "consumed → available: a run was corrected"
         CHARGE = "charge", "available → consumed: a run was corrected"
+        FREEZE = "freeze", "available → frozen: what was paid is in doubt"
+        THAW = "thaw", "frozen → available"
+        REVOKE = "revoke", "available → revoked: what was paid went back"
+        RESTORE = "restore", "revoked → available"
+        OWE = "owe", "revoked, but used before → debt lot"
+        FORGIVE = "forgive", "debt lot → owed no more"
 
     id = models.BigIntegerField(primary_key=True)
     shard = models.SmallIntegerField()

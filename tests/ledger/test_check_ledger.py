@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from msgspec.structs import replace
 
-from ledger import accounts, corrections, folding, grants, heads, rerating
+from ledger import accounts, corrections, folding, grants, heads, rerating, reversals
 from ledger.catalog import NewRate
 from ledger.intake import NewPart
 from ledger.invariants import INVARIANTS, NAMES, NOTHING_LOST, STEPS, violations
@@ -53,6 +53,7 @@ def history(db: None) -> None:
     debit(shop, [make_run(30, at=NOON + 5 * HOUR)])
     heads.publish(at=NOON + 6 * HOUR)
     _correct_something(shop)
+    _reverse_something(shop)
     broken_holds.hold_something(shop)
     accept(shop, [make_run(1)])
     folding.fold_all()
@@ -84,6 +85,21 @@ def _correct_something(shop: Shop) -> None:
     )
     plan = rerating.plan(book_id=shop.book_id, rate_card="standard", number=2)
     rerating.rerate(of=plan, reason="", idempotency_key="k", at=NOON)
+
+
+def _reverse_something(shop: Shop) -> None:
+    """A lot of an account of its own: frozen, lost with a part of it used, and won back."""
+    account_id = make_account(shop, "buyer")
+    lot_id = make_lot(account_id, 10)
+    debit(shop, [make_run(4, account="buyer")])
+    for key, revoked, frozen in (("r1", 0, 10), ("r2", 8, 0), ("r3", 5, 2), ("r4", 7, 0)):
+        reversals.reverse(
+            lot_id=lot_id,
+            revoked_microtokens=revoked,
+            frozen_microtokens=frozen,
+            idempotency_key=key,
+            at=NOON,
+        )
 
 
 @contextmanager
@@ -286,6 +302,22 @@ FAULTS: dict[str, list[str]] = {
     ],
 }
 FAULTS |= {
+    "nothing is thawed, restored or forgiven that was not taken before": [
+        "UPDATE ledger_entry SET microtokens = 9 WHERE kind = 'thaw'",
+        "UPDATE ledger_entry SET kind = 'restore' WHERE kind = 'revoke'",
+        "UPDATE ledger_entry SET kind = 'forgive' WHERE kind = 'owe'",
+    ],
+    "no more of a lot is frozen, revoked and owed than was granted": [
+        "UPDATE ledger_entry SET microtokens = 11 WHERE kind = 'owe'",
+    ],
+    "what a reversal takes it takes of its own lot, and what is owed stands in the debt lot": [
+        "UPDATE ledger_entry SET operation_key = 'nobody' WHERE kind = 'freeze'",
+        "UPDATE ledger_operation SET kind = 'grant' WHERE kind = 'reverse'",
+        "UPDATE ledger_entry SET lot_id = (SELECT lot_id FROM ledger_operation WHERE key = 'r1')"
+        " WHERE kind = 'owe'",
+        "UPDATE ledger_entry SET lot_id = (SELECT debt_lot_id FROM ledger_account"
+        " WHERE code = 'buyer') WHERE kind = 'revoke'",
+    ],
     "corrections of a run are numbered on from its first version without gaps": [
         "UPDATE ledger_correction SET version = 9 WHERE kind = 'rerate'",
         "DELETE FROM ledger_correction WHERE kind = 'retaken'",
