@@ -11,6 +11,7 @@ the transaction that does it, and finds it when it is repeated.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -19,11 +20,26 @@ from django.db.models import DateTimeField, ExpressionWrapper, F
 
 from billing import alerts, invoicing, subscriptions, sweeps
 from billing.errors import PeriodNotOver
+from billing.invoicing import NewLine
 from billing.models import Customer, Invoice, InvoiceLine, Period, PeriodClosing, PeriodSettlement
 from ledger import debiting, grants
 
 PERIODS_PER_SWEEP_MAX: Final = 200
 LATE_AFTER: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bill:
+    """What a closing bills."""
+
+    late: tuple[NewLine, ...]  # of periods closed before
+    overage: tuple[NewLine, ...]
+    true_up: tuple[NewLine, ...]
+    in_advance: tuple[NewLine, ...]  # of the next period
+
+    @property
+    def lines(self) -> list[NewLine]:
+        return [*self.late, *self.overage, *self.true_up, *self.in_advance]
 
 
 def close_due(*, at: datetime) -> int:
@@ -83,9 +99,8 @@ def bill_late(*, at: datetime) -> int:
 def drain(*, period_id: int, at: datetime) -> None:
     """Debit what was accepted before the closing and still waits."""
     period = _period(period_id)
-    closes_at = period.ends_at + period.subscription.plan_version.grace
-    if closes_at > at:
-        raise PeriodNotOver(period_id=period_id, closes_at=closes_at)
+    if closes_at(period=period) > at:
+        raise PeriodNotOver(period_id=period_id, closes_at=closes_at(period=period))
     debiting.drain_all(account_ids=[period.subscription.customer.account_id], at=at)
 
 
@@ -137,23 +152,38 @@ def bill(*, period_id: int, at: datetime) -> None:
         period = _period(period_id)
         # Two of a customer's periods must not find the same late overage.
         _lock_customer(period)
-        overage = invoicing.overage_lines(period=period, kind=InvoiceLine.Kind.OVERAGE)
-        true_up = invoicing.true_up_lines(period=period, overage=overage)
-        late = invoicing.late_lines(customer=period.subscription.customer)
-        lines = [*late, *overage, *true_up]
-        following = subscriptions.next_period(period=period)
-        if following is not None:
-            lines += invoicing.lines_in_advance(period=following)
+        bill_of = priced(period=period, following=subscriptions.next_period(period=period))
         invoice = invoicing.build(
-            period=period, occasion=Invoice.Occasion.CLOSING, lines=lines, at=at
+            period=period, occasion=Invoice.Occasion.CLOSING, lines=bill_of.lines, at=at
         )
         PeriodClosing.objects.create(
             period=period,
-            overage_microtokens=sum(line.microtokens or 0 for line in overage),
-            overage_micros=sum(line.micros for line in overage),
+            overage_microtokens=sum(line.microtokens or 0 for line in bill_of.overage),
+            overage_micros=sum(line.micros for line in bill_of.overage),
             invoice=invoice,
             closed_at=at,
         )
+
+
+def closes_at(*, period: Period) -> datetime:
+    """When the period's grace is over."""
+    return period.ends_at + period.subscription.plan_version.grace
+
+
+def priced(*, period: Period, following: Period | None) -> Bill:
+    """What a closing of the period would bill now, and the next period in advance, if there is one.
+
+    Writes nothing: `bill` builds the invoice of it, and billing.previews shows it.
+    """
+    overage = invoicing.overage_lines(period=period, kind=InvoiceLine.Kind.OVERAGE)
+    return Bill(
+        late=tuple(invoicing.late_lines(customer=period.subscription.customer)),
+        overage=tuple(overage),
+        true_up=tuple(invoicing.true_up_lines(period=period, overage=overage)),
+        in_advance=(
+            () if following is None else tuple(invoicing.lines_in_advance(period=following))
+        ),
+    )
 
 
 def _bill_late_of(customer_id: int, *, at: datetime) -> Invoice | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Exists, Max, OuterRef, Q
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from djmoney.money import Money
 
 from billing import catalog, explain, money, periods, pricing
@@ -48,6 +48,24 @@ class NewLine:
     carried_from: Invoice | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrawnUp:
+    """An invoice as it would be built now; its rows are not written."""
+
+    invoice: Invoice
+    lines: tuple[InvoiceLine, ...]
+
+    @property
+    def total(self) -> Money:
+        return sum((line.amount for line in self.lines), start=Money(0, self.invoice.currency))
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether nobody would be told of it: it would be carried over to the next."""
+        least = money.least_charged(self.invoice.currency)
+        return Money(0, self.invoice.currency) < self.total < least
+
+
 def build(
     *, period: Period, occasion: str, lines: Sequence[NewLine], at: datetime
 ) -> Invoice | None:
@@ -63,31 +81,49 @@ def build(
             known = Invoice.objects.filter(period=period, occasion=occasion).first()
         if known is not None or not lines:
             return known
-        customer = period.subscription.customer
-        lines = [*_carried_lines(customer), *lines]
-        assert len(lines) <= LINES_PER_INVOICE_MAX
-        invoice = Invoice.objects.create(
-            customer=customer,
-            period=period,
-            occasion=occasion,
-            currency=customer.currency,
-            built_at=at,
-        )
-        written = InvoiceLine.objects.bulk_create(
-            _line(invoice, position, line) for position, line in enumerate(lines, start=1)
-        )
-        total = sum((line.amount for line in written), start=Money(0, invoice.currency))
-        if Money(0, invoice.currency) < total < money.least_charged(invoice.currency):
+        # Two invoices of a customer must not both take in what was carried over.
+        list(_carried(period.subscription.customer).select_for_update(of=("self",), no_key=True))
+        drawn_up = draw_up(period=period, occasion=occasion, lines=lines, at=at)
+        invoice = drawn_up.invoice
+        invoice.save(force_insert=True)
+        InvoiceLine.objects.bulk_create(drawn_up.lines)
+        if drawn_up.is_too_small:
             InvoiceCarried.objects.create(invoice=invoice, carried_at=at)
         else:
             calls.write_invoice_create(invoice=invoice, at=at)
         return invoice
 
 
+def draw_up(*, period: Period, occasion: str, lines: Sequence[NewLine], at: datetime) -> DrawnUp:
+    """The invoice that `build` would make of these lines, with what was carried over before them.
+
+    Writes nothing. Without lines there would be no invoice: then it has none.
+    """
+    customer = period.subscription.customer
+    invoice = Invoice(
+        customer=customer,
+        period=period,
+        occasion=occasion,
+        currency=customer.currency,
+        built_at=at,
+    )
+    standing = [*_carried_lines(customer), *lines] if lines else []
+    assert len(standing) <= LINES_PER_INVOICE_MAX
+    return DrawnUp(
+        invoice=invoice,
+        lines=tuple(
+            _line(invoice, position, line) for position, line in enumerate(standing, start=1)
+        ),
+    )
+
+
 def lines_in_advance(*, period: Period) -> list[NewLine]:
-    """Platform fee and allotment of a period, unless they have been invoiced already."""
+    """Platform fee and allotment of a period, unless they have been invoiced already.
+
+    The period may be one that nobody has opened yet.
+    """
     version = period.subscription.plan_version
-    billed = set(InvoiceLine.objects.filter(period=period).values_list("kind", flat=True))
+    billed = set(InvoiceLine.objects.filter(period_id=period.pk).values_list("kind", flat=True))
     span = _span_text(period)
     lines = []
     if version.platform_fee.amount and InvoiceLine.Kind.PLATFORM_FEE not in billed:
@@ -113,15 +149,14 @@ def lines_in_advance(*, period: Period) -> list[NewLine]:
     return lines
 
 
+def _carried(customer: Customer) -> QuerySet[Invoice]:
+    """Invoices that were too small to be charged, and stand on no later one yet."""
+    return Invoice.objects.filter(
+        customer=customer, carried__isnull=False, carried_to__isnull=True
+    ).order_by("built_at", "id")
+
+
 def _carried_lines(customer: Customer) -> list[NewLine]:
-    """What stands on invoices that were too small to be charged, and on no later one yet."""
-    carried = (
-        Invoice.objects.select_for_update(of=("self",), no_key=True)
-        .filter(customer=customer, carried__isnull=False, carried_to__isnull=True)
-        .select_related("period__subscription")
-        .prefetch_related("lines")
-        .order_by("built_at", "id")
-    )
     return [
         NewLine(
             kind=InvoiceLine.Kind.CARRIED,
@@ -131,7 +166,9 @@ def _carried_lines(customer: Customer) -> list[NewLine]:
             micros=sum(money.to_micros(line.amount) for line in invoice.lines.all()),
             carried_from=invoice,
         )
-        for invoice in carried
+        for invoice in _carried(customer)
+        .select_related("period__subscription")
+        .prefetch_related("lines")
     ]
 
 

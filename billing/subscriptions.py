@@ -139,6 +139,17 @@ def next_period(*, period: Period) -> Period | None:
     return following.filter(number=period.number + 1).first()
 
 
+def coming_period(*, subscription: Subscription) -> Period | None:
+    """The period that is opened next, as it would be: not written. None if none is to come."""
+    if subscription.cancelled_at is not None:
+        return None
+    number = _next_number(subscription)
+    span = _span(subscription, number)
+    return Period(
+        subscription=subscription, number=number, starts_at=span.starts_at, ends_at=span.ends_at
+    )
+
+
 def _locked(subscription_id: uuid.UUID) -> Subscription:
     locked = Subscription.objects.select_for_update(no_key=True, of=("self",))
     return locked.select_related("customer", "plan_version").get(pk=subscription_id)

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -19,7 +20,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from billing import customers
+from billing import customers, periods, previews
 from billing.admin import fields
 from billing.admin.plan_forms import rate_card_choices
 from billing.errors import BillingError
@@ -147,7 +148,7 @@ class CustomerAdmin(BookAdmin[Customer]):
         ("At Stripe", {"fields": ("stripe_customer_id",)}),
     )
     fixed = ("vendor", "code", "currency", "stripe_customer_id", "available")
-    actions_detail = ("put_on_a_plan", "let_somebody_in")
+    actions_detail = ("put_on_a_plan", "let_somebody_in", "next_invoice")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.add_fieldsets if obj is None else self.fieldsets
@@ -174,6 +175,23 @@ class CustomerAdmin(BookAdmin[Customer]):
     @page_action(description="Let somebody in", url_path="people", roles=EDITORS, icon="person_add")
     def let_somebody_in(self, request: HttpRequest, customer: Customer) -> HttpResponse:
         return redirect(f"{reverse('admin:billing_customermember_add')}?customer={customer.pk}")
+
+    @page_action(
+        description="Next invoice", url_path="next-invoice", roles=EDITORS, icon="receipt_long"
+    )
+    def next_invoice(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        """What it would say if it were built now."""
+        shown = previews.next_invoice(customer=customer, at=timezone.now())
+        due_at = None if shown is None else shown.due_at
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Next invoice of {customer}",
+            "next": shown,
+            "due_on": due_at and periods.date_text(due_at, customer.time_zone),
+            "back": reverse("admin:billing_customer_change", args=[customer.pk]),
+        }
+        return TemplateResponse(request, "admin/next_invoice.html", context)
 
     @admin.display(description="available (tokens)")
     def available(self, customer: Customer) -> str:

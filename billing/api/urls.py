@@ -1,7 +1,8 @@
 from django.urls import path
 
-from billing.api import stripe_webhook
+from billing.api import invoices, stripe_webhook
 
 urlpatterns = [
     path("stripe/webhook", stripe_webhook.receive, name="stripe-webhook"),
+    path("accounts/<str:account>/next-invoice", invoices.NextInvoiceOfAccount.as_view()),
 ]

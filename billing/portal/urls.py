@@ -1,7 +1,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from billing.portal import buying, development, pages, sign_in
+from billing.portal import buying, development, pages, plan, sign_in
 
 urlpatterns = [
     path("", sign_in.front, name="front"),
@@ -19,6 +19,7 @@ urlpatterns = [
     path("portal/top-ups/<uuid:top_up_id>/state/", buying.top_up_state, name="top_up_state"),
     path("portal/<uuid:reference>/", pages.overview, name="overview"),
     path("portal/<uuid:reference>/runs/", pages.runs, name="runs"),
+    path("portal/<uuid:reference>/plan/", plan.plan, name="plan"),
     path("portal/<uuid:reference>/invoices/", pages.invoices, name="invoices"),
     path("portal/<uuid:reference>/buy/", buying.buy, name="buy"),
     path("development/mail/", development.mail, name="development_mail"),

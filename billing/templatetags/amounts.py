@@ -7,7 +7,7 @@ from django.utils import timezone
 from djmoney.money import Money
 
 from billing import money as billing_money
-from billing.models import TopUpPack
+from billing.models import InvoiceLine, TopUpPack
 from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
 
 register = template.Library()
@@ -38,6 +38,12 @@ def count(number: int) -> str:
 def money(amount: Money) -> str:
     """€1,234.50."""
     return billing_money.text(amount)
+
+
+@register.filter
+def exact_cost(line: InvoiceLine) -> str:
+    """What a line costs before it is rounded: €0.0125."""
+    return billing_money.price_text(line.micros, line.amount.currency.code)
 
 
 @register.filter

@@ -22,7 +22,8 @@ def pages_of(of: Company) -> list[str]:
     _, bought = alert_and_top_up(of)
     root = f"/portal/{of.customer.reference}/"
     top_up = f"/portal/top-ups/{bought.pk}/"
-    return [root, f"{root}runs/", f"{root}invoices/", f"{root}buy/", top_up, f"{top_up}state/"]
+    of_customer = [f"{root}{page}/" for page in ("runs", "plan", "invoices", "buy")]
+    return [root, *of_customer, top_up, f"{top_up}state/"]
 
 
 def test_people_of_another_customer_find_nothing(ours: Company, theirs: Company, signed_in) -> None:
