@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ from ledger.packing import (
 )
 from ledger.settling import settle
 from ledger.sql.prepared import Copy
-from ledger.standings import Costs
+from ledger.standings import Accounts, Costs
 
 # What fits into a processor's cache.
 _CHUNK_RUNS: Final = 1_000
@@ -77,6 +78,11 @@ class Waiting:
     runs: Rows
     submission_ids: Integers
     positions: Integers
+
+    @cached_property
+    def has_parts(self) -> bool:
+        """Whether some are parts of runs."""
+        return bool(self.runs["part"].any())
 
     @staticmethod
     def of(shard: int, intakes: Sequence[tuple[int, int, bytes]]) -> "Waiting":
@@ -126,22 +132,21 @@ def write_block(waiting: Waiting, head: chain.Head, *, is_last: bool, at: dateti
     The caller holds the shard's lock, and has nothing more to do in its transaction if `is_last`.
     """
     rows, account_ids = waiting.by_account()
-    parts = waiting.runs["part"]
+    runs = waiting.runs
     costs = Costs.of(
-        account_ids, waiting.runs["microtokens"][rows], parts[rows] if parts.any() else None
+        account_ids, runs["microtokens"][rows], runs["part"][rows] if waiting.has_parts else None
     )
     with standings.debiting(waiting.shard, costs) as debited:
         waiting = waiting.pick(rows)
+        columns_of = partial(_columns, waiting, _Places.of(waiting.runs, costs), head.number + 1)
         expected = debited.expected
-        ahead = lay_ahead(waiting.shard, waiting.runs, expected) if expected else None
-        positions = leaves.positions(costs.counts)
-        have_receipts, before_last = _receipts(waiting.runs, costs)
+        laying = lay_ahead(waiting.shard, waiting.runs, expected) if expected else None
+        columns = columns_of(expected, laying[0]) if expected and laying else {}
         accounts = debited.stand()
-    laying = ahead if accounts is expected else None
-    laid, move_on = laying or lay(waiting.shard, waiting.runs, accounts)
-    sequences = np.repeat(accounts.runs_count, accounts.counts) - before_last
-    sequences[~have_receipts] = 0
-    columns = _columns(waiting, sequences, positions, laid, head.number + 1)
+    if laying is None or accounts is not expected:
+        laying = lay(waiting.shard, waiting.runs, accounts)
+        columns = columns_of(accounts, laying[0])
+    laid, move_on = laying
     with sql.copying(_RUN_COPY.statement) as copy:
         _give_runs(copy, columns)
         # PostgreSQL has all of them, and takes them in: what else there is to do is done meanwhile.
@@ -161,6 +166,7 @@ def write_block(waiting: Waiting, head: chain.Head, *, is_last: bool, at: dateti
             at=at,
         )
         entries = list(_entries(waiting, laid.crossing))
+        del columns, tree
     assert copy.rows_count == len(waiting.runs)
     are_watched = accounts.watched.any()
     run_these = sql.finish if is_last and not are_watched else sql.in_one_go
@@ -170,13 +176,24 @@ def write_block(waiting: Waiting, head: chain.Head, *, is_last: bool, at: dateti
         settle(shard=waiting.shard, runs=waiting.runs[watched], micros=laid.micros[watched], at=at)
 
 
-def _receipts(runs: Rows, costs: Costs) -> tuple[npt.NDArray[np.bool_], Integers]:
-    """Which have a receipt of their own: a part has none. And by how many each comes before the
-    last of its account."""
-    have_receipts = np.asarray(runs["part"] == 0)
-    until = np.cumsum(have_receipts)
-    last_of_account = until[costs.begins + costs.counts - 1]
-    return have_receipts, np.repeat(last_of_account, costs.counts) - until
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where runs stand: in the block, and among their accounts' receipts."""
+
+    in_block: Integers
+    have_receipts: npt.NDArray[np.bool_]  # a part has none of its own
+    before_last: Integers  # by how many receipts each comes before the last of its account
+
+    @staticmethod
+    def of(runs: Rows, costs: Costs) -> "_Places":
+        have_receipts = np.asarray(runs["part"] == 0)
+        until = np.cumsum(have_receipts)
+        last_of_account = until[costs.begins + costs.counts - 1]
+        return _Places(
+            in_block=leaves.positions(costs.counts),
+            have_receipts=have_receipts,
+            before_last=np.repeat(last_of_account, costs.counts) - until,
+        )
 
 
 def _give_runs(copy: Copy, columns: dict[str, npt.NDArray[Any]]) -> None:
@@ -208,11 +225,13 @@ def _tree(
 
 
 def _columns(
-    waiting: Waiting, sequences: Integers, positions: Integers, laid: Laid, block_number: int
+    waiting: Waiting, places: _Places, block_number: int, accounts: Accounts, laid: Laid
 ) -> dict[str, npt.NDArray[Any]]:
     """What runs' rows and records say, by name."""
     runs = waiting.runs
     rows_count = len(runs)
+    sequences = np.repeat(accounts.runs_count, accounts.counts) - places.before_last
+    sequences[~places.have_receipts] = 0
     return {
         "account_id": runs["account_id"],
         "run_key": runs["run_key"],
@@ -228,7 +247,7 @@ def _columns(
         "body_digest": runs["body_digest"],
         "details_digest": runs["details_digest"],
         "block_number": np.broadcast_to(np.int64(block_number), rows_count),
-        "block_position": positions,
+        "block_position": places.in_block,
         "submission_id": waiting.submission_ids,
         "submission_position": waiting.positions,
         "engine_id": runs["engine_id"],

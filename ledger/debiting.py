@@ -102,7 +102,7 @@ def _drain(*, shard: int, are_new: bool, at: datetime) -> Drained:
 def _debit(waiting: Waiting, head: Head, *, is_full: bool, are_new: bool, at: datetime) -> Drained:
     come = len(waiting.runs)
     conflicts: list[Waiting] = []
-    if parts.has_parts(waiting):
+    if waiting.has_parts:
         arranged = parts.arrange(waiting)
         waiting, conflicts = arranged.debit, [arranged.conflicts]
     if not are_new:
@@ -125,9 +125,9 @@ def _debit(waiting: Waiting, head: Head, *, is_full: bool, are_new: bool, at: da
 
 def _write(waiting: Waiting, head: Head, *, at: datetime) -> None:
     """Write the block, and what few have in it: parts of runs, and runs that retake others."""
-    have_parts, have_retakes = parts.has_parts(waiting), retakes.has_retakes(waiting)
-    write_block(waiting, head, is_last=not (have_parts or have_retakes), at=at)
-    if have_parts:
+    have_retakes = retakes.has_retakes(waiting)
+    write_block(waiting, head, is_last=not (waiting.has_parts or have_retakes), at=at)
+    if waiting.has_parts:
         parts.note(debited=waiting, at=at)
     if have_retakes:
         retakes.note(debited=waiting, at=at)

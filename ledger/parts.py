@@ -42,10 +42,6 @@ class Arranged:
     conflicts: Waiting
 
 
-def has_parts(waiting: Waiting) -> bool:
-    return bool(waiting.runs["part"].any())
-
-
 def arrange(waiting: Waiting) -> Arranged:
     """Put a row for the run itself before the first part of each new run."""
     names = _names(waiting)

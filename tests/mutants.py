@@ -97,7 +97,7 @@ MUTANTS = [  # file, text, fault
     (PREPARED, "        _raise_error(self._connection, answers)\n        own = ", "        own = "),
     (f"{SQL}/__init__.py", "commits=not own.savepoint_ids", "commits=True"),
     (BLOCKS, "if is_last and not are_watched", "if is_last"),
-    (DEBITING, "is_last=not (have_parts or have_retakes)", "is_last=True"),
+    (DEBITING, "is_last=not (waiting.has_parts or have_retakes)", "is_last=True"),
     (STANDINGS, "            if not are_others.any():\n                return expected\n", "            if True:\n                return expected\n"),
     (PREPARED, "            names.append(name)\n", "            pass\n"),
     (PREPARED, '        _end_copy(connection, b"given up")\n', ""),
