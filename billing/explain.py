@@ -12,7 +12,7 @@ from decimal import Decimal
 from djmoney.money import Money
 
 from billing import money, pricing
-from billing.models import PlanVersion
+from billing.terms import Terms
 from ledger.catalog import UnitFacts
 from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
 from ledger.value import Tier
@@ -28,18 +28,18 @@ class Explanation:
     example: tuple[str, ...]
 
 
-def explain(*, version: PlanVersion, tiers: Sequence[Tier], unit: UnitFacts) -> Explanation:
-    """The version in sentences. Works on a draft too, saved or not."""
+def explain(*, terms: Terms, unit: UnitFacts) -> Explanation:
+    """The terms in sentences. Works on those of a draft too, saved or not."""
     sentences = [
         unit.sentence.rstrip(".") + ".",
-        *_of_prices(version),
-        *_of_overage(version, tiers),
-        *_of_commitment(version),
-        *_of_rollover(version),
-        *_of_grace(version.grace),
-        *_of_alerts(version.alert_thresholds),
+        *_of_prices(terms),
+        *_of_overage(terms),
+        *_of_commitment(terms),
+        *_of_rollover(terms),
+        *_of_grace(terms.grace),
+        *_of_alerts(terms.alert_thresholds),
     ]
-    return Explanation(sentences=tuple(sentences), example=tuple(_example(version, tiers)))
+    return Explanation(sentences=tuple(sentences), example=tuple(_example(terms)))
 
 
 def tokens(microtokens: int) -> str:
@@ -53,51 +53,51 @@ def percent(basis_points: int) -> str:
     return f"{Decimal(basis_points) / 100:f}".removesuffix(".00") + "\N{NO-BREAK SPACE}%"
 
 
-def _term(version: PlanVersion) -> str:
-    return TERMS.get(version.term_months, f"{version.term_months} months")
+def _term(terms: Terms) -> str:
+    return TERMS.get(terms.term_months, f"{terms.term_months} months")
 
 
-def _of_prices(version: PlanVersion) -> list[str]:
-    term = _term(version)
+def _of_prices(terms: Terms) -> list[str]:
+    term = _term(terms)
     sentences = []
-    if version.platform_fee.amount:
-        fee = money.text(version.platform_fee)
+    if terms.platform_fee.amount:
+        fee = money.text(terms.platform_fee)
         sentences.append(f"The platform costs {fee} a {term}, invoiced in advance.")
-    if not version.allotment_microtokens:
+    if not terms.allotment_microtokens:
         return [*sentences, "The plan itself grants no tokens."]
-    granted = tokens(version.allotment_microtokens)
-    if not version.allotment_price.amount:
+    granted = tokens(terms.allotment_microtokens)
+    if not terms.allotment_price.amount:
         return [*sentences, f"Each {term} starts with {granted}, included in the plan."]
-    each = _price_of_a_token(version)
-    paid = money.text(version.allotment_price)
+    each = _price_of_a_token(terms)
+    paid = money.text(terms.allotment_price)
     return [
         *sentences,
         f"Each {term} starts with {granted} for {paid}, invoiced in advance: {each} a token.",
     ]
 
 
-def _price_of_a_token(version: PlanVersion) -> str:
-    micros = money.to_micros(version.allotment_price)
-    exact, rest = divmod(micros * MICROTOKENS_PER_TOKEN, version.allotment_microtokens)
+def _price_of_a_token(terms: Terms) -> str:
+    micros = money.to_micros(terms.allotment_price)
+    exact, rest = divmod(micros * MICROTOKENS_PER_TOKEN, terms.allotment_microtokens)
     about = "about " if rest else ""
-    return about + money.price_text(exact, version.currency)
+    return about + money.price_text(exact, terms.currency)
 
 
-def _of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
-    term = _term(version)
-    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+def _of_overage(terms: Terms) -> list[str]:
+    term = _term(terms)
+    if not terms.bills_overage:
         return [
             "Work that is done beyond your tokens is not invoiced:"
             " the next tokens you receive repay it."
         ]
-    starts = [0, *(tier.up_to_microtokens or 0 for tier in tiers[:-1])]
+    starts = [0, *(tier.up_to_microtokens or 0 for tier in terms.tiers[:-1])]
     steps = ", then ".join(
-        _tier_text(tier, version.currency, start, only=len(tiers) == 1)
-        for tier, start in zip(tiers, starts, strict=True)
+        _tier_text(tier, terms.currency, start, only=len(terms.tiers) == 1)
+        for tier, start in zip(terms.tiers, starts, strict=True)
     )
     sentences = [f"Tokens used beyond that are invoiced after the {term}'s end: {steps}."]
-    if version.overage_cap_microtokens is not None:
-        cap = tokens(version.overage_cap_microtokens)
+    if terms.overage_cap_microtokens is not None:
+        cap = tokens(terms.overage_cap_microtokens)
         sentences.append(
             f"At most {cap} a {term} are invoiced this way;"
             " what is used beyond is repaid by the next tokens you receive."
@@ -121,23 +121,23 @@ def at_price(micros_per_token: int, currency: str) -> str:
     return f"at {money.price_text(micros_per_token, currency)}" if micros_per_token else "free"
 
 
-def _of_commitment(version: PlanVersion) -> list[str]:
-    if not version.commitment.amount:
+def _of_commitment(terms: Terms) -> list[str]:
+    if not terms.commitment.amount:
         return []
-    term, least = _term(version), money.text(version.commitment)
+    term, least = _term(terms), money.text(terms.commitment)
     return [
         f"Each {term} comes to {least} at least: if platform fee, allotment and overage together do"
         f" not, the rest is invoiced after the {term}'s end."
     ]
 
 
-def _of_rollover(version: PlanVersion) -> list[str]:
-    if not version.allotment_microtokens:
+def _of_rollover(terms: Terms) -> list[str]:
+    if not terms.allotment_microtokens:
         return []
-    term = _term(version)
-    if not version.rollover_basis_points:
+    term = _term(terms)
+    if not terms.rollover_basis_points:
         return [f"Tokens of the allotment that are left at the {term}'s end expire."]
-    share, most = percent(version.rollover_basis_points), tokens(_rollover_max(version))
+    share, most = percent(terms.rollover_basis_points), tokens(_rollover_max(terms))
     return [
         f"Of the tokens left at the {term}'s end up to {most} ({share} of the allotment) stay"
         f" yours for one more {term}; the rest expire."
@@ -160,75 +160,75 @@ def _of_alerts(thresholds: Sequence[int]) -> list[str]:
     return [f"We tell you when {named} of the allotment is used."]
 
 
-def _rollover_max(version: PlanVersion) -> int:
+def _rollover_max(terms: Terms) -> int:
     return pricing.rollover_microtokens_max(
-        allotment_microtokens=version.allotment_microtokens,
-        basis_points=version.rollover_basis_points,
+        allotment_microtokens=terms.allotment_microtokens,
+        basis_points=terms.rollover_basis_points,
     )
 
 
-def _example(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
+def _example(terms: Terms) -> list[str]:
     """One term in which more was used than granted, if that is invoiced; else one with less."""
-    if version.overage_policy == PlanVersion.OveragePolicy.BILL and tiers:
-        return _example_of_overage(version, tiers)
-    if version.allotment_microtokens:
-        return _example_of_rollover(version)
+    if terms.bills_overage:
+        return _example_of_overage(terms)
+    if terms.allotment_microtokens:
+        return _example_of_rollover(terms)
     return []
 
 
-def _example_of_overage(version: PlanVersion, tiers: Sequence[Tier]) -> list[str]:
-    over = _overage_of_example(version, tiers)
-    used = tokens(version.allotment_microtokens + over)
-    slices = pricing.overage_slices(tiers=tiers, from_microtokens=0, to_microtokens=over)
-    amounts = [money.rounded(part.micros, version.currency) for part in slices]
-    total = version.platform_fee + version.allotment_price + sum(amounts[1:], amounts[0])
-    lines = [f"Example: in a {_term(version)} you use {used}."]
-    if version.platform_fee.amount:
-        lines.append(f"Platform fee: {money.text(version.platform_fee)}.")
-    if version.allotment_price.amount:
-        granted = tokens(version.allotment_microtokens)
-        lines.append(f"Allotment of {granted}: {money.text(version.allotment_price)}.")
+def _example_of_overage(terms: Terms) -> list[str]:
+    over = _overage_of_example(terms)
+    used = tokens(terms.allotment_microtokens + over)
+    slices = pricing.overage_slices(tiers=terms.tiers, from_microtokens=0, to_microtokens=over)
+    amounts = [money.rounded(part.micros, terms.currency) for part in slices]
+    total = terms.platform_fee + terms.allotment_price + sum(amounts[1:], amounts[0])
+    lines = [f"Example: in a {_term(terms)} you use {used}."]
+    if terms.platform_fee.amount:
+        lines.append(f"Platform fee: {money.text(terms.platform_fee)}.")
+    if terms.allotment_price.amount:
+        granted = tokens(terms.allotment_microtokens)
+        lines.append(f"Allotment of {granted}: {money.text(terms.allotment_price)}.")
     for part, amount in zip(slices, amounts, strict=True):
-        price = at_price(part.micros_per_token, version.currency)
+        price = at_price(part.micros_per_token, terms.currency)
         lines.append(f"Overage, {tokens(part.microtokens)} {price}: {money.text(amount)}.")
-    return [*lines, *_true_up(version, total), f"Together {_at_least(version, total)}."]
+    return [*lines, *_true_up(terms, total), f"Together {_at_least(terms, total)}."]
 
 
-def _true_up(version: PlanVersion, total: Money) -> list[str]:
+def _true_up(terms: Terms, total: Money) -> list[str]:
     """What a term that came to `total` lacks."""
-    if total >= version.commitment:
+    if total >= terms.commitment:
         return []
-    missing = money.text(version.commitment - total)
-    return [f"True-up to {money.text(version.commitment)}: {missing}."]
+    missing = money.text(terms.commitment - total)
+    return [f"True-up to {money.text(terms.commitment)}: {missing}."]
 
 
-def _at_least(version: PlanVersion, total: Money) -> str:
-    return money.text(max(total, version.commitment))
+def _at_least(terms: Terms, total: Money) -> str:
+    return money.text(max(total, terms.commitment))
 
 
-def _overage_of_example(version: PlanVersion, tiers: Sequence[Tier]) -> int:
+def _overage_of_example(terms: Terms) -> int:
     """A round amount that reaches into the second tier, but not beyond the hard cap."""
-    first = tiers[0].up_to_microtokens
+    first = terms.tiers[0].up_to_microtokens
     if first is not None:
         over = first + max(MICROTOKENS_PER_TOKEN, first // 2)
     else:
-        over = max(100 * MICROTOKENS_PER_TOKEN, version.allotment_microtokens // 10)
+        over = max(100 * MICROTOKENS_PER_TOKEN, terms.allotment_microtokens // 10)
     over -= over % MICROTOKENS_PER_TOKEN
     over = max(over, MICROTOKENS_PER_TOKEN)
-    cap = version.overage_cap_microtokens
+    cap = terms.overage_cap_microtokens
     return over if cap is None else min(over, cap)
 
 
-def _example_of_rollover(version: PlanVersion) -> list[str]:
-    granted = version.allotment_microtokens
+def _example_of_rollover(terms: Terms) -> list[str]:
+    granted = terms.allotment_microtokens
     used = granted * 7 // 10
-    rolled = min(granted - used, _rollover_max(version))
+    rolled = min(granted - used, _rollover_max(terms))
     expired = granted - used - rolled
-    total = version.platform_fee + version.allotment_price
+    total = terms.platform_fee + terms.allotment_price
     return [
-        f"Example: in a {_term(version)} you use {tokens(used)} of {tokens(granted)}.",
-        *_true_up(version, total),
-        f"You pay {_at_least(version, total)}.",
-        f"{tokens(rolled).capitalize()} stay yours for one more {_term(version)},"
+        f"Example: in a {_term(terms)} you use {tokens(used)} of {tokens(granted)}.",
+        *_true_up(terms, total),
+        f"You pay {_at_least(terms, total)}.",
+        f"{tokens(rolled).capitalize()} stay yours for one more {_term(terms)},"
         f" {tokens(expired)} expire.",
     ]

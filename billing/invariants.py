@@ -13,6 +13,25 @@ from django.db import connection
 BROKEN_ROWS_MAX: Final = 10
 
 INVARIANTS: Final[dict[str, str]] = {
+    "a published version has a price, and each price its tiers if overage is invoiced": """
+        SELECT version.id
+        FROM billing_planversion AS version
+        LEFT JOIN billing_planprice AS price ON price.version_id = version.id
+        WHERE version.published_at IS NOT NULL
+          AND (price.id IS NULL
+               OR (version.overage_policy = 'bill') <> EXISTS (
+                   SELECT FROM billing_overagetier AS tier
+                   WHERE tier.version_id = version.id AND tier.currency = price.currency))
+    """,
+    "a subscription's plan is sold in its customer's currency": """
+        SELECT subscription.id
+        FROM billing_subscription AS subscription
+        JOIN billing_customer AS customer ON customer.id = subscription.customer_id
+        LEFT JOIN billing_planprice AS price
+            ON price.version_id = subscription.plan_version_id
+            AND price.currency = customer.currency
+        WHERE price.id IS NULL
+    """,
     "a settlement says what the ledger moved out of the allotment": """
         SELECT settlement.period_id
         FROM billing_periodsettlement AS settlement
@@ -94,7 +113,10 @@ INVARIANTS: Final[dict[str, str]] = {
         FROM billing_periodclosing AS closing
         JOIN billing_period AS period ON period.id = closing.period_id
         JOIN billing_subscription AS subscription ON subscription.id = period.subscription_id
-        JOIN billing_planversion AS version ON version.id = subscription.plan_version_id
+        JOIN billing_customer AS customer ON customer.id = subscription.customer_id
+        JOIN billing_planprice AS price
+            ON price.version_id = subscription.plan_version_id
+            AND price.currency = customer.currency
         LEFT JOIN (
             SELECT period_id, sum(amount) AS amount,
                    count(*) FILTER (WHERE kind = 'true_up') AS true_ups
@@ -102,8 +124,8 @@ INVARIANTS: Final[dict[str, str]] = {
             WHERE kind IN ('platform_fee', 'allotment', 'overage', 'true_up')
             GROUP BY period_id
         ) AS line ON line.period_id = closing.period_id
-        WHERE coalesce(line.amount, 0) < version.commitment
-           OR (line.true_ups > 0 AND line.amount > version.commitment)
+        WHERE coalesce(line.amount, 0) < price.commitment
+           OR (line.true_ups > 0 AND line.amount > price.commitment)
     """,
     "a true-up pays for no more late overage than it came to": """
         SELECT period_id

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from djmoney.money import Money
 
-from billing import catalog, explain, money, periods, pricing
+from billing import explain, money, periods, pricing, terms
 from billing.models import (
     Customer,
     Invoice,
@@ -122,28 +122,28 @@ def lines_in_advance(*, period: Period) -> list[NewLine]:
 
     The period may be one that nobody has opened yet.
     """
-    version = period.subscription.plan_version
+    billed_by = terms.of(subscription=period.subscription)
     billed = set(InvoiceLine.objects.filter(period_id=period.pk).values_list("kind", flat=True))
     span = _span_text(period)
     lines = []
-    if version.platform_fee.amount and InvoiceLine.Kind.PLATFORM_FEE not in billed:
+    if billed_by.platform_fee.amount and InvoiceLine.Kind.PLATFORM_FEE not in billed:
         lines.append(
             NewLine(
                 kind=InvoiceLine.Kind.PLATFORM_FEE,
                 period=period,
                 description=f"Platform fee, {span}",
-                micros=money.to_micros(version.platform_fee),
+                micros=money.to_micros(billed_by.platform_fee),
             )
         )
-    if version.allotment_price.amount and InvoiceLine.Kind.ALLOTMENT not in billed:
-        granted = explain.tokens(version.allotment_microtokens)
+    if billed_by.allotment_price.amount and InvoiceLine.Kind.ALLOTMENT not in billed:
+        granted = explain.tokens(billed_by.allotment_microtokens)
         lines.append(
             NewLine(
                 kind=InvoiceLine.Kind.ALLOTMENT,
                 period=period,
                 description=f"Allotment of {granted}, {span}",
-                micros=money.to_micros(version.allotment_price),
-                microtokens=version.allotment_microtokens,
+                micros=money.to_micros(billed_by.allotment_price),
+                microtokens=billed_by.allotment_microtokens,
             )
         )
     return lines
@@ -176,10 +176,10 @@ def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
     """The period's overage that stands on no invoice yet, a line for each tier it reaches."""
     if period.overage_lot_id is None:
         return []
-    version = period.subscription.plan_version
+    billed_by = terms.of(subscription=period.subscription)
     billed = overage_billed(period=period)
     slices = pricing.overage_slices(
-        tiers=catalog.tiers(version=version),
+        tiers=billed_by.tiers,
         from_microtokens=billed,
         # A run that was given back after its invoice leaves less used than billed.
         to_microtokens=max(overage_used(period=period), billed),
@@ -191,7 +191,7 @@ def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
             period=period,
             description=(
                 f"Overage{late}, {_span_text(period)}: {explain.tokens(part.microtokens)}"
-                f" {explain.at_price(part.micros_per_token, version.currency)}"
+                f" {explain.at_price(part.micros_per_token, billed_by.currency)}"
             ),
             micros=part.micros,
             microtokens=part.microtokens,
@@ -206,7 +206,7 @@ def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine
 
     Top-ups are bought beside the plan and do not count.
     """
-    commitment = period.subscription.plan_version.commitment
+    commitment = terms.of(subscription=period.subscription).commitment
     invoiced = InvoiceLine.objects.filter(
         period=period, kind__in=[InvoiceLine.Kind.PLATFORM_FEE, InvoiceLine.Kind.ALLOTMENT]
     )

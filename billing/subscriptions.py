@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.db.models.functions import Coalesce
 
-from billing import catalog, invoicing, money, periods, pricing, sweeps
+from billing import catalog, invoicing, money, periods, pricing, sweeps, terms
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, Subscription
 from ledger import accounts, grants
@@ -196,22 +196,22 @@ def _span(subscription: Subscription, number: int) -> periods.Span:
 def _grant_allotment(
     subscription: Subscription, number: int, span: periods.Span, *, at: datetime
 ) -> int | None:
-    version = subscription.plan_version
-    if not version.allotment_microtokens:
+    billed_by = terms.of(subscription=subscription)
+    if not billed_by.allotment_microtokens:
         return None
     granted = grants.grant(
         account_id=subscription.customer.account_id,
-        microtokens=version.allotment_microtokens,
+        microtokens=billed_by.allotment_microtokens,
         source="allotment",
-        price_micros=money.to_micros(version.allotment_price),
-        currency=version.currency,
+        price_micros=money.to_micros(billed_by.allotment_price),
+        currency=billed_by.currency,
         priority=ALLOTMENT_PRIORITY,
         effective_at=span.starts_at,
         expires_at=span.ends_at,
-        grace=version.grace,
+        grace=billed_by.grace,
         rollover_microtokens_max=pricing.rollover_microtokens_max(
-            allotment_microtokens=version.allotment_microtokens,
-            basis_points=version.rollover_basis_points,
+            allotment_microtokens=billed_by.allotment_microtokens,
+            basis_points=billed_by.rollover_basis_points,
         ),
         rollover_expires_at=_span(subscription, number + 1).ends_at,
         idempotency_key=f"subscription:{subscription.pk}:{number}:allotment",
@@ -223,17 +223,17 @@ def _grant_allotment(
 def _open_overage(
     subscription: Subscription, number: int, span: periods.Span, *, at: datetime
 ) -> int | None:
-    version = subscription.plan_version
-    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+    billed_by = terms.of(subscription=subscription)
+    if not billed_by.bills_overage:
         return None
-    tiers = catalog.tiers(version=version)
     return grants.open_overage(
         account_id=subscription.customer.account_id,
-        tiers=tiers,
+        tiers=billed_by.tiers,
         cap_microtokens=(
-            version.overage_cap_microtokens or pricing.overage_microtokens_max(tiers=tiers)
+            billed_by.overage_cap_microtokens
+            or pricing.overage_microtokens_max(tiers=billed_by.tiers)
         ),
-        currency=version.currency,
+        currency=billed_by.currency,
         effective_at=span.starts_at,
         expires_at=span.ends_at,
         idempotency_key=f"subscription:{subscription.pk}:{number}:overage",

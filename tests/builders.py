@@ -5,7 +5,7 @@ A vendor sells work by the execution: one run of one execution costs one token.
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,7 @@ from billing.models import (
     TopUpPack,
     Vendor,
 )
+from billing.terms import Price
 from ledger import access, debiting, intake
 from ledger import catalog as ledger_catalog
 from ledger.catalog import NewRate
@@ -79,16 +80,25 @@ def shop(*, rates: Sequence[NewRate] = (), code: str = "") -> Shop:
 
 
 def terms(of: Shop, **changed: Any) -> PlanTerms:
-    """EUR 500 and 1,000 tokens for EUR 1,000 a month, 20 % roll over, overage is not invoiced."""
+    """EUR 500 and 1,000 tokens for EUR 1,000 a month, 20 % roll over, overage is not invoiced.
+
+    `changed` are fields of the terms, or of their one price; `prices` are several.
+    """
+    price: dict[str, Any] = {
+        "currency": "EUR",
+        "platform_fee": Decimal(500),
+        "allotment_price": Decimal(1_000),
+    }
+    of_price = {field.name for field in fields(Price)}
+    price |= {name: value for name, value in changed.items() if name in of_price}
     facts: dict[str, Any] = {
         "unit_id": of.unit_id,
         "rate_card_id": of.rate_card_id,
-        "currency": "EUR",
-        "platform_fee": Decimal(500),
+        "prices": [Price(**price)],
         "allotment_microtokens": 1_000 * TOKEN,
-        "allotment_price": Decimal(1_000),
     }
-    return PlanTerms(**facts | changed)
+    others = {name: value for name, value in changed.items() if name not in of_price}
+    return PlanTerms(**facts | others)
 
 
 def billed(**changed: Any) -> dict[str, Any]:

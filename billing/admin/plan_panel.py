@@ -4,42 +4,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from billing import catalog, explain
+from billing import explain, plan_faults, terms
+from billing.admin.plan_prices import PartsFormSet, prices_typed
+from billing.explain import Explanation
 from billing.models import PlanVersion
+from billing.terms import Price
 from ledger import catalog as ledger_catalog
-from ledger.value import Tier
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """`missing` says what keeps the plan from being explained or published."""
 
-    sentences: Sequence[str] = ()
-    example: Sequence[str] = ()
+    explained: Sequence[tuple[str, Explanation]] = ()  # in each currency
     missing: Sequence[str] = ()
 
 
 def panel_of_version(version: PlanVersion) -> Panel:
     """Of a version as it is saved."""
-    tiers = catalog.tiers(version=version)
-    missing = [fault.message for fault in catalog.faults(version=version, tiers=tiers)]
-    return _panel(version, tiers, missing=[] if version.published_at else missing)
+    prices = terms.prices(version=version)
+    missing = [fault.message for fault in plan_faults.found(version=version, prices=prices)]
+    return _panel(version, prices, missing=[] if version.published_at else missing)
 
 
-def panel_of_draft(*, form: Any, tiers_formset: Any) -> Panel:
+def panel_of_draft(*, form: Any, formsets: Sequence[PartsFormSet]) -> Panel:
     """Of what is typed in the form, saved or not."""
-    valid = form.is_valid()
-    if not (tiers_formset.is_valid() and valid):
-        return Panel(missing=[*_missing_in(form), *_missing_in_tiers(tiers_formset)])
-    return _panel(form.instance, tiers_formset.tiers(), missing=())
+    valid = [part.is_valid() for part in (form, *formsets)]
+    if not all(valid):
+        return Panel(missing=[*_missing_in(form), *_missing_in_rows(formsets)])
+    return _panel(form.instance, prices_typed(formsets), missing=())
 
 
-def _panel(version: PlanVersion, tiers: Sequence[Tier], *, missing: Sequence[str]) -> Panel:
+def _panel(version: PlanVersion, prices: Sequence[Price], *, missing: Sequence[str]) -> Panel:
     if missing:
         return Panel(missing=[f"{text[0].upper()}{text[1:]}." for text in missing])
     unit = ledger_catalog.unit(unit_id=version.unit_id)
-    explained = explain.explain(version=version, tiers=tiers, unit=unit)
-    return Panel(sentences=explained.sentences, example=explained.example)
+    explained = []
+    for price in prices:
+        billed_by = terms.put_together(version=version, price=price)
+        explained.append((price.currency, explain.explain(terms=billed_by, unit=unit)))
+    return Panel(explained=explained)
 
 
 def _missing_in(form: Any) -> list[str]:
@@ -51,10 +55,14 @@ def _missing_in(form: Any) -> list[str]:
     return lines
 
 
-def _missing_in_tiers(tiers_formset: Any) -> list[str]:
-    lines = [str(error) for error in tiers_formset.non_form_errors()]
-    for number, form in enumerate(tiers_formset.forms, start=1):
-        lines += [f"Overage price {number}: {line}" for line in _missing_in(form)]
+def _missing_in_rows(formsets: Sequence[PartsFormSet]) -> list[str]:
+    lines = []
+    for formset in formsets:
+        lines += [str(error) for error in formset.non_form_errors()]
+        for number, form in enumerate(formset.forms, start=1):
+            assert formset.model is not None
+            what = f"{_capitalized(formset.model._meta.verbose_name)} {number}"
+            lines += [f"{what}: {line}" for line in _missing_in(form)]
     return lines
 
 

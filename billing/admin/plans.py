@@ -1,5 +1,6 @@
 """Plans, and their versions: drafted with the explanation beside the form, published, retired."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,17 +11,20 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from billing import catalog, explain, money
-from billing.admin.plan_forms import (
-    PlanVersionForm,
-    TierForm,
-    TiersFormSet,
-    initial_of,
-    terms_of,
-)
+from billing import catalog, explain, terms
+from billing.admin.plan_forms import PlanVersionForm, initial_of
 from billing.admin.plan_panel import Panel, panel_of_draft, panel_of_version
+from billing.admin.plan_prices import (
+    PartsFormSet,
+    PriceForm,
+    TierForm,
+    in_short,
+    initial_prices,
+    initial_tiers,
+)
 from billing.errors import BillingError
-from billing.models import OverageTier, Plan, PlanVersion
+from billing.models import OverageTier, Plan, PlanPrice, PlanVersion
+from billing.terms import Price
 from config.admin import (
     ADMIN,
     PRICING,
@@ -83,26 +87,61 @@ def price_of_text(contents: str) -> str:
     return tokens_of_text(contents)  # a millionth of money reads as a millionth of a token
 
 
-class TiersInline(PartsInline[OverageTier, PlanVersion]):
+class VersionPartsInline(PartsInline[Any, PlanVersion]):
+    """Rows of a version; a new one starts from those of the version before."""
+
+    formset = PartsFormSet
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
+        """Room for the rows of the version before."""
+        return 0 if obj else len(self.rows_before(request))
+
+    def rows_before(self, request: HttpRequest) -> list[dict[str, Any]]:
+        owner = self.admin_site._registry[PlanVersion]
+        assert isinstance(owner, PlanVersionAdmin)
+        before = owner.version_before(request)
+        return [] if before is None else self.initial_of(terms.prices(version=before))
+
+    def initial_of(self, prices: Sequence[Price]) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+
+class PricesInline(VersionPartsInline):
+    model = PlanPrice
+    form = PriceForm
+    verbose_name_plural = "prices"
+    fields = ("paid_in", "platform_fee", "allotment_price", "commitment")
+    ordering = ("pk",)
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
+        """Nothing is sold without a price."""
+        return 0 if obj else max(1, super().get_extra(request, obj, **options))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            return self.fields
+        return ("currency", "platform_fee", "allotment_price", "commitment")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None or self.has_change_permission(request, obj) else ("currency",)
+
+    def initial_of(self, prices: Sequence[Price]) -> list[dict[str, Any]]:
+        return initial_prices(prices)
+
+
+class TiersInline(VersionPartsInline):
     model = OverageTier
     form = TierForm
-    formset = TiersFormSet
-    verbose_name = "tier"
     verbose_name_plural = "overage prices"
-    fields = ("up_to_microtokens", "micros_per_token")
+    fields = ("currency", "up_to_microtokens", "micros_per_token")
+    ordering = ("currency", "up_to_microtokens")
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.readonly_preprocess_fields["micros_per_token"] = price_of_text
 
-    def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
-        """Room for the tiers of the version before, which a new one starts from."""
-        owner = self.admin_site._registry[PlanVersion]
-        assert isinstance(owner, PlanVersionAdmin)
-        before = None if obj else owner.version_before(request)
-        return 0 if before is None else before.tiers.count()
-
-    ordering = ("up_to_microtokens",)
+    def initial_of(self, prices: Sequence[Price]) -> list[dict[str, Any]]:
+        return initial_tiers(prices)
 
 
 @admin.register(PlanVersion)
@@ -114,7 +153,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     list_select_related = ("plan__vendor",)
     ordering = ("plan__name", "-number")
     fixed = ("plan",)
-    inlines = (TiersInline,)
+    inlines = (PricesInline, TiersInline)
     actions_detail = ("publish", "retire", "draft_next")
     change_form_template = "admin/billing/planversion/change_form.html"
     purpose = (
@@ -122,32 +161,20 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         " publish it when it reads right. What customers have bought keeps its terms for ever."
     )
     fieldsets = (
-        (None, {"fields": ("plan", "rate_card_id", ("term_months", "paid_in"))}),
-        (
-            "Price",
-            {
-                "fields": (
-                    "platform_fee",
-                    ("allotment_microtokens", "allotment_price"),
-                    "commitment",
-                )
-            },
-        ),
+        (None, {"fields": ("plan", "rate_card_id", "term_months", "allotment_microtokens")}),
         ("What is left over", {"fields": ("rollover_percent", "grace_hours")}),
         ("What goes beyond", {"fields": ("overage_policy", "overage_cap_microtokens")}),
         ("Telling people", {"fields": ("alert_thresholds",)}),
     )
 
     frozen_fieldsets = (
-        (None, {"fields": ("plan", "state", "token", "rate_card", "term_months")}),
-        ("Price", {"fields": ("fee", "allotment", "price_of_allotment", "committed")}),
+        (None, {"fields": ("plan", "state", "token", "rate_card", "term_months", "allotment")}),
         ("What is left over", {"fields": ("rollover", "grace_text")}),
         ("What goes beyond", {"fields": ("overage_policy", "cap")}),
         ("Telling people", {"fields": ("alert_thresholds",)}),
     )
     frozen_fields = (
-        *("state", "token", "rate_card", "fee", "allotment", "price_of_allotment", "committed"),
-        *("rollover", "grace_text", "cap"),
+        *("state", "token", "rate_card", "allotment", "rollover", "grace_text", "cap"),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -167,21 +194,9 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         cards = ledger_catalog.rate_cards(book_id=version.plan.vendor.book_id)
         return next(card.name for card in cards if card.id == version.rate_card_id)
 
-    @admin.display(description="platform fee")
-    def fee(self, version: PlanVersion) -> str:
-        return money.text(version.platform_fee)
-
     @admin.display(description="allotment")
     def allotment(self, version: PlanVersion) -> str:
         return explain.tokens(version.allotment_microtokens)
-
-    @admin.display(description="allotment price")
-    def price_of_allotment(self, version: PlanVersion) -> str:
-        return money.text(version.allotment_price)
-
-    @admin.display(description="commitment")
-    def committed(self, version: PlanVersion) -> str:
-        return money.text(version.commitment) if version.commitment.amount else "none"
 
     @admin.display(description="rollover share")
     def rollover(self, version: PlanVersion) -> str:
@@ -197,7 +212,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
 
     @admin.display(description="price")
     def price_text(self, version: PlanVersion) -> str:
-        return terms_of(version)
+        return in_short(version)
 
     @admin.display(description="state", ordering="published_at")
     def state(self, version: PlanVersion) -> str:
@@ -241,16 +256,16 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         self, request: HttpRequest, obj: Any, inline: Any, prefix: str
     ) -> dict[str, Any]:
         options = super().get_formset_kwargs(request, obj, inline, prefix)
-        before = None if obj.pk or request.method == "POST" else self.version_before(request)
-        if before is not None:
-            options["initial"] = [
-                {
-                    "up_to_microtokens": tier.up_to_microtokens,
-                    "micros_per_token": tier.micros_per_token,
-                }
-                for tier in catalog.tiers(version=before)
-            ]
+        if not obj.pk and request.method != "POST":
+            assert isinstance(inline, VersionPartsInline)
+            options["initial"] = inline.rows_before(request)
         return options
+
+    def _create_formsets(self, request: HttpRequest, obj: Any, change: bool) -> Any:
+        formsets, inlines = super()._create_formsets(request, obj, change)  # type: ignore[misc]  # Django's
+        for formset in formsets:
+            formset.beside = formsets
+        return formsets, inlines
 
     def version_before(self, request: HttpRequest) -> PlanVersion | None:
         plan = request.GET.get("plan", "")
@@ -280,14 +295,8 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
             request.POST, instance=version
         )
         form.is_valid()
-        [tiers] = self.formsets(request, form.instance, change=version is not None)
-        return self._panel(request, panel_of_draft(form=form, tiers_formset=tiers))
-
-    def formsets(self, request: HttpRequest, version: PlanVersion, *, change: bool) -> list[Any]:
-        """As the form's own page makes them."""
-        create = self._create_formsets  # type: ignore[attr-defined]  # Django's, not in its stubs
-        formsets, _ = create(request, version, change=change)
-        return list(formsets)
+        formsets, _ = self._create_formsets(request, form.instance, change=version is not None)
+        return self._panel(request, panel_of_draft(form=form, formsets=formsets))
 
     def _panel(self, request: HttpRequest, panel: Panel) -> HttpResponse:
         template = "admin/billing/planversion/explanation.html"

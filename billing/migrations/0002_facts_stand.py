@@ -27,9 +27,9 @@ FORBID = """
         RETURN coalesce(NEW, OLD);
     END $$;
 
-    -- The tiers of a published version are frozen with it. Whoever changes one waits for whoever
+    -- The prices and tiers of a published version are frozen with it. Whoever changes one waits for whoever
     -- publishes the version, and then sees it published.
-    CREATE FUNCTION billing_published_tiers_stand() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION billing_published_parts_stand() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
         version_ids bigint[];
     BEGIN
@@ -53,8 +53,10 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_published_stands();
     CREATE TRIGGER published_stands BEFORE UPDATE OR DELETE ON billing_topuppack
         FOR EACH ROW EXECUTE FUNCTION billing_published_stands();
+    CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_planprice
+        FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();
     CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_overagetier
-        FOR EACH ROW EXECUTE FUNCTION billing_published_tiers_stand();
+        FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();
 
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_vendor
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('name');
@@ -112,7 +114,7 @@ FORBID = """
 ALLOW = """
     DROP FUNCTION billing_fact_stands() CASCADE;
     DROP FUNCTION billing_published_stands() CASCADE;
-    DROP FUNCTION billing_published_tiers_stand() CASCADE;
+    DROP FUNCTION billing_published_parts_stand() CASCADE;
 """
 
 

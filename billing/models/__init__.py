@@ -5,7 +5,7 @@ dated null ("not yet"), the triggers leave exactly those columns free.
 """
 
 from billing.models.alerts import Alert, AlertMessage
-from billing.models.catalog import OverageTier, Plan, PlanVersion, TopUpPack
+from billing.models.catalog import OverageTier, Plan, PlanPrice, PlanVersion, TopUpPack
 from billing.models.customers import Customer, CustomerMember
 from billing.models.invoices import (
     Invoice,
@@ -38,6 +38,7 @@ __all__ = [
     "PeriodClosing",
     "PeriodSettlement",
     "Plan",
+    "PlanPrice",
     "PlanVersion",
     "StripeCall",
     "StripeEvent",

@@ -1,7 +1,7 @@
 """What a vendor sells: plans in versions, and top-up packs.
 
 A version is a draft until `published_at`, and from then on frozen: the database refuses to change
-it, or to add, change or remove one of its tiers. A new price is a new version.
+it, or to add, change or remove one of its prices or tiers. A new price is a new version.
 """
 
 from datetime import timedelta
@@ -57,15 +57,9 @@ class PlanVersion(models.Model):
     number = models.PositiveIntegerField(editable=False)
     unit_id = models.BigIntegerField(help_text="What a token is.")
     rate_card_id = models.BigIntegerField(help_text="What work costs in tokens.")
-    currency = fields.currency()
     term_months = models.PositiveSmallIntegerField("term", choices=Term, default=Term.MONTH)
-    platform_fee = fields.amount(help_text="Flat, for each term, invoiced in advance.")
     allotment_microtokens = models.BigIntegerField(
         "allotment", help_text="Granted at the start of each term. 1 token = 1,000,000 microtokens."
-    )
-    allotment_price = fields.amount(help_text="For each term, invoiced in advance.")
-    commitment = fields.amount(
-        help_text="The least that a term comes to: what is missing is invoiced at its end."
     )
     overage_policy = models.CharField(
         max_length=10, choices=OveragePolicy, default=OveragePolicy.BLOCK
@@ -93,9 +87,6 @@ class PlanVersion(models.Model):
     published_at = models.DateTimeField(null=True, blank=True, editable=False)
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    # django-money's fields hide the manager from django-stubs.
-    objects: ClassVar[models.Manager["PlanVersion"]] = models.Manager()
-
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(name="plan_version_number_once", fields=["plan", "number"]),
@@ -103,24 +94,10 @@ class PlanVersion(models.Model):
                 name="plan_version_term", condition=Q(term_months__in=TERMS_MONTHS)
             ),
             models.CheckConstraint(
-                name="plan_version_fee_not_negative", condition=Q(platform_fee__gte=0)
-            ),
-            models.CheckConstraint(
                 name="plan_version_allotment_in_range",
                 condition=Q(
                     allotment_microtokens__gte=0, allotment_microtokens__lte=LOT_MICROTOKENS_MAX
                 ),
-            ),
-            models.CheckConstraint(
-                name="plan_version_allotment_price_not_negative",
-                condition=Q(allotment_price__gte=0),
-            ),
-            models.CheckConstraint(
-                name="plan_version_commitment_not_negative", condition=Q(commitment__gte=0)
-            ),
-            models.CheckConstraint(
-                name="plan_version_allotment_paid_is_granted",
-                condition=Q(allotment_price=0) | Q(allotment_microtokens__gt=0),
             ),
             models.CheckConstraint(
                 name="plan_version_cap_is_of_billed_overage",
@@ -145,10 +122,41 @@ class PlanVersion(models.Model):
         return f"{self.plan} v{self.number}"
 
 
+class PlanPrice(models.Model):
+    """What a version costs in one currency."""
+
+    version = models.ForeignKey(PlanVersion, models.CASCADE, related_name="prices")
+    currency = fields.currency()
+    platform_fee = fields.amount(help_text="Flat, for each term, invoiced in advance.")
+    allotment_price = fields.amount(help_text="For each term, invoiced in advance.")
+    commitment = fields.amount(
+        help_text="The least that a term comes to: what is missing is invoiced at its end."
+    )
+
+    # django-money's fields hide the manager from django-stubs.
+    objects: ClassVar[models.Manager["PlanPrice"]] = models.Manager()
+
+    class Meta:
+        verbose_name = "price"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="plan_price_once_a_currency", fields=["version", "currency"]
+            ),
+            models.CheckConstraint(
+                name="plan_price_not_negative",
+                condition=Q(platform_fee__gte=0, allotment_price__gte=0, commitment__gte=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version} in {self.currency}"
+
+
 class OverageTier(models.Model):
-    """One step of a version's graduated overage price, counted from the term's first overage."""
+    """One step of the graduated overage price in a currency, from the term's first overage on."""
 
     version = models.ForeignKey(PlanVersion, models.CASCADE, related_name="tiers")
+    currency = models.CharField(max_length=3)
     up_to_microtokens = models.BigIntegerField(
         "up to", null=True, blank=True, help_text="Empty: all the rest."
     )
@@ -157,10 +165,11 @@ class OverageTier(models.Model):
     )
 
     class Meta:
+        verbose_name = "overage price"
         constraints: ClassVar = [
             models.UniqueConstraint(
                 name="overage_tier_once",
-                fields=["version", "up_to_microtokens"],
+                fields=["version", "currency", "up_to_microtokens"],
                 nulls_distinct=False,
             ),
             models.CheckConstraint(

@@ -16,6 +16,7 @@ from djmoney.money import Money
 from billing import catalog, customers, subscriptions
 from billing.catalog import PlanTerms
 from billing.models import Customer, CustomerMember, PlanVersion, TopUpPack, Vendor
+from billing.terms import Price
 from config import environment
 from ledger import access
 from ledger import catalog as ledger_catalog
@@ -166,12 +167,16 @@ def _publish(vendor: Vendor, *, runs_count: int, at: datetime) -> None:
         PlanTerms(
             unit_id=unit_id,
             rate_card_id=rate_card_id,
-            currency="EUR",
-            platform_fee=Decimal(490),
+            prices=[
+                Price(
+                    currency="EUR",
+                    platform_fee=Decimal(490),
+                    allotment_price=Decimal(allotment * 40 // 100) / 100,
+                    overage_tiers=tiers,
+                )
+            ],
             allotment_microtokens=allotment * 40 // 100 * MICROTOKENS_PER_TOKEN,
-            allotment_price=Decimal(allotment * 40 // 100) / 100,
             overage_policy=PlanVersion.OveragePolicy.BILL,
-            overage_tiers=tiers,
         ),
         at=at,
     )
@@ -182,10 +187,14 @@ def _publish(vendor: Vendor, *, runs_count: int, at: datetime) -> None:
         PlanTerms(
             unit_id=unit_id,
             rate_card_id=rate_card_id,
-            currency="EUR",
-            platform_fee=Decimal(190),
+            prices=[
+                Price(
+                    currency="EUR",
+                    platform_fee=Decimal(190),
+                    allotment_price=Decimal(allotment * 20 // 100) / 100,
+                )
+            ],
             allotment_microtokens=allotment * 20 // 100 * MICROTOKENS_PER_TOKEN,
-            allotment_price=Decimal(allotment * 20 // 100) / 100,
         ),
         at=at,
     )

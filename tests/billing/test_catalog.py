@@ -6,9 +6,10 @@ import pytest
 from django.db import IntegrityError, connections, transaction
 from djmoney.money import Money
 
-from billing import catalog, closing, pricing
+from billing import catalog, closing, pricing, terms
 from billing.errors import AlreadyPublished, InvalidInput, NotForSale
-from billing.models import InvoiceLine, OverageTier, PlanVersion
+from billing.models import InvoiceLine, OverageTier, PlanPrice, PlanVersion
+from billing.terms import Price
 from ledger.units import LOT_PRICE_MICROS_MAX
 from ledger.value import Tier
 from tests import builders
@@ -20,12 +21,27 @@ BILL = PlanVersion.OveragePolicy.BILL
 REST = Tier(up_to_microtokens=None, micros_per_token=1)
 TO_9 = Tier(up_to_microtokens=9, micros_per_token=1)
 FAULTY_TERMS = [
-    ({"currency": "XYZ"}, "currency", "currency"),
-    ({"currency": "AUD"}, "currency", "currency"),
-    ({"platform_fee": Decimal("0.005")}, "platform_fee", "payable"),
-    ({"platform_fee": Decimal(-1)}, "platform_fee", "range"),
-    ({"allotment_price": Decimal(10**10)}, "allotment_price", "range"),
-    ({"allotment_microtokens": 0}, "allotment_price", "grants"),
+    ({"currency": "XYZ"}, "prices.XYZ.currency", "currency"),
+    ({"currency": "AUD"}, "prices.AUD.currency", "currency"),
+    ({"prices": ()}, "prices", "required"),
+    ({"prices": [Price(currency="EUR")] * 2}, "prices.EUR.currency", "once"),
+    (
+        {"prices": [Price(currency="EUR"), Price(currency="JPY", platform_fee=Decimal("80.5"))]},
+        "prices.JPY.platform_fee",
+        "payable",
+    ),
+    (
+        {
+            "overage_policy": BILL,
+            "prices": [Price(currency="EUR", overage_tiers=(REST,)), Price(currency="USD")],
+        },
+        "prices.USD.overage_tiers",
+        "required",
+    ),
+    ({"platform_fee": Decimal("0.005")}, "prices.EUR.platform_fee", "payable"),
+    ({"platform_fee": Decimal(-1)}, "prices.EUR.platform_fee", "range"),
+    ({"allotment_price": Decimal(10**10)}, "prices.EUR.allotment_price", "range"),
+    ({"allotment_microtokens": 0}, "prices.EUR.allotment_price", "grants"),
     ({"allotment_microtokens": -1}, "allotment_microtokens", "range"),
     ({"allotment_microtokens": 10**15 + 1}, "allotment_microtokens", "range"),
     ({"term_months": 2}, "term_months", "choice"),
@@ -35,12 +51,16 @@ FAULTY_TERMS = [
     ({"alert_thresholds": (70, 70)}, "alert_thresholds", "ascending"),
     ({"alert_thresholds": (0,)}, "alert_thresholds", "range"),
     ({"alert_thresholds": (101,)}, "alert_thresholds", "range"),
-    ({"overage_tiers": (REST,)}, "overage_tiers", "policy"),
+    ({"overage_tiers": (REST,)}, "prices.EUR.overage_tiers", "policy"),
     ({"overage_cap_microtokens": 5}, "overage_cap_microtokens", "policy"),
-    ({"overage_policy": BILL}, "overage_tiers", "required"),
-    ({"overage_policy": BILL, "overage_tiers": (TO_9,)}, "overage_tiers", "last"),
-    ({"overage_policy": BILL, "overage_tiers": (REST, REST)}, "overage_tiers", "last"),
-    ({"overage_policy": BILL, "overage_tiers": (TO_9, TO_9, REST)}, "overage_tiers", "ascending"),
+    ({"overage_policy": BILL}, "prices.EUR.overage_tiers", "required"),
+    ({"overage_policy": BILL, "overage_tiers": (TO_9,)}, "prices.EUR.overage_tiers", "last"),
+    ({"overage_policy": BILL, "overage_tiers": (REST, REST)}, "prices.EUR.overage_tiers", "last"),
+    (
+        {"overage_policy": BILL, "overage_tiers": (TO_9, TO_9, REST)},
+        "prices.EUR.overage_tiers",
+        "ascending",
+    ),
     (
         {"overage_policy": BILL, "overage_tiers": (REST,), "overage_cap_microtokens": 0},
         "overage_cap_microtokens",
@@ -51,7 +71,7 @@ FAULTY_TERMS = [
             "overage_policy": BILL,
             "overage_tiers": (Tier(up_to_microtokens=None, micros_per_token=-1),),
         },
-        "overage_tiers",
+        "prices.EUR.overage_tiers",
         "price",
     ),
     ({"unit_id": 0}, "unit_id", "exists"),
@@ -84,34 +104,48 @@ def test_versions_of_a_plan_are_numbered_without_gaps():
 
 def test_a_draft_changes_until_it_is_published_and_then_no_more():
     version = builders.plan_version(builders.shop(), published=False, **builders.billed())
-    version.platform_fee = Money(1, "EUR")
-    version.save()
+    price = version.prices.get()
+    price.platform_fee = Money(1, "EUR")
+    price.save()
     catalog.publish(version_id=version.pk, at=builders.OPENED)
     with pytest.raises(AlreadyPublished):
         catalog.publish(version_id=version.pk, at=builders.OPENED)
 
     version.refresh_from_db()
-    version.platform_fee = Money(2, "EUR")
+    version.term_months = 3
     with pytest.raises(IntegrityError, match="it is published"), transaction.atomic():
         version.save()
     with pytest.raises(IntegrityError, match="is published"), transaction.atomic():
         PlanVersion.objects.filter(pk=version.pk).delete()
-    version.refresh_from_db()
-    assert version.platform_fee == Money(1, "EUR")
+    assert in_euros(version).platform_fee == Money(1, "EUR")
+    assert in_euros(version).term_months == 1
 
 
-def test_the_tiers_of_a_published_version_are_frozen_with_it():
+def no_money(currency):
+    nothing = Money(0, currency)
+    return {"platform_fee": nothing, "allotment_price": nothing, "commitment": nothing}
+
+
+def in_euros(version):
+    fresh = PlanVersion.objects.get(pk=version.pk)
+    return terms.of_version(version=fresh, currency="EUR")
+
+
+def test_the_prices_and_tiers_of_a_published_version_are_frozen_with_it():
     version = builders.plan_version(builders.shop(), **builders.billed())
     for change in (
+        lambda: PlanPrice.objects.filter(version=version).update(platform_fee=1),
+        lambda: PlanPrice.objects.filter(version=version).delete(),
+        lambda: PlanPrice.objects.create(version=version, **no_money("USD")),
         lambda: OverageTier.objects.filter(version=version).update(micros_per_token=1),
         lambda: OverageTier.objects.filter(version=version).delete(),
         lambda: OverageTier.objects.create(
-            version=version, up_to_microtokens=7, micros_per_token=1
+            version=version, currency="EUR", up_to_microtokens=7, micros_per_token=1
         ),
     ):
         with pytest.raises(IntegrityError, match="plan version is published"), transaction.atomic():
             change()
-    assert catalog.tiers(version=version) == list(builders.TIERS)
+    assert in_euros(version).tiers == builders.TIERS
 
 
 @pytest.mark.parametrize(("euros", "fits"), [(1_000, True), (1_001, False)])
@@ -126,7 +160,7 @@ def test_a_hard_cap_times_the_price_must_fit_an_invoice(euros, fits):
         return
     with pytest.raises(InvalidInput) as refusal:
         builders.plan_version(shop, **dear)
-    assert [fault.field for fault in refusal.value.faults] == ["overage_cap_microtokens"]
+    assert [fault.field for fault in refusal.value.faults] == ["prices.EUR.overage_tiers"]
 
 
 def test_the_dearest_overage_without_a_cap_still_fits_an_invoice():
@@ -169,7 +203,7 @@ def published_meanwhile(change):
         changing.join(timeout=0.5)
         assert done == []
     changing.join()
-    return done, tuple(catalog.tiers(version=version))
+    return done, in_euros(version).tiers
 
 
 @pytest.mark.django_db(transaction=True)
@@ -179,7 +213,7 @@ def published_meanwhile(change):
         lambda version, tier: OverageTier.objects.filter(pk=tier.pk).update(micros_per_token=1),
         lambda version, tier: OverageTier.objects.filter(pk=tier.pk).delete(),
         lambda version, tier: OverageTier.objects.create(
-            version=version, up_to_microtokens=1, micros_per_token=1
+            version=version, currency="EUR", up_to_microtokens=1, micros_per_token=1
         ),
     ],
 )
@@ -211,6 +245,21 @@ def test_a_customer_cannot_buy_a_draft_or_another_vendors_or_another_currencys_p
     ):
         with pytest.raises(NotForSale, match=reason):
             builders.subscription(customer, version)
+
+
+def test_the_currency_of_a_customer_picks_the_price():
+    shop = builders.shop()
+    prices = [
+        Price(currency="EUR", platform_fee=Decimal(100), overage_tiers=builders.TIERS),
+        Price(currency="JPY", platform_fee=Decimal(16_000), overage_tiers=(REST,)),
+    ]
+    version = builders.plan_version(shop, prices=prices, overage_policy=BILL)
+    for currency, fee, tiers in (("EUR", 100, builders.TIERS), ("JPY", 16_000, (REST,))):
+        customer = builders.customer(shop, currency=currency)
+        billed_by = terms.of(subscription=builders.subscription(customer, version))
+        assert (billed_by.platform_fee, billed_by.tiers) == (Money(fee, currency), tiers)
+        fee_line = InvoiceLine.objects.get(invoice__customer=customer)
+        assert fee_line.amount == Money(fee, currency)
 
 
 @pytest.mark.parametrize(

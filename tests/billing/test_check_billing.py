@@ -106,6 +106,14 @@ def broken(change: str) -> Iterator[None]:
 OF_OVERAGE = "kind = 'overage'"
 CARRIED = "SELECT invoice_id FROM billing_invoicecarried"
 FAULTS = {
+    "a published version has a price, and each price its tiers if overage is invoiced": [
+        "DELETE FROM billing_planprice",
+        "DELETE FROM billing_overagetier",
+        "UPDATE billing_planversion SET overage_policy = 'block'",
+    ],
+    "a subscription's plan is sold in its customer's currency": [
+        "UPDATE billing_planprice SET currency = 'USD'",
+    ],
     "a settlement says what the ledger moved out of the allotment": [
         "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
         "UPDATE billing_periodsettlement SET rolled_microtokens = rolled_microtokens + 1",
@@ -131,7 +139,7 @@ FAULTS = {
         "UPDATE billing_periodclosing SET overage_microtokens = overage_microtokens + 1",
     ],
     "a closed period has come to its commitment": [
-        "UPDATE billing_planversion SET commitment = commitment + 1e6",
+        "UPDATE billing_planprice SET commitment = commitment + 1e6",
         "UPDATE billing_invoiceline SET kind = 'true_up' WHERE kind = 'platform_fee'",
     ],
     "a true-up pays for no more late overage than it came to": [

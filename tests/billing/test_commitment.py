@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing import catalog, closing, explain, subscriptions
+from billing import catalog, closing, explain, subscriptions, terms
 from billing.errors import InvalidInput
 from billing.invariants import violations
 from billing.models import InvoiceLine
@@ -99,8 +99,8 @@ def test_lines_of_several_tiers_are_covered_in_their_order() -> None:
         Tier(up_to_microtokens=10 * TOKEN, micros_per_token=1_000_000),
         Tier(up_to_microtokens=None, micros_per_token=4_000_000),
     )
-    terms = builders.billed(**{**TERMS, "overage_tiers": tiers})
-    builders.subscription(customer, builders.plan_version(shop, **terms))
+    changed = builders.billed(**{**TERMS, "overage_tiers": tiers})
+    builders.subscription(customer, builders.plan_version(shop, **changed))
     closing.close_due(at=NOVEMBER + DAY)  # a true-up of 50
     builders.use(customer, 35, occurred_at=MID, at=NOVEMBER + 2 * DAY)  # 10 have expired: 35
     closing.close_due(at=DECEMBER + DAY)
@@ -113,8 +113,8 @@ def test_the_amounts_of_rounded_lines_come_to_the_commitment() -> None:
     shop = builders.shop()
     customer = builders.customer(shop)
     third = (Tier(up_to_microtokens=None, micros_per_token=3_333),)
-    terms = builders.billed(**{**TERMS, "overage_tiers": third})
-    builders.subscription(customer, builders.plan_version(shop, **terms))
+    changed = builders.billed(**{**TERMS, "overage_tiers": third})
+    builders.subscription(customer, builders.plan_version(shop, **changed))
     builders.use(customer, 15, occurred_at=MID)  # 5 of overage: 1.6665 cents
     closing.close_due(at=NOVEMBER + DAY)
     assert october() == [*IN_ADVANCE, ("overage", "0.02"), ("true_up", "49.98")]
@@ -134,17 +134,17 @@ def test_a_run_late_after_everything_ended_is_covered_too(customer) -> None:
 )
 def test_a_commitment_that_makes_no_sense_is_refused(commitment: str, rule: str) -> None:
     shop = builders.shop()
-    terms = builders.terms(shop, **builders.billed(**{**TERMS, "commitment": Decimal(commitment)}))
+    asked = builders.terms(shop, **builders.billed(**{**TERMS, "commitment": Decimal(commitment)}))
     with pytest.raises(InvalidInput) as refused:
-        catalog.draft(plan_id=builders.plan(shop).pk, terms=terms)
-    assert [(fault.field, fault.rule) for fault in refused.value.faults] == [("commitment", rule)]
+        catalog.draft(plan_id=builders.plan(shop).pk, terms=asked)
+    found = [(fault.field, fault.rule) for fault in refused.value.faults]
+    assert found == [("prices.EUR.commitment", rule)]
 
 
 def said_of(**changed) -> explain.Explanation:
     version = builders.plan_version(builders.shop(), **builders.billed(**{**TERMS, **changed}))
     return explain.explain(
-        version=version,
-        tiers=catalog.tiers(version=version),
+        terms=terms.of_version(version=version, currency="EUR"),
         unit=ledger_catalog.unit(unit_id=version.unit_id),
     )
 

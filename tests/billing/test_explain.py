@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing import catalog
+from billing import terms
 from billing.explain import explain
 from ledger import catalog as ledger_catalog
 from ledger.value import Tier
@@ -16,8 +16,7 @@ pytestmark = pytest.mark.django_db
 def explained(**changed):
     version = builders.plan_version(builders.shop(), **changed)
     found = explain(
-        version=version,
-        tiers=catalog.tiers(version=version),
+        terms=terms.of_version(version=version, currency="EUR"),
         unit=ledger_catalog.unit(unit_id=version.unit_id),
     )
     text = [*found.sentences, *found.example]

@@ -49,11 +49,11 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 def type_terms(page: Page) -> None:
     """EUR 490 and 10,000 tokens for EUR 1,200 a month, overage at EUR 0.15."""
     page.get_by_label("Rate card").select_option(label="Standard (in Work)")
-    page.get_by_label("Platform fee").fill("490")
     page.get_by_label("Allotment", exact=False).first.fill("10000")
-    page.get_by_label("Allotment price").fill("1200")
+    page.locator("input[name='prices-0-platform_fee']").fill("490")
+    page.locator("input[name='prices-0-allotment_price']").fill("1200")
     page.get_by_label("Overage policy").select_option(label="invoice it")
-    page.get_by_text("Add another Tier").click()
+    page.get_by_text("Add another Overage price").click()
     page.locator("input[name='tiers-0-micros_per_token']").fill("0.15")
 
 

@@ -1,0 +1,173 @@
+"""What keeps a plan's version from being published: every fault, at its field.
+
+A fault of a price says in which currency: `prices.EUR.commitment`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from djmoney.money import Money
+
+from billing import faults, pricing
+from billing.models import PlanVersion
+from billing.models.catalog import TERMS_MONTHS
+from billing.pricing import WHOLE_BASIS_POINTS
+from billing.terms import Price, in_order
+from ledger import catalog as ledger_catalog
+from ledger.errors import Fault
+from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
+from ledger.value import Tier
+
+TIERS_MAX = 20
+GRACE_MAX = timedelta(days=31)
+THRESHOLD_PERCENT_MAX = 100
+
+
+def found(*, version: PlanVersion, prices: Sequence[Price]) -> list[Fault]:
+    """Everything that keeps these terms from being published."""
+    return [*of_version(version=version), *of_prices(version=version, prices=prices)]
+
+
+def of_version(*, version: PlanVersion) -> list[Fault]:
+    """What is the same in every currency."""
+    return [
+        *_of_references(version),
+        *_of_terms(version),
+        *_of_thresholds(version.alert_thresholds),
+        *_of_cap(version),
+    ]
+
+
+def of_prices(*, version: PlanVersion, prices: Sequence[Price]) -> list[Fault]:
+    """What a currency asks for, each at its own price."""
+    if not prices:
+        message = "there must be a price in at least one currency"
+        return [faults.fault("prices", "required", message)]
+    often = Counter(price.currency for price in prices)
+    twice = [
+        faults.fault(f"prices.{currency}.currency", "once", "has a price already")
+        for currency, count in often.items()
+        if count > 1
+    ]
+    return twice + [fault for price in prices for fault in _of_price(version, price)]
+
+
+def _of_price(version: PlanVersion, price: Price) -> list[Fault]:
+    path = f"prices.{price.currency}"
+    unknown = faults.of_currency(f"{path}.currency", price.currency)
+    if unknown:
+        return unknown
+    return [
+        *_of_amounts(path, price),
+        *_of_commitment(path, price),
+        *_of_granting(path, version, price),
+        *_of_overage(path, version, price),
+    ]
+
+
+def _of_amounts(path: str, price: Price) -> list[Fault]:
+    amounts = {
+        "platform_fee": price.platform_fee,
+        "allotment_price": price.allotment_price,
+        "commitment": price.commitment,
+    }
+    return [
+        fault
+        for name, amount in amounts.items()
+        for fault in faults.of_money(f"{path}.{name}", Money(amount, price.currency))
+    ]
+
+
+def _of_commitment(path: str, price: Price) -> list[Fault]:
+    if not 0 < price.commitment <= price.platform_fee + price.allotment_price:
+        return []
+    message = "must be more than platform fee and allotment, which come to that already"
+    return [faults.fault(f"{path}.commitment", "reached", message)]
+
+
+def _of_granting(path: str, version: PlanVersion, price: Price) -> list[Fault]:
+    if not price.allotment_price > 0 or version.allotment_microtokens > 0:
+        return []
+    message = "has a price, but grants no tokens"
+    return [faults.fault(f"{path}.allotment_price", "grants", message)]
+
+
+def _of_references(version: PlanVersion) -> list[Fault]:
+    book_id = version.plan.vendor.book_id
+    wrong = []
+    if version.unit_id not in {unit.id for unit in ledger_catalog.units(book_id=book_id)}:
+        wrong.append(faults.fault("unit_id", "exists", "names no unit of this vendor"))
+    cards = {card.id: card for card in ledger_catalog.rate_cards(book_id=book_id)}
+    if version.rate_card_id not in cards:
+        wrong.append(faults.fault("rate_card_id", "exists", "names no published rate card"))
+    elif cards[version.rate_card_id].unit_id != version.unit_id:
+        wrong.append(faults.fault("rate_card_id", "unit", "prices in another unit than the plan's"))
+    return wrong
+
+
+def _of_terms(version: PlanVersion) -> list[Fault]:
+    wrong = []
+    if version.term_months not in TERMS_MONTHS:
+        wrong.append(faults.fault("term_months", "choice", "must be 1, 3 or 12 months"))
+    if not 0 <= version.allotment_microtokens <= LOT_MICROTOKENS_MAX:
+        wrong.append(
+            faults.fault("allotment_microtokens", "range", "must be from 0 to a billion tokens")
+        )
+    if not 0 <= version.rollover_basis_points <= WHOLE_BASIS_POINTS:
+        wrong.append(
+            faults.fault("rollover_basis_points", "range", "must be from 0 to 10,000 (100 %)")
+        )
+    if not timedelta(0) <= version.grace <= GRACE_MAX:
+        wrong.append(faults.fault("grace", "range", "must be from 0 to 31 days"))
+    return wrong
+
+
+def _of_thresholds(thresholds: Sequence[int]) -> list[Fault]:
+    if any(not 1 <= threshold <= THRESHOLD_PERCENT_MAX for threshold in thresholds):
+        return [faults.fault("alert_thresholds", "range", "must be from 1 to 100 per cent")]
+    if list(thresholds) != sorted(set(thresholds)):
+        return [faults.fault("alert_thresholds", "ascending", "must ascend, each once")]
+    return []
+
+
+def _of_cap(version: PlanVersion) -> list[Fault]:
+    cap = version.overage_cap_microtokens
+    if cap is None:
+        return []
+    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+        message = "is only for overage that is invoiced"
+        return [faults.fault("overage_cap_microtokens", "policy", message)]
+    if not 0 < cap <= LOT_MICROTOKENS_MAX:
+        message = "must be from 1 to a billion tokens"
+        return [faults.fault("overage_cap_microtokens", "range", message)]
+    return []
+
+
+def _of_overage(path: str, version: PlanVersion, price: Price) -> list[Fault]:
+    field, tiers = f"{path}.overage_tiers", in_order(price.overage_tiers)
+    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+        message = "is only for overage that is invoiced"
+        return [faults.fault(field, "policy", message)] if tiers else []
+    wrong = _of_tiers(field, tiers)
+    cap = version.overage_cap_microtokens
+    if not wrong and cap is not None and cap > pricing.overage_microtokens_max(tiers=tiers):
+        message = "times the hard cap of overage must be at most a trillion for a term"
+        wrong = [faults.fault(field, "amount", message)]
+    return wrong
+
+
+def _of_tiers(field: str, tiers: Sequence[Tier]) -> list[Fault]:
+    if not tiers:
+        return [faults.fault(field, "required", "overage that is invoiced needs a price")]
+    bounds = [tier.up_to_microtokens for tier in tiers]
+    wrong = []
+    if bounds.count(None) != 1:
+        wrong.append(faults.fault(field, "last", "exactly one tier must take all the rest"))
+    if len(set(bounds)) != len(bounds) or any(bound is not None and bound <= 0 for bound in bounds):
+        wrong.append(faults.fault(field, "ascending", "each tier must reach beyond the last"))
+    if any(not 0 <= tier.micros_per_token <= LOT_PRICE_MICROS_MAX for tier in tiers):
+        wrong.append(faults.fault(field, "price", "a price must be from 0 to a billion"))
+    if len(tiers) > TIERS_MAX:
+        wrong.append(faults.fault(field, "count", f"there can be at most {TIERS_MAX}"))
+    return wrong
