@@ -24,7 +24,7 @@ class CopiedRow:
 
     def has_changed(self) -> bool:
         form: Any = self
-        return bool(form.initial) and form.instance.pk is None or bool(super().has_changed())  # type: ignore[misc]  # of a form
+        return (bool(form.initial) and form.instance.pk is None) or bool(super().has_changed())  # type: ignore[misc]  # of a form
 
 
 class PriceForm(CopiedRow, forms.ModelForm[PlanPrice]):
@@ -39,7 +39,7 @@ class PriceForm(CopiedRow, forms.ModelForm[PlanPrice]):
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        if self.instance.pk is not None and "paid_in" in self.fields:
+        if not self.instance._state.adding and "paid_in" in self.fields:
             self.initial["paid_in"] = self.instance.currency
 
     def clean(self) -> dict[str, Any]:
