@@ -59,7 +59,9 @@ class Card:
     """A test card. `method_id` is the payment method that Stripe keeps ready for it.
 
     `refusal` names what becomes of a payment; `attaches`: a customer can keep the card;
-    `always_asks`: its bank wants the cardholder at each payment, saved or not.
+    `always_asks`: its bank wants the cardholder at each payment, saved or not. `dispute`: what is
+    paid is disputed at once ("inquiry": only asked about). `refund`: what becomes of a refund a day
+    later.
     """
 
     number: str
@@ -67,6 +69,8 @@ class Card:
     brand: str = "visa"
     refusal: str | None = None
     attaches: bool = True
+    dispute: str | None = None
+    refund: str | None = None
     always_asks: bool = False
     hint: str = ""
 
@@ -126,6 +130,30 @@ CARDS = (
         refusal="authentication_required",
         always_asks=True,
         hint="asks for authentication each time",
+    ),
+    Card(
+        number="4000000000000259",
+        method_id="pm_card_createDispute",
+        dispute="fraudulent",
+        hint="pays, is disputed",
+    ),
+    Card(
+        number="4000000000001976",
+        method_id="pm_card_createDisputeInquiry",
+        dispute="inquiry",
+        hint="pays, is asked about",
+    ),
+    Card(
+        number="4000000000007726",
+        method_id="pm_card_pendingRefund",
+        refund="succeeded",
+        hint="pays, is refunded late",
+    ),
+    Card(
+        number="4000000000005126",
+        method_id="pm_card_refundFail",
+        refund="failed",
+        hint="pays, its refund fails",
     ),
 )
 BY_NUMBER = {card.number: card for card in CARDS}

@@ -6,7 +6,7 @@ open -> complete (paid, or unpaid while a delayed method is under way) | expired
 import re
 from typing import Any
 
-from billing.stripe.simulator import payments, setups
+from billing.stripe.simulator import payments, setups, taxes
 from billing.stripe.simulator.cards import Refusal
 from billing.stripe.simulator.catalog import PRODUCT_TEXTS, new_price
 from billing.stripe.simulator.errors import InvalidRequest
@@ -48,8 +48,8 @@ REPEATED = [
     "submit_type",
     "success_url",
 ]
-# The simulator has no taxes, promotion codes or invoices of sessions: off is all they can be.
-ONLY_OFF = ["adaptive_pricing", "automatic_tax", "invoice_creation", "tax_id_collection"]
+# The simulator converts no currencies and makes no invoices of sessions: off is all they can be.
+ONLY_OFF = ["adaptive_pricing", "invoice_creation"]
 DELAYED = "sepa_debit"
 
 
@@ -89,7 +89,9 @@ def create(world: World, params: Json) -> Json:
         _item(world, session, given, f"line_items[{index}]")
         for index, given in enumerate(params["line_items"])
     ]
-    _sum(session, items, params.get("currency"))
+    session["automatic_tax"]["enabled"] = params.get("automatic_tax", {}).get("enabled", False)
+    percent = taxes.percent(world) if session["automatic_tax"]["enabled"] else 0
+    _sum(session, items, params.get("currency"), tax_percent=percent)
     for item in items:
         world.store.put(item)
     return world.shown(world.save(session))
@@ -236,21 +238,22 @@ def _price(world: World, given: Json, param: str) -> Json:
     return price
 
 
-def _sum(session: Json, items: list[Json], currency: str | None) -> None:
+def _sum(session: Json, items: list[Json], currency: str | None, *, tax_percent: int) -> None:
     currencies = {item["currency"] for item in items} | ({currency} if currency else set())
     if len(currencies) > 1:
         raise InvalidRequest(
             f"All prices must have the same currency, not {', '.join(sorted(currencies))}.",
             param="line_items",
         )
-    total = sum(item["amount_total"] for item in items)
+    subtotal = sum(item["amount_total"] for item in items)
+    tax = taxes.tax_on(subtotal, percent=tax_percent)
     session |= {
         "currency": items[0]["currency"],
-        "amount_subtotal": total,
-        "amount_total": total,
-        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
+        "amount_subtotal": subtotal,
+        "amount_total": subtotal + tax,
+        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": tax},
     }
-    check_chargeable(total, session["currency"], param="line_items")
+    check_chargeable(subtotal + tax, session["currency"], param="line_items")
 
 
 @operation("GET", "/v1/checkout/sessions/{session}")

@@ -66,7 +66,7 @@ def _due_date(world: World, invoice: Json) -> int | None:
 def _check_tax_location(world: World, invoice: Json, customer: Json) -> None:
     if not invoice["automatic_tax"]["enabled"]:
         return
-    if (customer["address"] or {}).get("country"):
+    if (customer["address"] or {}).get("country") and not world.has_no_tax_location:
         invoice["automatic_tax"]["status"] = "complete"
         return
     invoice["automatic_tax"]["status"] = "requires_location_inputs"
@@ -154,7 +154,10 @@ def _next_attempt(world: World, invoice: Json, refusal: Refusal) -> int | None:
     return world.at + NEXT_ATTEMPTS_AFTER[made - 1] if automatic and not final else None
 
 
-def mark_paid(world: World, invoice: Json, *, out_of_band: bool = False) -> Json:
+def mark_paid(
+    world: World, invoice: Json, *, out_of_band: bool = False, by_credit: bool = False
+) -> Json:
+    """Nothing is due any more: it was paid, or (`by_credit`) all that was due is credited."""
     paid = invoice["amount_due"]
     invoice |= {
         "status": "paid",
@@ -166,6 +169,7 @@ def mark_paid(world: World, invoice: Json, *, out_of_band: bool = False) -> Json
     }
     if out_of_band:
         invoice["amount_paid_off_stripe"] = paid
+    if out_of_band or by_credit:
         _cancel_payment(world, invoice)
     invoice["status_transitions"]["paid_at"] = world.at
     for payment in open_payments(world, invoice):

@@ -17,9 +17,12 @@ Json = dict[str, Any]
 
 SERVICES = (
     "stripe._charge_service",
+    "stripe._credit_note_line_item_service",
+    "stripe._credit_note_service",
     "stripe._customer_payment_method_service",
     "stripe._customer_service",
     "stripe._customer_tax_id_service",
+    "stripe._dispute_service",
     "stripe._event_service",
     "stripe._invoice_line_item_service",
     "stripe._invoice_payment_service",

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from billing.stripe.simulator import checkout, collection, events, faults, parameters
+from billing.stripe.simulator import checkout, collection, events, faults, parameters, refunds
 from billing.stripe.simulator.contract import Contract, Route
 from billing.stripe.simulator.errors import (
     Broken,
@@ -224,6 +224,8 @@ class Engine:
             request_id=call.id,
             idempotency_key=call.idempotency_key,
             decline=mishaps.get("decline", "code"),
+            refund=mishaps.get("refund", "outcome"),
+            has_no_tax_location="tax_location" in mishaps,
         )
         outcome = self._worked(world, route, params)
         if failure:
@@ -272,6 +274,7 @@ class Engine:
         world = self.world()
         checkout.expire_due(world)
         collection.collect_due(world)
+        refunds.conclude_due(world)
         self.store.run("DELETE FROM idempotency_key WHERE kept_at < ?", world.at - KEYS_KEPT_FOR)
 
     def reset(self) -> None:

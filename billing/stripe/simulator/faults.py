@@ -5,6 +5,9 @@
     reset_after_commit  do the work, then break the connection without an answer
     delay               wait `seconds` before beginning
     decline             refuse the next payments with `code`
+    refund              let the next refunds end with `outcome` a day later: "failed" (they seem to
+                        succeed at first), "succeeded" or "canceled" (pending until then)
+    tax_location        find no place in the customer's address to compute taxes for
     webhook_duplicate   send the next events twice, at the same time
     webhook_shuffle     gather the next `times` deliveries and send them in reverse order
     webhook_hold        send nothing until webhook_release
@@ -27,6 +30,7 @@ Json = dict[str, Any]
 
 TIMES_MAX = 1_000
 SECONDS_MAX = 120
+OUTCOMES = ("succeeded", "failed", "canceled")  # of a refund
 PAYING = r"/pay$|/confirm$|^/v1/payment_intents$|^/c/pay/|^/i/"
 
 Rule = Callable[[Any], bool]
@@ -79,6 +83,11 @@ KINDS: dict[str, dict[str, tuple[Rule, str]]] = {
         **REQUEST,
         "code": (lambda value: value in REFUSALS, f"one of {', '.join(REFUSALS)}"),
     },
+    "refund": {
+        **REQUEST,
+        "outcome": (lambda value: value in OUTCOMES, f"one of {', '.join(OUTCOMES)}"),
+    },
+    "tax_location": REQUEST,
     "webhook_duplicate": {**COMMON, "type": (_is_pattern, "a regular expression")},
     "webhook_shuffle": COMMON,
     "webhook_hold": {"kind": COMMON["kind"]},
@@ -91,6 +100,8 @@ DEFAULTS: dict[str, Json] = {
     "status": {"status": 500, "after_commit": False},
     "delay": {"seconds": 1},
     "decline": {"code": "generic_decline", "path": PAYING},
+    "refund": {"outcome": "failed", "path": "^/v1/refunds$|^/v1/credit_notes$"},
+    "tax_location": {"path": "/finalize$"},
     "webhook_duplicate": {"type": ""},
     "webhook_release": {"order": "same"},
 }

@@ -1,4 +1,4 @@
-"""Payment intents, charges and refunds, as the API shows and changes them."""
+"""Payment intents and charges, as the API shows and changes them."""
 
 from typing import Any
 
@@ -133,77 +133,3 @@ def retrieve_charge(world: World, params: Json, charge: str) -> Json:
 def list_charges(world: World, params: Json) -> Json:
     found = world.store.find("charge", **unset(params, "customer", "payment_intent"))
     return world.listed(found[::-1], params, url="/v1/charges")
-
-
-@operation("POST", "/v1/refunds", takes="amount charge metadata payment_intent reason")
-def create_refund(world: World, params: Json) -> Json:
-    """Give back all or part of a charge, never more than it still holds."""
-    charge = _charge_to_refund(world, params)
-    left = charge["amount"] - charge["amount_refunded"]
-    amount = params.get("amount", left)
-    if left == 0:
-        raise InvalidRequest(
-            f"Charge {charge['id']} has already been refunded.",
-            code="charge_already_refunded",
-            param="charge",
-        )
-    if not 0 < amount <= left:
-        raise InvalidRequest(
-            f"Refund amount ({amount}) must be positive and at most the unrefunded amount"
-            f" ({left}).",
-            param="amount",
-        )
-    charge["amount_refunded"] += amount
-    charge["refunded"] = charge["amount_refunded"] == charge["amount"]
-    refund = world.new(
-        "refund",
-        amount=amount,
-        currency=charge["currency"],
-        charge=charge["id"],
-        payment_intent=charge["payment_intent"],
-        status="succeeded",
-        reason=params.get("reason"),
-        metadata=merged_metadata(None, params.get("metadata")),
-    )
-    world.save(charge, "charge.refunded")
-    return world.shown(world.save(refund, "refund.created", "refund.updated"))
-
-
-def _charge_to_refund(world: World, params: Json) -> Json:
-    if ("charge" in params) == ("payment_intent" in params):
-        raise InvalidRequest(
-            "One of charge and payment_intent is required.",
-            code="parameter_missing",
-            param="payment_intent",
-        )
-    charge_id = params.get("charge", "")
-    if intent_id := params.get("payment_intent"):
-        intent = world.referred("payment_intent", intent_id, param="payment_intent")
-        charge_id = intent["latest_charge"] or ""
-    param = "payment_intent" if intent_id else "charge"
-    charge = world.store.get(charge_id)
-    if charge is None or charge["object"] != "charge" or charge["status"] != "succeeded":
-        raise InvalidRequest(
-            "There is no successful charge to refund.",
-            code="resource_missing" if charge is None else "charge_not_refundable",
-            param=param,
-        )
-    return charge
-
-
-@operation("POST", "/v1/refunds/{refund}", takes="metadata")
-def update_refund(world: World, params: Json, refund: str) -> Json:
-    existing = world.addressed("refund", refund)
-    existing["metadata"] = merged_metadata(existing["metadata"], params.get("metadata"))
-    return world.shown(world.save(existing, "refund.updated"))
-
-
-@operation("GET", "/v1/refunds/{refund}")
-def retrieve_refund(world: World, params: Json, refund: str) -> Json:
-    return world.shown(world.addressed("refund", refund))
-
-
-@operation("GET", "/v1/refunds", takes=f"charge payment_intent {PAGING}")
-def list_refunds(world: World, params: Json) -> Json:
-    found = world.store.find("refund", **unset(params, "charge", "payment_intent"))
-    return world.listed(found[::-1], params, url="/v1/refunds")

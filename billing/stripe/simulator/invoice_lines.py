@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from billing.stripe.simulator import taxes
 from billing.stripe.simulator.catalog import new_price
 from billing.stripe.simulator.errors import InvalidRequest
 from billing.stripe.simulator.money import charge_min, checked_amount
@@ -203,18 +204,26 @@ def summed(world: World, invoice: Json) -> Json:
     amount due = total + starting balance, never below 0; what is left of a credit, or what is
     too little to be charged, becomes the customer's balance when the invoice is finalized.
     """
-    total = sum(line["amount"] for line in lines_of(world, invoice))
+    subtotal = sum(line["amount"] for line in lines_of(world, invoice))
     customer = world.store.get(invoice["customer"]) or {}
+    is_taxed = invoice["automatic_tax"]["enabled"] and (customer.get("address") or {}).get(
+        "country"
+    )
+    percent = taxes.percent(world) if is_taxed else 0
+    tax = taxes.tax_on(subtotal, percent=percent)
+    total = subtotal + tax
     starting = customer.get("balance") or 0
     owed = total + starting
     too_small = 0 < owed < charge_min(invoice["currency"])
     due = 0 if owed < 0 or too_small else owed
     return {
         **invoice,
-        "subtotal": total,
-        "subtotal_excluding_tax": total,
+        "subtotal": subtotal,
+        "subtotal_excluding_tax": subtotal,
         "total": total,
-        "total_excluding_tax": total,
+        "total_excluding_tax": subtotal,
+        "total_taxes": taxes.shown(world, "invoice", amount=tax, taxable=subtotal),
+        "_tax_percent": percent,
         "starting_balance": starting,
         "amount_due": due,
         "amount_remaining": due,

@@ -11,6 +11,7 @@ complete) is not known here.
 
 from typing import Any
 
+from billing.stripe.simulator import disputes
 from billing.stripe.simulator.cards import BY_METHOD_ID, REFUSALS, Card, Refusal
 from billing.stripe.simulator.errors import CardRefused, InvalidRequest
 from billing.stripe.simulator.world import World, merged_metadata, random_text
@@ -179,6 +180,9 @@ def _succeed(world: World, intent: Json, method: Json) -> None:
         attach(world, {**method, "_set_up": True}, customer=intent["customer"])
     world.save(charge, "charge.succeeded")
     world.save(intent, "payment_intent.succeeded")
+    card = BY_METHOD_ID.get(method["_card"] or "")
+    if card and card.dispute:
+        disputes.open_dispute(world, charge, reason=card.dispute)
 
 
 def _refuse(world: World, intent: Json, method: Json, refusal: Refusal) -> Refusal:

@@ -25,6 +25,7 @@ from billing.stripe.simulator import (
     catalog,  # noqa: F401
     contract,
     control,
+    credit_notes,  # noqa: F401
     customers,  # noqa: F401
     invoices,  # noqa: F401
     pages,

@@ -20,7 +20,10 @@ PREFIXES = {
     "billing_portal.session": "bps",
     "charge": "ch",
     "checkout.session": "cs_test",
+    "credit_note": "cn",
+    "credit_note_line_item": "cnli",
     "customer": "cus",
+    "dispute": "du",
     "event": "evt",
     "invoice": "in",
     "invoice_payment": "inpay",
@@ -45,7 +48,8 @@ def random_text(length: int = 24) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """`at` is simulated time, whole seconds. `decline`: a card refusal someone asked for."""
+    """`at` is simulated time, whole seconds. The last three are what faults ask for: a card
+    refusal, what becomes of a refund, an address for which tax cannot be computed."""
 
     store: Store
     contract: Contract
@@ -54,6 +58,8 @@ class World:
     request_id: str | None = None
     idempotency_key: str | None = None
     decline: str | None = None
+    refund: str | None = None
+    has_no_tax_location: bool = False
 
     def new(self, kind: str, **fields: Any) -> Json:
         """An unsaved object: the schema's skeleton with these fields set."""
