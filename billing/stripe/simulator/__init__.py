@@ -8,8 +8,8 @@
 It knows what Stripe's API looks like from the source of the installed SDK (`sdk_schema`), so
 addresses, parameters and the shape of every object are those of the SDK's API version. What the
 objects *do* is written here: customers and cards, products and prices, Checkout with its hosted
-page, payments, invoices, refunds, disputes, credit notes, events and signed webhooks, idempotency keys, and faults on
-demand.
+page, payments, invoices, refunds, disputes, credit notes, events and signed webhooks, idempotency
+keys, and faults on demand.
 
 Where it does not know what Stripe would do, it refuses. DIFFERENCES.md lists what differs.
 """
