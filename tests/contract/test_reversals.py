@@ -152,7 +152,7 @@ def test_a_credit_note_of_an_open_invoice_takes_from_what_is_due(api: stripe.Str
     params: Any = {"invoice": invoice.id, "lines": [credit(first, 1000)]}
     assert api.v1.credit_notes.preview(params).total == 1000
     assert not api.v1.credit_notes.list({"invoice": invoice.id}).data
-    note = api.v1.credit_notes.create({**params, "reason": "order_change"})
+    note = api.v1.credit_notes.create(params | {"reason": "order_change"})
     assert (note.type, note.pre_payment_amount, note.post_payment_amount) == (
         "pre_payment",
         1000,
@@ -188,10 +188,11 @@ def test_a_credit_note_of_a_paid_invoice_refunds_to_the_cent_or_is_refused(
     api.v1.invoices.pay(invoice.id)
     [only] = api.v1.invoices.line_items.list(invoice.id).data
     params: Any = {"invoice": invoice.id, "lines": [credit(only, 1000)]}
-    for wrong in ({}, {"refund_amount": 999}, {"refund_amount": 1000, "out_of_band_amount": 1}):
+    wrongs: Any = ({}, {"refund_amount": 999}, {"refund_amount": 1000, "out_of_band_amount": 1})
+    for wrong in wrongs:
         with pytest.raises(stripe.InvalidRequestError, match="post payment amount"):
-            api.v1.credit_notes.create({**params, **wrong})
-    note = api.v1.credit_notes.create({**params, "refund_amount": 600, "out_of_band_amount": 400})
+            api.v1.credit_notes.create(params | wrong)
+    note = api.v1.credit_notes.create(params | {"refund_amount": 600, "out_of_band_amount": 400})
     [returned] = note.refunds
     assert (note.type, returned.amount_refunded) == ("post_payment", 600)
     assert [refund.amount for refund in api.v1.refunds.list().data] == [600]
