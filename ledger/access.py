@@ -91,8 +91,8 @@ def books_of_api_keys(*, secrets: Sequence[str]) -> dict[str, OpenedBook]:
     digests = {secret: _digest(secret) for secret in secrets}
     opened = {
         bytes(digest): OpenedBook(id=book_id, revision=revision)
-        for digest, book_id, revision, *_ in sql.rows(
-            "books_of_api_keys", digests=list(digests.values())
+        for digest, book_id, revision, *_ in sql.binary(
+            "books_of_api_keys", digests=sql.byteas(digests.values())
         )
     }
     return {secret: opened[digest] for secret, digest in digests.items() if digest in opened}

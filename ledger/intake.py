@@ -29,7 +29,7 @@ from ledger.familiar import Familiar
 from ledger.faults import bounds_us
 from ledger.instants import to_us
 from ledger.models import ParkedRun
-from ledger.packing import PackedArray, bigints
+from ledger.packing import PackedArray, bigints, uuids
 from ledger.prices import BookPrices
 from ledger.reported import (
     Attribution,
@@ -229,10 +229,10 @@ def _write(batches: Sequence[_Batch], *, at: datetime) -> None:
     ids = sql.binary(
         "take_in",
         received_at=at,
-        batch_ids=[batch.id for batch in batches],
+        batch_ids=uuids(np.frombuffer(b"".join(batch.id.bytes for batch in batches), "V16")),
         book_ids=_bigints(batch.submitted.book_id for batch in batches),
         batch_runs_counts=_bigints(len(batch.submitted.runs) for batch in batches),
-        batch_shards=[batch.shards for batch in batches],
+        **_end_to_end("shards", [batch.shards for batch in batches]),
         part_batches=_bigints(place + 1 for place, _ in parts),
         part_shards=_bigints(one.shard for _, one in parts),
         part_runs_counts=_bigints(one.runs_count for _, one in parts),

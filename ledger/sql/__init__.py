@@ -142,6 +142,11 @@ def array(values: Iterable[object]) -> str:
     return f"{{{','.join(map(str, values))}}}"
 
 
+def byteas(values: Iterable[bytes]) -> str:
+    """As `array`, of bytes."""
+    return array(f'"\\\\x{value.hex()}"' for value in values)
+
+
 def lock_shard(shard: int) -> None:
     """Become the only writer of a shard until the transaction ends. Waits for the one before."""
     assert connection.in_atomic_block, "a shard is locked inside transaction.atomic()"

@@ -1,19 +1,21 @@
 -- Take batches in: for each shard that one touches, the details for ever and the packed runs until the debit.
 --
 -- locks       none
--- parameters  received_at timestamptz; for each batch: batch_ids uuid[], book_ids bigint[],
---             batch_runs_counts bigint[], batch_shards bytea[] (a byte for each);
+-- parameters  received_at timestamptz; for each batch: batch_ids uuid[], book_ids,
+--             batch_runs_counts, shards_begins, shards_sizes bigint[]: where those that it touches
+--             stand, a byte for each, in shards bytea, those of all batches;
 --             for each part (a batch's runs in one shard): part_batches bigint[] (the batch's place,
 --             from 1), part_shards, part_runs_counts, details_begins, details_sizes, runs_begins,
 --             runs_sizes bigint[]: where it stands in details and runs bytea, those of all parts
 -- row         id bigint: the submission's and the intake's, for each part in its order
 WITH batch AS (
     INSERT INTO ledger_batch (id, book_id, received_at, runs_count, shards)
-    SELECT id, book_id, %(received_at)s, runs_count, shards
+    SELECT id, book_id, %(received_at)s, runs_count,
+           substring(%(shards)s::bytea FROM shards_begin::integer FOR shards_size::integer)
     FROM unnest(
         %(batch_ids)s::uuid[], %(book_ids)s::bigint[], %(batch_runs_counts)s::bigint[],
-        %(batch_shards)s::bytea[]
-    ) AS batch (id, book_id, runs_count, shards)
+        %(shards_begins)s::bigint[], %(shards_sizes)s::bigint[]
+    ) AS batch (id, book_id, runs_count, shards_begin, shards_size)
 ),
 part AS MATERIALIZED (
     SELECT nextval(pg_get_serial_sequence('ledger_submission', 'id')) AS id, part.*
