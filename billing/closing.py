@@ -18,7 +18,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 
-from billing import alerts, invoicing, subscriptions, sweeps
+from billing import alerts, invoicing, statements, subscriptions, sweeps
 from billing.errors import PeriodNotOver
 from billing.invoicing import NewLine
 from billing.models import Customer, Invoice, InvoiceLine, Period, PeriodClosing, PeriodSettlement
@@ -144,7 +144,10 @@ def renew(*, period_id: int, at: datetime) -> None:
 
 
 def bill(*, period_id: int, at: datetime) -> None:
-    """Price the overage and build the invoice; with it the period is closed."""
+    """Price the overage and build the invoice; with it the period is closed.
+
+    What its cost centres used by then is written down: their statements go by it.
+    """
     with transaction.atomic():
         _lock(period_id)
         if PeriodClosing.objects.filter(period_id=period_id).exists():
@@ -156,6 +159,7 @@ def bill(*, period_id: int, at: datetime) -> None:
         invoice = invoicing.build(
             period=period, occasion=Invoice.Occasion.CLOSING, lines=bill_of.lines, at=at
         )
+        statements.write_down_use(period=period)
         PeriodClosing.objects.create(
             period=period,
             overage_microtokens=sum(line.microtokens or 0 for line in bill_of.overage),

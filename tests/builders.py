@@ -194,11 +194,19 @@ def buyer(of: Customer, *, role: str = "admin", **facts: Any) -> User:
     return user
 
 
-def new_run(of: Customer, tokens: int, *, occurred_at: datetime, run_id: str = "") -> NewRun:
+def new_run(
+    of: Customer,
+    tokens: int,
+    *,
+    occurred_at: datetime,
+    run_id: str = "",
+    cost_centre: str = "",
+) -> NewRun:
     return NewRun(
         id=run_id or f"run-{number()}",
         account=of.code,
         workflow="review",
+        cost_centre=cost_centre,
         occurred_at=occurred_at,
         inferences=[NewInference(engine="engine", quantities={"executions": tokens})],
     )
@@ -209,8 +217,16 @@ def accept(of: Customer, *runs: NewRun, at: datetime) -> None:
     intake.accept(book_id=of.vendor.book_id, runs=runs, at=at)
 
 
-def use(of: Customer, tokens: int, *, occurred_at: datetime, at: datetime | None = None) -> None:
+def use(
+    of: Customer,
+    tokens: int,
+    *,
+    occurred_at: datetime,
+    at: datetime | None = None,
+    cost_centre: str = "",
+) -> None:
     """One run of so many tokens, debited."""
     now = occurred_at if at is None else at
-    accept(of, new_run(of, tokens, occurred_at=occurred_at), at=now)
+    run = new_run(of, tokens, occurred_at=occurred_at, cost_centre=cost_centre)
+    accept(of, run, at=now)
     debiting.drain_all(account_ids=[of.account_id], at=now)

@@ -184,6 +184,15 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='PeriodUse',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('cost_centre', models.CharField(max_length=100)),
+                ('microtokens', models.BigIntegerField()),
+                ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='uses', to='billing.period')),
+            ],
+        ),
+        migrations.CreateModel(
             name='PlanVersion',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -443,6 +452,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.UniqueConstraint(condition=models.Q(('rearmed_at__isnull', True)), fields=('period', 'threshold'), name='alert_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='perioduse',
+            constraint=models.UniqueConstraint(fields=('period', 'cost_centre'), name='period_use_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='perioduse',
+            constraint=models.CheckConstraint(condition=models.Q(('microtokens__gt', 0)), name='period_use_of_something'),
         ),
         migrations.AddConstraint(
             model_name='planversion',

@@ -17,7 +17,13 @@ from billing.models.invoices import (
     InvoicePaymentFailure,
 )
 from billing.models.stripe import StripeCall, StripeEvent
-from billing.models.subscriptions import Period, PeriodClosing, PeriodSettlement, Subscription
+from billing.models.subscriptions import (
+    Period,
+    PeriodClosing,
+    PeriodSettlement,
+    PeriodUse,
+    Subscription,
+)
 from billing.models.top_ups import TopUp, TopUpFulfilment, TopUpPayment, TopUpSession
 from billing.models.vendors import Vendor
 
@@ -37,6 +43,7 @@ __all__ = [
     "Period",
     "PeriodClosing",
     "PeriodSettlement",
+    "PeriodUse",
     "Plan",
     "PlanPrice",
     "PlanVersion",

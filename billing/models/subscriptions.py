@@ -86,6 +86,27 @@ class PeriodSettlement(models.Model):
         return f"settlement of {self.period}"
 
 
+class PeriodUse(models.Model):
+    """What the runs of a cost centre had used in a period when it was closed.
+
+    By these its invoices are shared out to cost centres, for ever: what comes in or is given back
+    later does not change a statement that somebody has.
+    """
+
+    period = models.ForeignKey(Period, models.PROTECT, related_name="uses")
+    cost_centre = models.CharField(max_length=100)
+    microtokens = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="period_use_once", fields=["period", "cost_centre"]),
+            models.CheckConstraint(name="period_use_of_something", condition=Q(microtokens__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"use of {self.cost_centre} in {self.period}"
+
+
 class PeriodClosing(models.Model):
     """A period is over and billed. What comes later for it stands on the next invoice."""
 

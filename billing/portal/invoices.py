@@ -1,5 +1,6 @@
 """A customer's invoices in a list: what for, how much, and how it stands."""
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from billing.models import Customer, Invoice
 class InvoiceRow:
     """`number` is Stripe's and comes with the finalization; until then `total` is before tax."""
 
+    id: uuid.UUID
     number: str
     title: str
     total: Money
@@ -37,6 +39,7 @@ def _row(invoice: Invoice) -> InvoiceRow:
     zero = Money(0, invoice.currency)
     before_tax = sum((line.amount for line in invoice.lines.all()), start=zero)
     return InvoiceRow(
+        id=invoice.pk,
         number="" if finalization is None else finalization.number,
         title=", ".join(dict.fromkeys(line.get_kind_display() for line in invoice.lines.all())),
         total=before_tax if finalization is None else finalization.total,

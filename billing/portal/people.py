@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
@@ -20,9 +20,9 @@ def of_customer(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
 
     @login_required
     @wraps(view)
-    def page(request: HttpRequest, *, reference: str) -> HttpResponse:
+    def page(request: HttpRequest, *, reference: str, **address: Any) -> HttpResponse:
         own = customers.of_person(user=request.user).select_related("vendor")
-        return view(request, customer=get_object_or_404(own, reference=reference))
+        return view(request, customer=get_object_or_404(own, reference=reference), **address)
 
     return page
 

@@ -1,7 +1,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from billing.portal import buying, development, pages, plan, sign_in
+from billing.portal import buying, development, pages, plan, sign_in, statements
 
 urlpatterns = [
     path("", sign_in.front, name="front"),
@@ -21,6 +21,16 @@ urlpatterns = [
     path("portal/<uuid:reference>/runs/", pages.runs, name="runs"),
     path("portal/<uuid:reference>/plan/", plan.plan, name="plan"),
     path("portal/<uuid:reference>/invoices/", pages.invoices, name="invoices"),
+    path(
+        "portal/<uuid:reference>/invoices/<uuid:invoice_id>/statement/",
+        statements.statement,
+        name="statement",
+    ),
+    path(
+        "portal/<uuid:reference>/invoices/<uuid:invoice_id>/statement.csv",
+        statements.statement_csv,
+        name="statement_csv",
+    ),
     path("portal/<uuid:reference>/buy/", buying.buy, name="buy"),
     path("development/mail/", development.mail, name="development_mail"),
     path("development/mail/<str:name>/", development.one_mail, name="development_one_mail"),

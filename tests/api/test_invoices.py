@@ -53,5 +53,33 @@ def test_without_a_subscription_there_is_none():
 
 def test_another_vendors_key_finds_no_such_account(customer):
     stranger = machine(builders.shop().vendor)
-    for client, status in ((stranger, 404), (Client(), 401)):
-        assert client.get("/api/v1/accounts/acme/next-invoice").status_code == status
+    root = "/api/v1/accounts/acme"
+    statement = f"{root}/invoices/{customer.invoices.get().pk}/statement"
+    for path in (f"{root}/next-invoice", f"{root}/invoices", statement):
+        for client, status in ((stranger, 404), (Client(), 401)):
+            assert client.get(path).status_code == status, path
+
+
+def test_an_invoice_is_told_by_cost_centre(customer):
+    client = machine(customer.vendor)
+    [invoice] = client.get("/api/v1/accounts/acme/invoices").json()["invoices"]
+    assert (invoice["state"], invoice["total_micros"]) == ("preparing", 1_500_000_000)
+    told = client.get(f"/api/v1/accounts/acme/invoices/{invoice['id']}/statement").json()
+    assert (told["is_final"], told["total_micros"]) == (False, invoice["total_micros"])
+    [sales] = told["cost_centres"]
+    assert (sales["cost_centre"], sales["tokens"]) == ("sales", "310")
+    assert [line["amount_micros"] for line in sales["lines"]] == [500_000_000, 1_000_000_000]
+
+
+def test_an_invoice_of_somebody_else_of_the_same_vendor_is_not_the_accounts(customer):
+    neighbour = builders.customer(
+        builders.Shop(
+            vendor=customer.vendor,
+            unit_id=customer.subscriptions.get().plan_version.unit_id,
+            rate_card_id=customer.subscriptions.get().plan_version.rate_card_id,
+        ),
+        code="neighbour",
+    )
+    path = f"/api/v1/accounts/{neighbour.code}/invoices/{customer.invoices.get().pk}/statement"
+    answer = machine(customer.vendor).get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_invoice")

@@ -23,7 +23,8 @@ def pages_of(of: Company) -> list[str]:
     root = f"/portal/{of.customer.reference}/"
     top_up = f"/portal/top-ups/{bought.pk}/"
     of_customer = [f"{root}{page}/" for page in ("runs", "plan", "invoices", "buy")]
-    return [root, *of_customer, top_up, f"{top_up}state/"]
+    statement = f"{root}invoices/{of.customer.invoices.get().pk}/statement"
+    return [root, *of_customer, f"{statement}/", f"{statement}.csv", top_up, f"{top_up}state/"]
 
 
 def test_people_of_another_customer_find_nothing(ours: Company, theirs: Company, signed_in) -> None:
