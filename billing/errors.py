@@ -112,6 +112,26 @@ class UnknownTopUp(BillingError):
         self.top_up_id = top_up_id
 
 
+class UnknownCardSetup(BillingError):
+    """There is no such card setup, or it is another customer's."""
+
+    code = "unknown_card_setup"
+
+    def __init__(self, *, card_setup_id: object) -> None:
+        super().__init__(f"there is no card setup {card_setup_id}")
+        self.card_setup_id = card_setup_id
+
+
+class UnknownPaymentMethod(BillingError):
+    """The customer keeps no such way to pay."""
+
+    code = "unknown_payment_method"
+
+    def __init__(self, *, method_id: object) -> None:
+        super().__init__(f"the customer keeps no payment method {method_id}")
+        self.method_id = method_id
+
+
 class PaymentDoesNotMatch(BillingError):
     """What Stripe reports is not what we asked it to charge for. Nothing is granted for it."""
 

@@ -162,6 +162,18 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE operation.kind = 'grant' AND operation.key LIKE 'top_up:%%'
           AND fulfilment.id IS NULL
     """,
+    "what a customer is charged with is its own": """
+        SELECT choice.id
+        FROM billing_paymentmethodchoice AS choice
+        JOIN billing_paymentmethod AS method ON method.id = choice.method_id
+        WHERE method.customer_id <> choice.customer_id
+    """,
+    "a card that was given is its giver's": """
+        SELECT setup.id
+        FROM billing_cardsetup AS setup
+        JOIN billing_paymentmethod AS method ON method.id = setup.method_id
+        WHERE method.customer_id <> setup.customer_id
+    """,
     "an invoice is in its customer's currency, and so are its lines": """
         SELECT invoice.id
         FROM billing_invoice AS invoice

@@ -17,7 +17,7 @@ from billing import catalog, money, periods
 from billing.errors import KeyReused, PaymentDoesNotMatch, UnknownTopUp
 from billing.models import Customer, TopUp, TopUpFulfilment, TopUpPack, TopUpPayment, TopUpSession
 from billing.stripe import calls, gateway, tokens
-from billing.stripe.gateway import CheckoutFacts
+from billing.stripe.facts import CheckoutFacts
 from ledger import grants
 
 TOP_UP_PRIORITY: Final = 50  # as an allotment's: the lot that expires sooner serves first
@@ -26,9 +26,17 @@ PAID: Final = frozenset({"paid", "no_payment_required"})
 FAILED_INTENT: Final = frozenset({"requires_payment_method", "canceled"})
 
 
-def begin(*, customer_id: int, pack_id: int, idempotency_key: uuid.UUID, at: datetime) -> TopUp:
+def begin(
+    *,
+    customer_id: int,
+    pack_id: int,
+    keeps_card: bool = False,
+    idempotency_key: uuid.UUID,
+    at: datetime,
+) -> TopUp:
     """Write down that a customer wants a pack, with the call that opens its Checkout session.
 
+    `keeps_card`: the buyer wants the card kept at Stripe, to be charged later.
     The key becomes the top-up's id: beginning it again gives the same top-up. Raises NotForSale
     and KeyReused.
     """
@@ -50,6 +58,7 @@ def begin(*, customer_id: int, pack_id: int, idempotency_key: uuid.UUID, at: dat
             microtokens=pack.microtokens,
             price=pack.price,
             validity_months=pack.validity_months,
+            keeps_card=keeps_card,
             begun_at=at,
         )
         calls.write_checkout_create(top_up=top_up, at=at)

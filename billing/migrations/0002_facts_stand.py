@@ -63,7 +63,16 @@ FORBID = """
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_customer
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
             'name', 'email', 'time_zone', 'account_manager_id', 'payment_days',
-            'stripe_payment_method_id', 'stripe_customer_id');
+            'stripe_payment_method_id', 'stripe_customer_id', 'sync_token', 'asked_at');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_paymentmethod
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'kind', 'brand', 'last4', 'expires_year', 'expires_month', 'detached_at');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_paymentmethodchoice
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_cardsetup
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'stripe_session_id', 'url', 'opened_at', 'expired_at', 'method_id', 'saved_at',
+            'sync_token');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_subscription
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('cancelled_at');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_period

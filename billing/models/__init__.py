@@ -16,6 +16,7 @@ from billing.models.invoices import (
     InvoicePayment,
     InvoicePaymentFailure,
 )
+from billing.models.methods import CardSetup, PaymentMethod, PaymentMethodChoice
 from billing.models.stripe import StripeCall, StripeEvent
 from billing.models.subscriptions import (
     Period,
@@ -30,6 +31,7 @@ from billing.models.vendors import Vendor
 __all__ = [
     "Alert",
     "AlertMessage",
+    "CardSetup",
     "Customer",
     "CustomerMember",
     "Invoice",
@@ -40,6 +42,8 @@ __all__ = [
     "InvoicePayment",
     "InvoicePaymentFailure",
     "OverageTier",
+    "PaymentMethod",
+    "PaymentMethodChoice",
     "Period",
     "PeriodClosing",
     "PeriodSettlement",

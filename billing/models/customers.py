@@ -38,10 +38,13 @@ class Customer(models.Model):
         null=True, blank=True, help_text="Days to pay an invoice. Empty: the card is charged."
     )
     stripe_payment_method_id = models.CharField(
-        max_length=255, blank=True, help_text="The card that is charged, when one is known already."
+        max_length=255, blank=True, help_text="The first card, when one is known already."
     )
     stripe_customer_id = models.CharField(max_length=255, blank=True, editable=False)
     opened_at = models.DateTimeField()
+    # Counts the times we asked Stripe about it: an answer is applied only if it is the latest.
+    sync_token = models.BigIntegerField(default=0, editable=False)
+    asked_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints: ClassVar = [

@@ -16,7 +16,7 @@ class StripeCall(models.Model):
     """
 
     operation = models.CharField(max_length=50)
-    aggregate_id = models.UUIDField(help_text="The customer, invoice or top-up it is about.")
+    aggregate_id = models.UUIDField(help_text="The row of ours it is about.")
     attempt = models.PositiveSmallIntegerField(default=1)
     idempotency_key = models.CharField(max_length=255, unique=True)
     params = models.JSONField()

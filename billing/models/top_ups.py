@@ -21,6 +21,9 @@ class TopUp(models.Model):
     currency = fields.currency()
     price = fields.amount()
     validity_months = models.PositiveSmallIntegerField()
+    keeps_card = models.BooleanField(
+        default=False, help_text="The buyer wants the card kept, to be charged later."
+    )
     begun_at = models.DateTimeField()
     # Counts the times we asked Stripe about it: an answer is applied only if it is the latest.
     sync_token = models.BigIntegerField(default=0, editable=False)

@@ -11,14 +11,17 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
+from django.db.models import Max
 
 from billing import money
-from billing.models import Customer, Invoice, StripeCall, TopUp
+from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeCall, TopUp
 
 CUSTOMER_CREATE: Final = "customer.create"
 CARD_ATTACH: Final = "card.attach"
 CARD_DEFAULT: Final = "card.default"
+CARD_DETACH: Final = "card.detach"
 CHECKOUT_CREATE: Final = "checkout.create"
+SETUP_CREATE: Final = "setup.create"
 INVOICE_CREATE: Final = "invoice.create"
 INVOICE_LINES: Final = "invoice.lines"  # followed by the number of the chunk
 INVOICE_VERIFY: Final = "invoice.verify"
@@ -69,15 +72,20 @@ def write(
 
 def write_again(*, call: StripeCall, params: Params, at: datetime) -> StripeCall:
     """Another attempt under a new key: for a person's or the reconciler's decision only."""
-    latest = StripeCall.objects.filter(operation=call.operation, aggregate_id=call.aggregate_id)
     return write(
         operation=call.operation,
         aggregate_id=call.aggregate_id,
         params=params,
         after=call.after,
-        attempt=latest.order_by("-attempt")[0].attempt + 1,
+        attempt=next_attempt(operation=call.operation, aggregate_id=call.aggregate_id),
         at=at,
     )
+
+
+def next_attempt(*, operation: str, aggregate_id: uuid.UUID) -> int:
+    """The number after the latest attempt's."""
+    made = StripeCall.objects.filter(operation=operation, aggregate_id=aggregate_id)
+    return (made.aggregate(latest=Max("attempt"))["latest"] or 0) + 1
 
 
 def params_now(*, call: StripeCall, at: datetime) -> Params:
@@ -86,6 +94,8 @@ def params_now(*, call: StripeCall, at: datetime) -> Params:
         return _of_customer(Customer.objects.get(reference=call.aggregate_id))
     if call.operation == CHECKOUT_CREATE:
         return _of_top_up(TopUp.objects.get(pk=call.aggregate_id), at=at)
+    if call.operation == SETUP_CREATE:
+        return _of_setup(CardSetup.objects.get(pk=call.aggregate_id), at=at)
     if call.operation == INVOICE_CREATE:
         return _of_invoice(Invoice.objects.get(pk=call.aggregate_id))
     params: Params = call.params
@@ -116,6 +126,45 @@ def write_checkout_create(*, top_up: TopUp, at: datetime) -> StripeCall:
         sweep_after=CHECKOUT_SWEPT_AFTER,
         at=at,
     )
+
+
+def write_setup_create(*, setup: CardSetup, at: datetime) -> StripeCall:
+    return write(
+        operation=SETUP_CREATE,
+        aggregate_id=setup.pk,
+        params=_of_setup(setup, at=at),
+        after=_customer_create(setup.customer),
+        sweep_after=CHECKOUT_SWEPT_AFTER,
+        at=at,
+    )
+
+
+def write_card_default(*, method: PaymentMethod, at: datetime) -> StripeCall:
+    """What a customer chose last is what Stripe charges: each choice is an attempt of its own."""
+    reference = method.customer.reference
+    return write(
+        operation=CARD_DEFAULT,
+        aggregate_id=reference,
+        params={"invoice_settings": {"default_payment_method": method.stripe_payment_method_id}},
+        after=None,
+        attempt=next_attempt(operation=CARD_DEFAULT, aggregate_id=reference),
+        at=at,
+    )
+
+
+def default_under_way(*, customer: Customer) -> bool:
+    """Whether Stripe is still to be told what the customer chose to be charged with."""
+    return StripeCall.objects.filter(
+        aggregate_id=customer.reference,
+        operation__in=[CARD_ATTACH, CARD_DEFAULT],
+        done_at__isnull=True,
+        refused_at__isnull=True,
+        parked_at__isnull=True,
+    ).exists()
+
+
+def write_card_detach(*, method: PaymentMethod, at: datetime) -> StripeCall:
+    return write(operation=CARD_DETACH, aggregate_id=method.pk, params={}, after=None, at=at)
 
 
 def write_invoice_create(*, invoice: Invoice, at: datetime) -> StripeCall:
@@ -217,7 +266,11 @@ def _of_top_up(top_up: TopUp, *, at: datetime) -> Params:
         "success_url": page + "?session_id={CHECKOUT_SESSION_ID}",
         "cancel_url": page + "?cancelled=1",
         "expires_at": int((at + CHECKOUT_OPEN_FOR).timestamp()),
-        "payment_intent_data": {"description": top_up.pack.name, "metadata": metadata},
+        "payment_intent_data": {
+            "description": top_up.pack.name,
+            "metadata": metadata,
+            **({"setup_future_usage": "off_session"} if top_up.keeps_card else {}),
+        },
         "metadata": metadata,
         "adaptive_pricing": {"enabled": False},
         "automatic_tax": {"enabled": settings.STRIPE_TAX},
@@ -229,6 +282,26 @@ def _of_top_up(top_up: TopUp, *, at: datetime) -> Params:
             "tax_id_collection": {"enabled": True},
         }
     return params
+
+
+def _of_setup(setup: CardSetup, *, at: datetime) -> Params:
+    """Nothing is sold in this mode, so Stripe takes no word of tax."""
+    page = f"{settings.WEB_URL}/portal/card-setups/{setup.pk}/"
+    metadata = {
+        "card_setup_id": str(setup.pk),
+        "customer_reference": str(setup.customer.reference),
+        "env": environment(),
+    }
+    return {
+        "mode": "setup",
+        "client_reference_id": str(setup.pk),
+        "currency": setup.customer.currency.lower(),
+        "success_url": page + "?session_id={CHECKOUT_SESSION_ID}",
+        "cancel_url": page + "?cancelled=1",
+        "expires_at": int((at + CHECKOUT_OPEN_FOR).timestamp()),
+        "setup_intent_data": {"metadata": metadata},
+        "metadata": metadata,
+    }
 
 
 def _of_invoice(invoice: Invoice) -> Params:

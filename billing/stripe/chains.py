@@ -1,6 +1,7 @@
 """What each call sends, and what follows when Stripe has done it.
 
-    customer.create ─▶ (the customer is known at Stripe) ─▶ card.attach ─▶ card.default
+    customer.create ─▶ (the customer is known at Stripe) ─▶ card.attach ─▶ (kept) ─▶ card.default
+    setup.create    ─▶ (the customer can give a card)           card.detach ─▶ (gone)
     checkout.create ─▶ (the buyer can pay)
     invoice.create ─▶ invoice.lines.0 ─▶ … ─▶ invoice.verify ─▶ invoice.finalize ─▶ invoice.pay
                                                                                 └▶ invoice.send
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from billing import customers, invoicing, money, top_ups
+from billing import customers, invoicing, money, payment_methods, top_ups
 from billing.errors import PaymentDoesNotMatch, StripeRefused, StripeUnavailable
-from billing.models import Customer, Invoice, StripeCall, TopUp
-from billing.stripe import calls, gateway
+from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeCall, TopUp
+from billing.stripe import calls, facts, gateway
 from billing.stripe import invoices as stripe_invoices
 from billing.stripe.gateway import Reply
 
@@ -61,6 +62,8 @@ def send(call: StripeCall, request: Request) -> Reply:
             idempotency_key=call.idempotency_key,
         )
     except StripeRefused as refusal:
+        if calls.family(call) == calls.CARD_DETACH:
+            return _detached(request, refusal)
         if refusal.of_card or calls.family(call) not in DONE_WHEN:
             raise
         found = gateway.read_invoice(stripe_invoice_id=request.target)
@@ -73,6 +76,8 @@ def require_ready(call: StripeCall) -> None:
     """Raises StripeUnavailable if it is too early to send it."""
     if calls.family(call) == calls.INVOICE_PAY:
         _require_card_saved(call)
+    if calls.family(call) == calls.CARD_DEFAULT:
+        _require_earlier_choices_told(call)
 
 
 def record(call: StripeCall, reply: Reply, *, at: datetime) -> None:
@@ -134,10 +139,21 @@ def _attach(call: StripeCall) -> Request:
 
 def _make_default(call: StripeCall) -> Request:
     customer = Customer.objects.get(reference=call.aggregate_id)
-    attached = calls.done(operation=calls.CARD_ATTACH, aggregate_id=call.aggregate_id)
-    assert attached is not None, "sent after card.attach"
-    params = {**call.params, "invoice_settings": {"default_payment_method": attached.stripe_id}}
-    return Request(operation=calls.family(call), target=customer.stripe_customer_id, params=params)
+    return Request(
+        operation=calls.family(call), target=customer.stripe_customer_id, params=call.params
+    )
+
+
+def _detach(call: StripeCall) -> Request:
+    method = PaymentMethod.objects.get(pk=call.aggregate_id)
+    return Request(
+        operation=calls.family(call), target=method.stripe_payment_method_id, params=call.params
+    )
+
+
+def _of_new_setup(call: StripeCall) -> Request:
+    customer = CardSetup.objects.select_related("customer").get(pk=call.aggregate_id).customer
+    return _of_customer(call, customer)
 
 
 def _customer_made(call: StripeCall, reply: Reply, at: datetime) -> None:
@@ -148,11 +164,25 @@ def _customer_made(call: StripeCall, reply: Reply, at: datetime) -> None:
 
 
 def _card_attached(call: StripeCall, reply: Reply, at: datetime) -> None:
-    _follow(call, calls.CARD_DEFAULT, {}, at=at)
+    customer = Customer.objects.get(reference=call.aggregate_id)
+    payment_methods.keep(customer=customer, facts=facts.of_method(reply.body), at=at)
 
 
 def _card_default(call: StripeCall, reply: Reply, at: datetime) -> None:
     """Invoices can be charged to it from now on; nothing follows."""
+
+
+def _card_detached(call: StripeCall, reply: Reply, at: datetime) -> None:
+    payment_methods.record_detached(method_id=call.aggregate_id, at=at)
+
+
+def _setup_opened(call: StripeCall, reply: Reply, at: datetime) -> None:
+    payment_methods.record_setup_session(
+        card_setup_id=call.aggregate_id,
+        stripe_session_id=reply.stripe_id,
+        url=reply.body.get("url") or "",
+        at=at,
+    )
 
 
 def _session_opened(call: StripeCall, reply: Reply, at: datetime) -> None:
@@ -185,10 +215,10 @@ def _verified(call: StripeCall, reply: Reply, at: datetime) -> None:
 
 def _finalized(call: StripeCall, reply: Reply, at: datetime) -> None:
     _apply(call, reply, at)
-    facts = gateway.invoice_facts(reply.body)
-    if facts.status != "open":
+    issued = facts.of_invoice(reply.body)
+    if issued.status != "open":
         return
-    if facts.collection_method == "send_invoice":
+    if issued.collection_method == "send_invoice":
         _follow(call, calls.INVOICE_SEND, {}, at=at)
     else:
         _follow(call, calls.INVOICE_PAY, {"off_session": True}, at=at)
@@ -196,7 +226,7 @@ def _finalized(call: StripeCall, reply: Reply, at: datetime) -> None:
 
 def _apply(call: StripeCall, reply: Reply, at: datetime) -> None:
     invoice = Invoice.objects.select_for_update(no_key=True).get(pk=call.aggregate_id)
-    stripe_invoices.apply(invoice=invoice, facts=gateway.invoice_facts(reply.body), at=at)
+    stripe_invoices.apply(invoice=invoice, facts=facts.of_invoice(reply.body), at=at)
 
 
 def _follow(call: StripeCall, operation: str, params: Json, *, at: datetime) -> None:
@@ -208,15 +238,30 @@ def _follow(call: StripeCall, operation: str, params: Json, *, at: datetime) -> 
 def _require_card_saved(call: StripeCall) -> None:
     """A charge that comes before the card would be refused. Raises StripeUnavailable."""
     customer = Invoice.objects.select_related("customer").get(pk=call.aggregate_id).customer
-    under_way = StripeCall.objects.filter(
-        aggregate_id=customer.reference,
-        operation__in=[calls.CARD_ATTACH, calls.CARD_DEFAULT],
+    if calls.default_under_way(customer=customer):
+        raise StripeUnavailable("the customer's card is still being saved")
+
+
+def _require_earlier_choices_told(call: StripeCall) -> None:
+    """Else the earlier choice might reach Stripe last. Raises StripeUnavailable."""
+    earlier = StripeCall.objects.filter(
+        aggregate_id=call.aggregate_id,
+        operation=call.operation,
+        attempt__lt=call.attempt,
         done_at__isnull=True,
         refused_at__isnull=True,
         parked_at__isnull=True,
     )
-    if under_way.exists():
-        raise StripeUnavailable("the customer's card is still being saved")
+    if earlier.exists():
+        raise StripeUnavailable("an earlier choice is still on its way")
+
+
+def _detached(request: Request, refusal: StripeRefused) -> Reply:
+    """What is refused because nobody keeps the method any more is done."""
+    found = gateway.payment_method(stripe_payment_method_id=request.target)
+    if found.body.get("customer"):
+        raise refusal
+    return found
 
 
 def _verify(call: StripeCall, stripe_invoice_id: str) -> Reply:
@@ -247,6 +292,8 @@ LINKS: Final[dict[str, Link]] = {
     calls.CUSTOMER_CREATE: Link(request=_plain, record=_customer_made),
     calls.CARD_ATTACH: Link(request=_attach, record=_card_attached),
     calls.CARD_DEFAULT: Link(request=_make_default, record=_card_default),
+    calls.CARD_DETACH: Link(request=_detach, record=_card_detached),
+    calls.SETUP_CREATE: Link(request=_of_new_setup, record=_setup_opened),
     calls.CHECKOUT_CREATE: Link(request=_of_top_up, record=_session_opened),
     calls.INVOICE_CREATE: Link(request=_of_new_invoice, record=_invoice_made),
     calls.INVOICE_LINES: Link(request=_of_invoice, record=_lines_added),

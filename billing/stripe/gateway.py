@@ -10,26 +10,33 @@ does not repeat after 429. No call is made inside a database transaction: a row 
 would stop the account for as long as Stripe takes.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, cast
 
 import stripe
 from django.conf import settings
 from django.db import connection
-from djmoney.money import Money
 
-from billing import money
 from billing.errors import (
     StripeClosed,
     StripeEventInvalid,
     StripeKeyReused,
     StripeRefused,
     StripeUnavailable,
+)
+from billing.stripe import facts
+from billing.stripe.facts import (
+    CheckoutFacts,
+    CustomerFacts,
+    EventFacts,
+    InvoiceFacts,
+    InvoiceLineFacts,
+    MethodFacts,
+    SetupFacts,
 )
 
 API_VERSION: Final = "2026-10-28.endive"  # a test holds it against the SDK's
@@ -53,79 +60,6 @@ class Reply:
     body: Json
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckoutFacts:
-    """A Checkout session, and the payment made in it."""
-
-    stripe_id: str
-    status: str
-    payment_status: str
-    currency: str
-    amount_subtotal: int
-    amount_total: int
-    client_reference_id: str
-    customer_id: str
-    livemode: bool
-    url: str
-    payment_intent_id: str
-    payment_status_of_intent: str
-    paid_at: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclineFacts:
-    """A charge that a bank declined."""
-
-    charge_id: str
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class InvoiceFacts:
-    """An invoice at Stripe. `declines` is known only where it was read, not from other answers."""
-
-    stripe_id: str
-    status: str
-    number: str
-    hosted_url: str
-    currency: str
-    subtotal: int
-    total: Money
-    amount_paid: Money
-    metadata: dict[str, str]
-    livemode: bool
-    collection_method: str
-    finalized_at: datetime | None
-    paid_at: datetime | None
-    voided_at: datetime | None
-    uncollectible_at: datetime | None
-    declines: tuple[DeclineFacts, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class InvoiceLineFacts:
-    line_id: str
-    amount: int
-    currency: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventFacts:
-    """A signed event: what happened, and to which object. The object itself is only a hint."""
-
-    event_id: str
-    type: str
-    object_type: str
-    object_id: str
-    metadata: dict[str, str]
-    client_reference_id: str
-    api_version: str
-    livemode: bool
-    of_connected_account: bool
-    created_at: datetime
-
-
 def is_live() -> bool:
     """Whether our key moves real money."""
     return "_live_" in settings.STRIPE_SECRET_KEY
@@ -145,7 +79,50 @@ def checkout_session(*, session_id: str) -> CheckoutFacts:
         session = _client().v1.checkout.sessions.retrieve(
             session_id, params={"expand": ["payment_intent.latest_charge"]}
         )
-    return _checkout(session.to_dict(for_json=True))
+    return facts.of_checkout(session.to_dict(for_json=True))
+
+
+def setup_session(*, session_id: str) -> SetupFacts:
+    _require_no_transaction()
+    with _own_errors():
+        session = _client().v1.checkout.sessions.retrieve(
+            session_id, params={"expand": ["setup_intent.payment_method"]}
+        )
+    return facts.of_setup(session.to_dict(for_json=True))
+
+
+def customer(*, stripe_customer_id: str) -> CustomerFacts:
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.customers.retrieve(stripe_customer_id)
+    return facts.of_customer(found.to_dict(for_json=True))
+
+
+def payment_methods(*, stripe_customer_id: str) -> list[MethodFacts]:
+    """What the customer keeps, newest first."""
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.customers.payment_methods.list(
+            stripe_customer_id, params={"limit": 100}
+        )
+        return [facts.of_method(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
+
+
+def payment_method(*, stripe_payment_method_id: str) -> Reply:
+    _require_no_transaction()
+    with _own_errors():
+        return _reply(_client().v1.payment_methods.retrieve(stripe_payment_method_id))
+
+
+def portal_url(*, stripe_customer_id: str, return_url: str, idempotency_key: str) -> str:
+    """A fresh address of the customer's own page at Stripe, good for a few minutes."""
+    reply = request(
+        operation="portal.open",
+        target="",
+        params={"customer": stripe_customer_id, "return_url": return_url},
+        idempotency_key=idempotency_key,
+    )
+    return str(reply.body["url"])
 
 
 def checkout_sessions(*, customer_id: str, since: datetime) -> list[CheckoutFacts]:
@@ -155,7 +132,7 @@ def checkout_sessions(*, customer_id: str, since: datetime) -> list[CheckoutFact
         found = _client().v1.checkout.sessions.list(
             params={"customer": customer_id, "created": {"gte": int(since.timestamp())}}
         )
-        return [_checkout(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
+        return [facts.of_checkout(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
 
 
 def customers(*, email: str, since: datetime) -> list[tuple[str, dict[str, str]]]:
@@ -172,7 +149,7 @@ def customers(*, email: str, since: datetime) -> list[tuple[str, dict[str, str]]
 
 
 def invoice(*, stripe_invoice_id: str) -> InvoiceFacts:
-    return invoice_facts(read_invoice(stripe_invoice_id=stripe_invoice_id).body)
+    return facts.of_invoice(read_invoice(stripe_invoice_id=stripe_invoice_id).body)
 
 
 def read_invoice(*, stripe_invoice_id: str) -> Reply:
@@ -193,22 +170,14 @@ def invoices(*, customer_id: str, since: datetime) -> list[InvoiceFacts]:
         found = _client().v1.invoices.list(
             params={"customer": customer_id, "created": {"gte": int(since.timestamp())}}
         )
-        return [invoice_facts(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
+        return [facts.of_invoice(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
 
 
 def invoice_lines(*, stripe_invoice_id: str) -> list[InvoiceLineFacts]:
     _require_no_transaction()
     with _own_errors():
         lines = _client().v1.invoices.line_items.list(stripe_invoice_id, params={"limit": 100})
-        bodies = [line.to_dict(for_json=True) for line in lines.auto_paging_iter()]
-    return [
-        InvoiceLineFacts(
-            line_id=(body.get("metadata") or {}).get("line_id", ""),
-            amount=body["amount"],
-            currency=body["currency"].upper(),
-        )
-        for body in bodies
-    ]
+        return [facts.of_line(line.to_dict(for_json=True)) for line in lines.auto_paging_iter()]
 
 
 def verified_event(*, body: bytes, signature: str) -> EventFacts:
@@ -217,64 +186,9 @@ def verified_event(*, body: bytes, signature: str) -> EventFacts:
     if not any(_signed(text, signature, secret) for secret in settings.STRIPE_WEBHOOK_SECRETS):
         raise StripeEventInvalid("it is not signed with a secret of ours, or too long ago")
     try:
-        return event(payload=text)
+        return facts.of_event(text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StripeEventInvalid(f"it is not an event: {error!r}") from error
-
-
-def event(*, payload: str) -> EventFacts:
-    """An event that was verified before, as ours."""
-    body = json.loads(payload)
-    about = body["data"]["object"]
-    return EventFacts(
-        event_id=body["id"],
-        type=body["type"],
-        object_type=about.get("object", ""),
-        object_id=about.get("id") or "",
-        metadata=about.get("metadata") or {},
-        client_reference_id=about.get("client_reference_id") or "",
-        api_version=body.get("api_version") or "",
-        livemode=body["livemode"],
-        of_connected_account=bool(body.get("account") or body.get("context")),
-        created_at=datetime.fromtimestamp(body["created"], UTC),
-    )
-
-
-def invoice_facts(body: Json) -> InvoiceFacts:
-    """An invoice in one of Stripe's answers, as ours."""
-    currency = body["currency"].upper()
-    moments = body.get("status_transitions") or {}
-    return InvoiceFacts(
-        stripe_id=body["id"],
-        status=body["status"],
-        number=body.get("number") or "",
-        hosted_url=body.get("hosted_invoice_url") or "",
-        currency=currency,
-        subtotal=body["subtotal"],
-        total=money.from_minor_units(body["total"], currency),
-        amount_paid=money.from_minor_units(body["amount_paid"], currency),
-        metadata=body.get("metadata") or {},
-        livemode=body["livemode"],
-        collection_method=body["collection_method"],
-        finalized_at=_instant(moments.get("finalized_at")),
-        paid_at=_instant(moments.get("paid_at")),
-        voided_at=_instant(moments.get("voided_at")),
-        uncollectible_at=_instant(moments.get("marked_uncollectible_at")),
-        declines=tuple(_declines(body)),
-    )
-
-
-def _declines(body: Json) -> Iterator[DeclineFacts]:
-    """The last refusal of each payment of an invoice, where the answer has the payments."""
-    for payment in (body.get("payments") or {}).get("data", []):
-        intent = (payment.get("payment") or {}).get("payment_intent")
-        error = intent.get("last_payment_error") if isinstance(intent, dict) else None
-        if error and error.get("type") == "card_error":
-            yield DeclineFacts(
-                charge_id=error.get("charge") or "",
-                code=error.get("code") or "",
-                message=error.get("message") or "",
-            )
 
 
 def _reply(answer: Any) -> Reply:
@@ -284,28 +198,6 @@ def _reply(answer: Any) -> Reply:
         request_id=response.headers.get("Request-Id", ""),
         http_status=response.code,
         body=answer.to_dict(for_json=True),
-    )
-
-
-def _checkout(body: Json) -> CheckoutFacts:
-    intent = body.get("payment_intent") or {}
-    if isinstance(intent, str):
-        intent = {"id": intent}
-    charge = intent.get("latest_charge") or {}
-    return CheckoutFacts(
-        stripe_id=body["id"],
-        status=body.get("status") or "",
-        payment_status=body["payment_status"],
-        currency=(body.get("currency") or "").upper(),
-        amount_subtotal=body.get("amount_subtotal") or 0,
-        amount_total=body.get("amount_total") or 0,
-        client_reference_id=body.get("client_reference_id") or "",
-        customer_id=body.get("customer") or "",
-        livemode=body["livemode"],
-        url=body.get("url") or "",
-        payment_intent_id=intent.get("id", ""),
-        payment_status_of_intent=intent.get("status", ""),
-        paid_at=_instant(charge.get("created") if isinstance(charge, dict) else None),
     )
 
 
@@ -319,10 +211,6 @@ def _signed(text: str, signature: str, secret: str) -> bool:
     return True
 
 
-def _instant(seconds: int | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
 Operation = Callable[[stripe.StripeClient, str, Any, Any], Any]
 
 OPERATIONS: Final[dict[str, Operation]] = {
@@ -334,6 +222,15 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "card.default": lambda client, target, params, options: client.v1.customers.update(
         target, params, options
+    ),
+    "card.detach": lambda client, target, params, options: client.v1.payment_methods.detach(
+        target, params, options
+    ),
+    "portal.open": lambda client, target, params, options: client.v1.billing_portal.sessions.create(
+        params, options
+    ),
+    "setup.create": lambda client, target, params, options: client.v1.checkout.sessions.create(
+        params, options
     ),
     "checkout.create": lambda client, target, params, options: client.v1.checkout.sessions.create(
         params, options

@@ -16,12 +16,12 @@ import structlog
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from billing import sweeps, top_ups
+from billing import payment_methods, sweeps, top_ups
 from billing.errors import BillingError, PaymentDoesNotMatch
-from billing.models import Invoice, StripeEvent, TopUp
-from billing.stripe import calls, gateway
+from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeEvent, TopUp
+from billing.stripe import calls, facts, gateway
 from billing.stripe import invoices as stripe_invoices
-from billing.stripe.gateway import EventFacts
+from billing.stripe.facts import EventFacts
 
 EVENTS_PER_SWEEP_MAX: Final = 500
 # Counted from the sweep's start: what is left when its last event begins is longer than the SDK's
@@ -101,7 +101,7 @@ def act_on(*, event_id: int, at: datetime) -> None:
 
 
 def _act(claimed: StripeEvent, *, at: datetime) -> None:
-    event = gateway.event(payload=claimed.payload)
+    event = facts.of_event(claimed.payload)
     try:
         is_ours = ACTIONS[event.type](event, at)
     except BillingError as error:
@@ -115,6 +115,37 @@ def _act(claimed: StripeEvent, *, at: datetime) -> None:
 
 def _failed(claimed: StripeEvent, error: Exception, *, at: datetime) -> None:
     _try_later(claimed, f"unexpected: {error!r}", at=at)
+
+
+def _about_session(event: EventFacts, at: datetime) -> bool:
+    """A Checkout session: of a top-up, or of a card that is to be kept."""
+    setup_id = _uuid(event.metadata.get("card_setup_id", ""))
+    if setup_id is None:
+        return _about_top_up(event, at)
+    if event.metadata.get("env") != calls.environment():
+        return False
+    if not CardSetup.objects.filter(pk=setup_id).exists():
+        return _late_or_not_ours(event, at)
+    if not payment_methods.finish_setup(
+        card_setup_id=setup_id, stripe_session_id=event.object_id, at=at
+    ):
+        raise Overtaken
+    return True
+
+
+def _about_methods(event: EventFacts, at: datetime) -> bool:
+    """Something changed in what a customer keeps, or is charged with."""
+    customer = Customer.objects.filter(stripe_customer_id=event.customer_id).first()
+    if not event.customer_id or customer is None:
+        # Of a method that was detached the event names no customer.
+        known = PaymentMethod.objects.filter(stripe_payment_method_id=event.object_id)
+        method = known.select_related("customer").first()
+        if method is None:
+            return False
+        customer = method.customer
+    if not payment_methods.refresh(customer_id=customer.pk, at=at):
+        raise Overtaken
+    return True
 
 
 def _about_top_up(event: EventFacts, at: datetime) -> bool:
@@ -152,10 +183,15 @@ def _late_or_not_ours(event: EventFacts, at: datetime) -> bool:
 Action = Callable[[EventFacts, datetime], bool]
 
 ACTIONS: Final[dict[str, Action]] = {
-    "checkout.session.completed": _about_top_up,
+    "checkout.session.completed": _about_session,
     "checkout.session.async_payment_succeeded": _about_top_up,
     "checkout.session.async_payment_failed": _about_top_up,
-    "checkout.session.expired": _about_top_up,
+    "checkout.session.expired": _about_session,
+    "payment_method.attached": _about_methods,
+    "payment_method.automatically_updated": _about_methods,
+    "payment_method.detached": _about_methods,
+    "payment_method.updated": _about_methods,
+    "customer.updated": _about_methods,
     "payment_intent.succeeded": _about_top_up,
     "payment_intent.payment_failed": _about_top_up,
     "invoice.finalized": _about_invoice,

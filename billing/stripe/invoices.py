@@ -9,7 +9,7 @@ from billing import invoicing, money
 from billing.errors import PaymentDoesNotMatch
 from billing.models import Invoice, InvoiceGivenUp, InvoicePayment
 from billing.stripe import calls, gateway, tokens
-from billing.stripe.gateway import InvoiceFacts
+from billing.stripe.facts import InvoiceFacts
 
 ISSUED = frozenset({"open", "paid", "uncollectible", "void"})
 

@@ -5,24 +5,26 @@ that the webhook calls. A parked call is looked up at Stripe by what it would ha
 counts as done; not found, it is asked for again under a new key.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef, Q
 
-from billing import sweeps, top_ups
+from billing import payment_methods, sweeps, top_ups
 from billing.errors import BillingError, StripeClosed, StripeUnavailable
-from billing.models import Customer, Invoice, StripeCall, TopUp
+from billing.models import CardSetup, Customer, Invoice, StripeCall, TopUp
 from billing.stripe import calls, chains, gateway, outbox
 from billing.stripe import invoices as stripe_invoices
 from billing.stripe.gateway import Reply
 
 ITEMS_PER_SWEEP_MAX: Final = 200
 LEFT_ALONE_FOR: Final = timedelta(minutes=5)  # the webhook comes first, nearly always
-TOP_UPS_WATCHED_FOR: Final = timedelta(days=30)
+WATCHED_FOR: Final = timedelta(days=30)
+ASKED_ABOUT_EVERY: Final = timedelta(days=1)
+UNANSWERED_MAX: Final = 3
 CLOCKS_DIFFER_BY_MAX: Final = timedelta(minutes=10)
 
 Item = TypeVar("Item")
@@ -36,26 +38,89 @@ class Reconciled:
 
     calls_count: int
     top_ups_count: int
+    card_setups_count: int
     invoices_count: int
+    customers_count: int
+
+
+class _StripeIsAway(Exception):
+    """No use to ask on."""
+
+
+class _Round:
+    """Looks things up one after the other, until Stripe seems to be away altogether."""
+
+    def __init__(self) -> None:
+        self._unanswered = 0  # in a row
+
+    def look_up(self, items: Iterable[Item], ask: Callable[[Item], object]) -> int:
+        """How many were. What is wrong with one item must not keep the others from being asked."""
+        return sum(self._ask(item, ask) for item in items)
+
+    def _ask(self, item: Item, ask: Callable[[Item], object]) -> int:
+        try:
+            sweeps.attempt(
+                item,
+                ask,
+                what="reconciliation",
+                otherwise=lambda item, error: None,
+                ends_all=(BillingError,),
+            )
+        except StripeClosed as error:
+            raise _StripeIsAway(str(error)) from error
+        except StripeUnavailable as error:
+            self._unanswered += 1
+            logger.warning("reconciliation: one unanswered", item=str(item), error=str(error))
+            if self._unanswered >= UNANSWERED_MAX:
+                raise _StripeIsAway(str(error)) from error
+            return 0
+        except BillingError as error:
+            logger.error(
+                "reconciliation found what does not add up", item=str(item), error=str(error)
+            )
+        self._unanswered = 0
+        return 1
 
 
 def reconcile(*, at: datetime) -> Reconciled:
-    """Look up everything that should have ended by now. Stops when Stripe is away."""
-    counts = {"calls_count": 0, "top_ups_count": 0, "invoices_count": 0}
+    """Look up everything that should have ended by now.
+
+    What Stripe does not answer waits for the next time and the others are asked; after
+    UNANSWERED_MAX in a row Stripe is taken to be away, and all wait.
+    """
+    counts = {field.name: 0 for field in fields(Reconciled)}
+    one_round = _Round()
     try:
-        for call in _parked():
-            counts["calls_count"] += _attempt(call, lambda call: settle(call=call, at=at))
-        for top_up in _unfulfilled(at):
-            counts["top_ups_count"] += _attempt(
-                top_up, lambda top_up: top_ups.fulfil(top_up_id=top_up.pk, at=at)
-            )
-        for invoice in _unpaid(at):
-            counts["invoices_count"] += _attempt(
-                invoice, lambda invoice: stripe_invoices.refresh(invoice_id=invoice.pk, at=at)
-            )
-    except (StripeUnavailable, StripeClosed) as error:
+        for name, items, ask in _questions(at):
+            counts[name] = one_round.look_up(items, ask)
+    except _StripeIsAway as error:
         logger.warning("stripe is away: reconciliation goes on later", error=str(error))
     return Reconciled(**counts)
+
+
+def _questions(at: datetime) -> Iterator[tuple[str, Iterable[Any], Callable[[Any], object]]]:
+    """What to look up, read when its turn has come, and how."""
+    yield "calls_count", _parked(), lambda call: settle(call=call, at=at)
+    yield (
+        "top_ups_count",
+        _unfulfilled(at),
+        lambda top_up: top_ups.fulfil(top_up_id=top_up.pk, at=at),
+    )
+    yield (
+        "card_setups_count",
+        _unfinished_setups(at),
+        lambda setup: payment_methods.finish_setup(card_setup_id=setup.pk, at=at),
+    )
+    yield (
+        "invoices_count",
+        _unpaid(at),
+        lambda invoice: stripe_invoices.refresh(invoice_id=invoice.pk, at=at),
+    )
+    yield (
+        "customers_count",
+        _not_asked_about(at),
+        lambda customer: payment_methods.refresh(customer_id=customer.pk, at=at),
+    )
 
 
 def settle(*, call: StripeCall, at: datetime) -> None:
@@ -72,27 +137,6 @@ def settle(*, call: StripeCall, at: datetime) -> None:
 def evidence(*, call: StripeCall) -> Reply | None:
     """What Stripe has of a call, if it was carried out."""
     return EVIDENCE[calls.family(call)](call)
-
-
-def _attempt(item: Item, look_up: Callable[[Item], object]) -> int:
-    """One item's trouble must not keep the others from being looked up."""
-
-    def look_up_one(item: Item) -> int:
-        try:
-            look_up(item)
-        except (StripeUnavailable, StripeClosed):
-            raise
-        except BillingError as error:
-            logger.error("reconciliation found what does not add up", error=str(error))
-        return 1
-
-    return sweeps.attempt(
-        item,
-        look_up_one,
-        what="reconciliation",
-        otherwise=lambda item, error: 1,
-        ends_all=(StripeUnavailable, StripeClosed),
-    )
 
 
 def _parked() -> list[StripeCall]:
@@ -116,9 +160,34 @@ def _unfulfilled(at: datetime) -> list[TopUp]:
         session__isnull=False,
         session__expired_at__isnull=True,
         begun_at__lte=at - LEFT_ALONE_FOR,
-        begun_at__gt=at - TOP_UPS_WATCHED_FOR,
+        begun_at__gt=at - WATCHED_FOR,
     )
     return list(open_ones.order_by("sync_token", "begun_at")[:ITEMS_PER_SWEEP_MAX])
+
+
+def _unfinished_setups(at: datetime) -> list[CardSetup]:
+    begun = CardSetup.objects.filter(
+        saved_at__isnull=True,
+        expired_at__isnull=True,
+        opened_at__isnull=False,
+        begun_at__lte=at - LEFT_ALONE_FOR,
+        begun_at__gt=at - WATCHED_FOR,
+    )
+    return list(begun.order_by("sync_token", "begun_at")[:ITEMS_PER_SWEEP_MAX])
+
+
+def _not_asked_about(at: datetime) -> list[Customer]:
+    """Customers whose cards Stripe was not asked about for a day, or since they bought anew."""
+    bought = TopUp.objects.filter(
+        customer=OuterRef("pk"),
+        keeps_card=True,
+        fulfilment__fulfilled_at__lte=at - LEFT_ALONE_FOR,
+        fulfilment__fulfilled_at__gt=OuterRef("asked_at"),
+    )
+    stale = Q(asked_at__isnull=True, opened_at__lte=at - ASKED_ABOUT_EVERY)
+    known = Customer.objects.exclude(stripe_customer_id="")
+    due = known.filter(stale | Q(asked_at__lte=at - ASKED_ABOUT_EVERY) | Exists(bought))
+    return list(due.order_by(F("asked_at").asc(nulls_first=True), "id")[:ITEMS_PER_SWEEP_MAX])
 
 
 def _unpaid(at: datetime) -> list[Invoice]:
@@ -166,6 +235,16 @@ def _session_opened(call: StripeCall) -> Reply | None:
     return None
 
 
+def _setup_opened(call: StripeCall) -> Reply | None:
+    customer = CardSetup.objects.select_related("customer").get(pk=call.aggregate_id).customer
+    for facts in gateway.checkout_sessions(
+        customer_id=customer.stripe_customer_id, since=_since(call)
+    ):
+        if facts.client_reference_id == str(call.aggregate_id):
+            return _found(facts.stripe_id, {"url": facts.url})
+    return None
+
+
 def _invoice_made(call: StripeCall) -> Reply | None:
     customer = Invoice.objects.select_related("customer").get(pk=call.aggregate_id).customer
     for facts in gateway.invoices(customer_id=customer.stripe_customer_id, since=_since(call)):
@@ -201,6 +280,8 @@ EVIDENCE: Final[dict[str, Callable[[StripeCall], Reply | None]]] = {
     calls.CUSTOMER_CREATE: _customer_made,
     calls.CARD_ATTACH: _unknown,
     calls.CARD_DEFAULT: _unknown,
+    calls.CARD_DETACH: _unknown,
+    calls.SETUP_CREATE: _setup_opened,
     calls.CHECKOUT_CREATE: _session_opened,
     calls.INVOICE_CREATE: _invoice_made,
     calls.INVOICE_LINES: _lines_added,

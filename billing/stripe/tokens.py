@@ -8,10 +8,12 @@ import uuid
 
 from django.db import connection
 
-from billing.models import Invoice, TopUp
+from billing.models import CardSetup, Customer, Invoice, TopUp
+
+Asked = type[CardSetup] | type[Customer] | type[Invoice] | type[TopUp]
 
 
-def draw(row: type[Invoice] | type[TopUp], pk: uuid.UUID) -> int | None:
+def draw(row: Asked, pk: uuid.UUID | int) -> int | None:
     """The next token of a row, nobody else's; None if there is no such row."""
     table = connection.ops.quote_name(row._meta.db_table)
     with connection.cursor() as cursor:

@@ -14,7 +14,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from billing.models import Customer, Invoice, StripeCall, TopUp
+from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeCall, TopUp
 from billing.stripe import calls, outbox, reconcile
 
 TROUBLES_MAX: Final = 50
@@ -35,6 +35,14 @@ TOLD: Final = {
     calls.CARD_DEFAULT: (
         "charge invoices to the customer's card",
         "The customer can pay on the page of each invoice. Ask again to try the same card.",
+    ),
+    calls.CARD_DETACH: (
+        "have Stripe forget a customer's card",
+        "It is still kept, and charged if it is the customer's choice. Ask again.",
+    ),
+    calls.SETUP_CREATE: (
+        "open the page on which a customer gives a card",
+        "Nothing was saved; the customer was told and can begin again.",
     ),
     calls.CHECKOUT_CREATE: (
         "open the payment page of a top-up",
@@ -86,7 +94,10 @@ def standing(*, at: datetime) -> QuerySet[StripeCall]:
             parked_at__gt=at - RECONCILED_WITHIN,
             error_code__in=[outbox.KEY_TOO_OLD, outbox.KEY_POISONED],
         )
-        .exclude(operation=calls.CHECKOUT_CREATE, created_at__lt=at - CHECKOUTS_SHOWN_FOR)
+        .exclude(
+            operation__in=[calls.CHECKOUT_CREATE, calls.SETUP_CREATE],
+            created_at__lt=at - CHECKOUTS_SHOWN_FOR,
+        )
         .order_by("-id")
     )
 
@@ -98,6 +109,8 @@ def of_books(*, book_ids: Sequence[int], at: datetime) -> list[Trouble]:
         Exists(Customer.objects.filter(reference=about, vendor__book_id__in=book_ids))
         | Exists(Invoice.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
         | Exists(TopUp.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
+        | Exists(PaymentMethod.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
+        | Exists(CardSetup.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
     )
     found = list(own[:TROUBLES_MAX])
     customers = _customers({call.aggregate_id for call in found})
@@ -143,6 +156,8 @@ def _customers(aggregate_ids: set[uuid.UUID]) -> dict[uuid.UUID, Customer]:
     for rows in (
         Invoice.objects.filter(pk__in=aggregate_ids).select_related("customer"),
         TopUp.objects.filter(pk__in=aggregate_ids).select_related("customer"),
+        PaymentMethod.objects.filter(pk__in=aggregate_ids).select_related("customer"),
+        CardSetup.objects.filter(pk__in=aggregate_ids).select_related("customer"),
     ):
         found |= {row.pk: row.customer for row in rows}
     return found

@@ -12,9 +12,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from djmoney.money import Money
 
-from billing import closing, invoicing
+from billing import closing, invoicing, payment_methods
 from billing.invariants import INVARIANTS, violations
-from billing.models import Invoice, TopUp, TopUpFulfilment, TopUpPayment
+from billing.models import CardSetup, Invoice, TopUp, TopUpFulfilment, TopUpPayment
+from billing.stripe.facts import MethodFacts
 from ledger import grants
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
@@ -61,6 +62,24 @@ def history() -> None:
             invoice=invoice, amount=subtotal + Money(1, "EUR"), paid_at=NOVEMBER
         )
     _bought(keen, builders.pack(shop))
+    _keeps_a_card(keen)
+
+
+def _keeps_a_card(customer):
+    facts = MethodFacts(
+        stripe_id="pm_1",
+        customer_id="cus_1",
+        kind="card",
+        brand="visa",
+        last4="4242",
+        expires_year=2034,
+        expires_month=12,
+    )
+    method = payment_methods.keep(customer=customer, facts=facts, at=NOVEMBER)
+    setup = payment_methods.begin_setup(
+        customer_id=customer.pk, idempotency_key=uuid.uuid4(), at=NOVEMBER
+    )
+    CardSetup.objects.filter(pk=setup.pk).update(method=method, saved_at=NOVEMBER)
 
 
 def _bought(customer, pack):
@@ -153,6 +172,13 @@ FAULTS = {
     ],
     "a top-up that is paid is fulfilled": ["DELETE FROM billing_topupfulfilment"],
     "a lot that was bought fulfils a top-up": ["DELETE FROM billing_topupfulfilment"],
+    "what a customer is charged with is its own": [
+        "UPDATE billing_paymentmethodchoice SET customer_id ="
+        " (SELECT max(id) FROM billing_customer)",
+    ],
+    "a card that was given is its giver's": [
+        "UPDATE billing_cardsetup SET customer_id = (SELECT max(id) FROM billing_customer)",
+    ],
     "an invoice is in its customer's currency, and so are its lines": [
         "UPDATE billing_invoice SET currency = 'USD'",
         "DELETE FROM billing_invoiceline",

@@ -1,0 +1,256 @@
+"""Stripe's objects as billing sees them: our own values, made of the JSON in Stripe's answers."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from djmoney.money import Money
+
+from billing import money
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckoutFacts:
+    """A Checkout session, and the payment made in it."""
+
+    stripe_id: str
+    status: str
+    payment_status: str
+    currency: str
+    amount_subtotal: int
+    amount_total: int
+    client_reference_id: str
+    customer_id: str
+    livemode: bool
+    url: str
+    payment_intent_id: str
+    payment_status_of_intent: str
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodFacts:
+    """A way to pay that a customer keeps: what people know it by."""
+
+    stripe_id: str
+    customer_id: str
+    kind: str
+    brand: str
+    last4: str
+    expires_year: int | None
+    expires_month: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomerFacts:
+    """A customer at Stripe: what it is charged with, and where it is for tax."""
+
+    stripe_id: str
+    default_method_id: str
+    country: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetupFacts:
+    """A Checkout session in which a card is given; `method` once it was."""
+
+    stripe_id: str
+    status: str
+    client_reference_id: str
+    customer_id: str
+    livemode: bool
+    url: str
+    method: MethodFacts | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclineFacts:
+    """A charge that a bank declined."""
+
+    charge_id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvoiceFacts:
+    """An invoice at Stripe. `declines` is known only where it was read, not from other answers."""
+
+    stripe_id: str
+    status: str
+    number: str
+    hosted_url: str
+    currency: str
+    subtotal: int
+    total: Money
+    amount_paid: Money
+    metadata: dict[str, str]
+    livemode: bool
+    collection_method: str
+    finalized_at: datetime | None
+    paid_at: datetime | None
+    voided_at: datetime | None
+    uncollectible_at: datetime | None
+    declines: tuple[DeclineFacts, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvoiceLineFacts:
+    line_id: str
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFacts:
+    """A signed event: what happened, and to which object. The object itself is only a hint."""
+
+    event_id: str
+    type: str
+    object_type: str
+    object_id: str
+    metadata: dict[str, str]
+    client_reference_id: str
+    customer_id: str
+    api_version: str
+    livemode: bool
+    of_connected_account: bool
+    created_at: datetime
+
+
+def of_event(payload: str) -> EventFacts:
+    """An event that was verified before, as ours."""
+    body = json.loads(payload)
+    about = body["data"]["object"]
+    return EventFacts(
+        event_id=body["id"],
+        type=body["type"],
+        object_type=about.get("object", ""),
+        object_id=about.get("id") or "",
+        metadata=about.get("metadata") or {},
+        client_reference_id=about.get("client_reference_id") or "",
+        customer_id=_customer_id(about),
+        api_version=body.get("api_version") or "",
+        livemode=body["livemode"],
+        of_connected_account=bool(body.get("account") or body.get("context")),
+        created_at=datetime.fromtimestamp(body["created"], UTC),
+    )
+
+
+def of_checkout(body: Json) -> CheckoutFacts:
+    intent = body.get("payment_intent") or {}
+    if isinstance(intent, str):
+        intent = {"id": intent}
+    charge = intent.get("latest_charge") or {}
+    return CheckoutFacts(
+        stripe_id=body["id"],
+        status=body.get("status") or "",
+        payment_status=body["payment_status"],
+        currency=(body.get("currency") or "").upper(),
+        amount_subtotal=body.get("amount_subtotal") or 0,
+        amount_total=body.get("amount_total") or 0,
+        client_reference_id=body.get("client_reference_id") or "",
+        customer_id=body.get("customer") or "",
+        livemode=body["livemode"],
+        url=body.get("url") or "",
+        payment_intent_id=intent.get("id", ""),
+        payment_status_of_intent=intent.get("status", ""),
+        paid_at=_instant(charge.get("created") if isinstance(charge, dict) else None),
+    )
+
+
+def of_setup(body: Json) -> SetupFacts:
+    intent = body.get("setup_intent") or {}
+    is_done = body.get("status") == "complete" and intent.get("status") == "succeeded"
+    return SetupFacts(
+        stripe_id=body["id"],
+        status=body.get("status") or "",
+        client_reference_id=body.get("client_reference_id") or "",
+        customer_id=body.get("customer") or "",
+        livemode=body["livemode"],
+        url=body.get("url") or "",
+        method=of_method(intent["payment_method"]) if is_done else None,
+    )
+
+
+def of_customer(body: Json) -> CustomerFacts:
+    return CustomerFacts(
+        stripe_id=body["id"],
+        default_method_id=(body.get("invoice_settings") or {}).get("default_payment_method") or "",
+        country=(body.get("address") or {}).get("country") or "",
+    )
+
+
+def of_method(body: Json) -> MethodFacts:
+    """A payment method in one of Stripe's answers, as ours."""
+    shown = body.get(body["type"]) or {}
+    return MethodFacts(
+        stripe_id=body["id"],
+        customer_id=body.get("customer") or "",
+        kind=body["type"],
+        brand=shown.get("brand") or "",
+        last4=shown.get("last4") or "",
+        expires_year=shown.get("exp_year"),
+        expires_month=shown.get("exp_month"),
+    )
+
+
+def of_invoice(body: Json) -> InvoiceFacts:
+    """An invoice in one of Stripe's answers, as ours."""
+    currency = body["currency"].upper()
+    moments = body.get("status_transitions") or {}
+    return InvoiceFacts(
+        stripe_id=body["id"],
+        status=body["status"],
+        number=body.get("number") or "",
+        hosted_url=body.get("hosted_invoice_url") or "",
+        currency=currency,
+        subtotal=body["subtotal"],
+        total=money.from_minor_units(body["total"], currency),
+        amount_paid=money.from_minor_units(body["amount_paid"], currency),
+        metadata=body.get("metadata") or {},
+        livemode=body["livemode"],
+        collection_method=body["collection_method"],
+        finalized_at=_instant(moments.get("finalized_at")),
+        paid_at=_instant(moments.get("paid_at")),
+        voided_at=_instant(moments.get("voided_at")),
+        uncollectible_at=_instant(moments.get("marked_uncollectible_at")),
+        declines=tuple(_declines(body)),
+    )
+
+
+def of_line(body: Json) -> InvoiceLineFacts:
+    return InvoiceLineFacts(
+        line_id=(body.get("metadata") or {}).get("line_id", ""),
+        amount=body["amount"],
+        currency=body["currency"].upper(),
+    )
+
+
+def _declines(body: Json) -> Iterator[DeclineFacts]:
+    """The last refusal of each payment of an invoice, where the answer has the payments."""
+    for payment in (body.get("payments") or {}).get("data", []):
+        intent = (payment.get("payment") or {}).get("payment_intent")
+        error = intent.get("last_payment_error") if isinstance(intent, dict) else None
+        if error and error.get("type") == "card_error":
+            yield DeclineFacts(
+                charge_id=error.get("charge") or "",
+                code=error.get("code") or "",
+                message=error.get("message") or "",
+            )
+
+
+def _customer_id(about: Json) -> str:
+    """The customer that an object is about, or is."""
+    if about.get("object") == "customer":
+        return about.get("id") or ""
+    named = about.get("customer") or ""
+    return named.get("id", "") if isinstance(named, dict) else named
+
+
+def _instant(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
