@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.units import MICROS_PER_UNIT_OF_MONEY, MICROTOKENS_PER_TOKEN, UNBOUNDED_MICROTOKENS
-from ledger.value import Tier, tiered_slice_micros
+from ledger.value import Tier, Tiers, tiered_slice_micros
 
 WHOLE_BASIS_POINTS: Final = 10_000
 # One term's overage costs at most a trillion, so that a line of it fits its row.
@@ -59,7 +59,9 @@ def overage_slices(
                 from_microtokens=start,
                 to_microtokens=end,
                 micros_per_token=tier.micros_per_token,
-                micros=tiered_slice_micros(tiers=tiers, out_before=start, out_after=end),
+                micros=tiered_slice_micros(
+                    tiers=Tiers(steps=tuple(tiers)), out_before=start, out_after=end
+                ),
             )
         )
         start = end

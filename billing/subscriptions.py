@@ -22,6 +22,7 @@ from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, Subscription
 from ledger import accounts, grants
 from ledger.errors import Fault
+from ledger.value import Tiers
 
 # Opened this long before it starts, so that its first run finds its tokens. Beat looks more often
 # (config/schedule.py); any longer, and a cancellation in that time comes too late.
@@ -228,7 +229,7 @@ def _open_overage(
         return None
     return grants.open_overage(
         account_id=subscription.customer.account_id,
-        tiers=billed_by.tiers,
+        tiers=Tiers(steps=billed_by.tiers),
         cap_microtokens=(
             billed_by.overage_cap_microtokens
             or pricing.overage_microtokens_max(tiers=billed_by.tiers)

@@ -24,7 +24,7 @@ from ledger.instants import to_us
 from ledger.leaves import RUNS_PER_LEAF
 from ledger.models import Correction, Entry, Lot, Operation
 from ledger.units import NEVER
-from ledger.value import Tier
+from ledger.value import Tiers
 
 NOBODY: Final = uuid.UUID(int=0)  # the digest of what nobody asked for under a key
 
@@ -381,15 +381,11 @@ def _state(row: Lot) -> LotState:
         effective_at_us=to_us(row.effective_at),
         expires_at_us=to_us(NEVER if row.expires_at is None else row.expires_at),
         price_micros=row.price_micros,
-        tiers=None if row.tiers is None else _tiers(row.tiers),
+        tiers=None if row.tiers is None else Tiers.of(row.tiers),
         issued_at_us=to_us(row.issued_at),
         granted_microtokens=row.granted_microtokens,
         out_microtokens=row.out_microtokens,
     )
-
-
-def _tiers(tiers: Sequence[tuple[int | None, int]]) -> tuple[Tier, ...]:
-    return tuple(Tier(up_to_microtokens=up_to, micros_per_token=micros) for up_to, micros in tiers)
 
 
 def _leaf(row: Correction) -> Leaf:

@@ -292,13 +292,16 @@ class Round:
             self.accounts[lot.account_id].lots.append(lot)
 
     def _micros(self, account: _Account, ask: Ask) -> int:
-        """What the tokens would cost, drawn now, after those that are held already."""
+        """What the tokens would cost, drawn now, after those that are held already.
+
+        Never less than nothing: that they would make others cheaper is seen when they are used.
+        """
         if not account.lots:
             return 0
         at_us = to_us(self.at)
         lots = [_state(lot) for lot in account.lots]
         _, slices = draw(lots, [(at_us, account.held), (at_us, ask.microtokens)])
-        return sum(one.micros for one in slices)
+        return max(0, sum(one.micros for one in slices))
 
 
 def _bigints(values: Iterable[int]) -> PackedArray:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.packing import Integers
-from ledger.value import Tier, tiered_micros
+from ledger.value import Tiers, tiered_micros
 
 # Overage comes after every prepaid lot, debt after overage.
 KINDS: Final = ("prepaid", "overage", "debt")
@@ -51,7 +51,7 @@ class LotState:
     effective_at_us: int
     expires_at_us: int
     price_micros: int
-    tiers: tuple[Tier, ...] | None
+    tiers: Tiers | None
     issued_at_us: int
     granted_microtokens: int
     out_microtokens: int
@@ -131,7 +131,7 @@ class Lots:
         begin, end = np.searchsorted(self.account, (account, account + 1)).tolist()
         return range(begin, end)
 
-    def state(self, row: int, tiers: tuple[Tier, ...] | None) -> LotState:
+    def state(self, row: int, tiers: Tiers | None) -> LotState:
         """The lot of one row, with its tiers if it is priced by them."""
         return LotState(
             id=int(self.id[row]),

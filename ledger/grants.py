@@ -8,7 +8,6 @@ the lock of the account's shard and joins the caller's transaction.
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +27,7 @@ from ledger.units import (
     Microtokens,
     shard_of,
 )
-from ledger.value import Tier, prepaid_slice_micros
+from ledger.value import Tiers, prepaid_slice_micros
 
 LOTS_PER_SWEEP_MAX = 1_000
 OVERAGE_PRIORITY = 0
@@ -108,7 +107,7 @@ def grant(
 def open_overage(
     *,
     account_id: int,
-    tiers: Sequence[Tier],
+    tiers: Tiers,
     cap_microtokens: int | None,
     currency: str,
     effective_at: datetime,
@@ -135,7 +134,7 @@ def open_overage(
         granted_microtokens=UNBOUNDED_MICROTOKENS if cap_microtokens is None else cap_microtokens,
         price_micros=0,
         currency=currency,
-        tiers=[[tier.up_to_microtokens, tier.micros_per_token] for tier in tiers],
+        tiers=tiers.written(),
     )
     with transaction.atomic():
         known = _begin(account_id=account_id, key=idempotency_key, kind="open_overage", lot=lot)

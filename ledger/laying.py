@@ -26,12 +26,12 @@ from ledger.drawdown import BY_TIERS, InUse, Lots, Slice, draw, lots_in_use
 from ledger.open_lots import NotRemembered, OpenLots, pack
 from ledger.packing import Integers, Rows, bigints, instants
 from ledger.standings import Accounts, Used
-from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
+from ledger.value import Tiers, prepaid_micros_of_all, tiered_micros
 
 _SUM_MAX: Final = 2.0**62
 
 # The tiers of these lots, by id.
-TiersOf = Callable[[list[int]], Mapping[int, tuple[Tier, ...]]]
+TiersOf = Callable[[list[int]], Mapping[int, Tiers]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from ledger.drawdown import KINDS, Lots
 from ledger.packing import POSTGRESQL_EPOCH_US, Integers, bigints
 from ledger.standings import Accounts
 from ledger.units import NEVER
-from ledger.value import Tier
+from ledger.value import Tiers
 
 # A lot as it is remembered.
 _LOT: Final = np.dtype(
@@ -45,13 +45,13 @@ class OpenLots:
         columns = {name: np.ascontiguousarray(rows[name]) for name in _LOT.names or ()}
         return Lots(account=np.repeat(np.arange(len(known)), counts), **columns)
 
-    def tiers(self, lot_ids: list[int]) -> Mapping[int, tuple[Tier, ...]]:
+    def tiers(self, lot_ids: list[int]) -> Mapping[int, Tiers]:
         """The tiers of these lots, by id. They are never remembered."""
         if not lot_ids:
             return {}
         self._check_may_read()
         rows = sql.rows("tiers_of_lots", shard=self.shard, lot_ids=sql.array(lot_ids))
-        return {lot_id: Tier.of_json(tiers) for lot_id, tiers in rows}
+        return {lot_id: Tiers.of_json(tiers) for lot_id, tiers in rows}
 
     def _read(self, account_ids: Integers) -> Lots:
         self._check_may_read()

@@ -11,7 +11,7 @@ from ledger import sql
 from ledger.models import Entry, Standing, Submission
 from ledger.packing import unpack_details
 from ledger.units import Microtokens, shard_of
-from ledger.value import Tier
+from ledger.value import Tiers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class LotNow:
     out_microtokens: Microtokens
     price_micros: int
     currency: str
-    tiers: tuple[Tier, ...] | None
+    tiers: Tiers | None
     rollover_microtokens_max: int
     rollover_expires_at: datetime | None
     rolled_from_lot_id: int | None
@@ -235,7 +235,7 @@ class _Consumed:
 
 
 def _lot(row: LotRow) -> LotNow:
-    tiers = None if row.tiers is None else Tier.of_json(row.tiers)
+    tiers = None if row.tiers is None else Tiers.of_json(row.tiers)
     facts = vars(row) | {
         "granted_microtokens": Microtokens(row.granted_microtokens),
         "out_microtokens": Microtokens(row.out_microtokens),

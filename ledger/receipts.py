@@ -3,7 +3,8 @@
 A receipt's number is `RUN-2026-04-118-A7`: year and month in which the run occurred (UTC), the
 account's gapless sequence number, and two characters that catch a mistyped number. Its money is
 the value of the slices it took (ledger.value): of paid lots what was paid for those tokens, of
-overage what the tiers ask, of debt nothing.
+overage what the tiers ask, of debt nothing. Where that is nothing, or less than nothing because
+overage became cheaper with it, the receipt says so in words.
 
 The first version says what was debited. Each correction is a further version, linked to those
 before it: amounts are net, what each version changed stands beside them. The receipt of a run that
@@ -33,6 +34,7 @@ from ledger.packing import (
 )
 from ledger.parking import parked_run
 from ledger.queries import LotNow, lots
+from ledger.reasons import why
 from ledger.units import Micros, Microtokens, part_key, run_key
 from ledger.value import slice_micros
 
@@ -49,6 +51,7 @@ class Drawn:
     microtokens: Microtokens
     micros: Micros
     currency: str
+    note: str  # why its money is not what one would expect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,13 +237,19 @@ def _inferences(
 def _all_drawn(known_lots: Mapping[int, LotNow], taken: Sequence[Stretch]) -> list[Drawn]:
     """What each lot served, in the order in which they did; a lot that had all back is left out."""
     totals: dict[int, list[int]] = {}
+    notes: dict[int, list[str]] = defaultdict(list)
     for lot_id, out_before, microtokens, sign in taken:
-        worth = _worth(known_lots[lot_id], out_before, out_before + microtokens)
+        lot = known_lots[lot_id]
+        begin, end = (out_before, out_before + microtokens)[::sign]
         total = totals.setdefault(lot_id, [0, 0])
         total[0] += sign * microtokens
-        total[1] += sign * worth
+        total[1] += _worth(lot, begin, end)
+        if lot.tiers is not None:
+            notes[lot_id].append(
+                why(tiers=lot.tiers, out_before=begin, out_after=end, currency=lot.currency)
+            )
     return [
-        _drawn(known_lots[lot_id], microtokens, micros)
+        _drawn(known_lots[lot_id], microtokens, micros, notes[lot_id])
         for lot_id, (microtokens, micros) in totals.items()
         if microtokens or micros
     ]
@@ -338,7 +347,7 @@ def _codes(shard: int, account_ids: Iterable[int]) -> dict[int, str]:
     return dict(accounts.values_list("id", "code"))
 
 
-def _drawn(lot: LotNow, microtokens: int, micros: int) -> Drawn:
+def _drawn(lot: LotNow, microtokens: int, micros: int, notes: Sequence[str]) -> Drawn:
     return Drawn(
         lot_id=lot.id,
         lot_kind=lot.kind,
@@ -346,6 +355,7 @@ def _drawn(lot: LotNow, microtokens: int, micros: int) -> Drawn:
         microtokens=Microtokens(microtokens),
         micros=Micros(micros),
         currency=lot.currency,
+        note=" ".join(dict.fromkeys(note for note in notes if note)),
     )
 
 

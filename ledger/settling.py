@@ -193,11 +193,14 @@ class _Period:
 
 
 def _beyond(uses: Sequence[_Use], counts: Counts) -> Iterator[tuple[_Use, int]]:
-    """Count; those uses that end beyond their cap, with what was used before each."""
+    """Count; those uses that end beyond their cap, with what was used before each.
+
+    In money a run may use less than nothing (overage by volume): it takes nothing beyond a cap.
+    """
     for use in uses:
         before = counts.standing[use.counter].used + counts.added[use.counter].used
         counts.use(use.counter, use.amount)
-        if before + use.amount > use.cap.cap:
+        if before + use.amount > use.cap.cap and use.amount > 0:
             yield use, before
 
 
@@ -211,7 +214,7 @@ def _beyond_per_run(shard: int, uses: Sequence[_Use]) -> Iterator[tuple[_Use, in
         run = (use.cap.id, use.run_key)
         used = before.get(run, 0)
         before[run] = used + use.amount
-        if used + use.amount > use.cap.cap:
+        if used + use.amount > use.cap.cap and use.amount > 0:
             yield use, used
 
 

@@ -5,33 +5,83 @@ leave it for. A slice runs from `out_before` to `out_after`. The worth of the fi
 rounded down, once; a slice is the difference of two such amounts. So slices never overlap, never
 leave a gap, and add up to the lot's price however many they are.
 
-An overage lot has no price but tiers (graduated): the first token of the period's overage is
-number 0. Its slices telescope in the same way.
+An overage lot has no price but tiers, of one of three models: the first token of the period's
+overage is number 0, and what the first `out` tokens are worth is still a function of `out` alone.
+So its slices telescope in the same way. By volume that function may fall, where a tier begins that
+has a lower price: a slice that crosses such a bound is worth less than nothing, by what the tokens
+before it become cheaper.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger.units import MICROTOKENS_PER_TOKEN, Micros
 
+TierModel = Literal["graduated", "volume", "package"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """One step of a graduated price: tokens up to `up_to_microtokens` (exclusive; None: no end)."""
+    """One step of a price: tokens up to `up_to_microtokens` (exclusive; None: no end).
+
+    `micros_per_token` is for each token; where tokens are sold by the package, for each package.
+    """
 
     up_to_microtokens: int | None
     micros_per_token: int
 
+
+@dataclass(frozen=True, kw_only=True)
+class Tiers:
+    """What overage costs, by one of three models:
+
+    graduated   each token has the price of the tier in which it lies
+    volume      all tokens have the price of the tier that the last of them lies in
+    package     each package that is begun has its price: there is one step only
+    """
+
+    model: TierModel = "graduated"
+    steps: tuple[Tier, ...]
+    package_microtokens: int | None = None
+
+    def __post_init__(self) -> None:
+        assert self.steps
+        assert self.steps[-1].up_to_microtokens is None
+        assert (self.model == "package") == (self.package_microtokens is not None)
+        assert self.model != "package" or len(self.steps) == 1
+
     @staticmethod
-    def of_json(tiers: str) -> "tuple[Tier, ...]":
-        """Tiers as a lot has them: [[up_to_microtokens, micros_per_token], …]."""
-        return tuple(
-            Tier(up_to_microtokens=up_to, micros_per_token=micros)
-            for up_to, micros in json.loads(tiers)
+    def of_json(text: str) -> "Tiers":
+        return Tiers.of(json.loads(text))
+
+    @staticmethod
+    def of(written: Mapping[str, Any]) -> "Tiers":
+        """As a lot has them."""
+        return Tiers(
+            model=written["model"],
+            steps=tuple(
+                Tier(up_to_microtokens=up_to, micros_per_token=micros)
+                for up_to, micros in written["steps"]
+            ),
+            package_microtokens=written.get("package_microtokens"),
+        )
+
+    def written(self) -> dict[str, Any]:
+        steps = [[step.up_to_microtokens, step.micros_per_token] for step in self.steps]
+        package = {"package_microtokens": self.package_microtokens}
+        return {"model": self.model, "steps": steps} | (package if self.model == "package" else {})
+
+    def reached(self, out_microtokens: int) -> Tier:
+        """The tier in which the last of so many tokens lies; of none, the first."""
+        return next(
+            step
+            for step in self.steps
+            if step.up_to_microtokens is None or out_microtokens <= step.up_to_microtokens
         )
 
 
@@ -55,13 +105,21 @@ def prepaid_slice_micros(
     return Micros(after - before)
 
 
-def tiered_micros(*, tiers: Sequence[Tier], out_microtokens: int) -> int:
+def tiered_micros(*, tiers: Tiers, out_microtokens: int) -> int:
     """Micros that the first `out_microtokens` of overage cost. Rounded down once, at the end."""
-    assert tiers
-    assert tiers[-1].up_to_microtokens is None
     assert out_microtokens >= 0
+    return _WORTH[tiers.model](tiers, out_microtokens)
+
+
+def packages_begun(*, tiers: Tiers, out_microtokens: int) -> int:
+    """How many packages so many tokens have begun: a full one does not begin the next."""
+    assert tiers.package_microtokens is not None
+    return -(-out_microtokens // tiers.package_microtokens)
+
+
+def _graduated_micros(tiers: Tiers, out_microtokens: int) -> int:
     product = start = 0
-    for tier in tiers:
+    for tier in tiers.steps:
         end = out_microtokens if tier.up_to_microtokens is None else tier.up_to_microtokens
         reached = min(end, out_microtokens)
         if reached <= start:
@@ -71,8 +129,25 @@ def tiered_micros(*, tiers: Sequence[Tier], out_microtokens: int) -> int:
     return product // MICROTOKENS_PER_TOKEN
 
 
-def tiered_slice_micros(*, tiers: Sequence[Tier], out_before: int, out_after: int) -> Micros:
-    """Cost of a slice of overage."""
+def _volume_micros(tiers: Tiers, out_microtokens: int) -> int:
+    price = tiers.reached(out_microtokens).micros_per_token
+    return out_microtokens * price // MICROTOKENS_PER_TOKEN
+
+
+def _package_micros(tiers: Tiers, out_microtokens: int) -> int:
+    [package] = tiers.steps
+    return packages_begun(tiers=tiers, out_microtokens=out_microtokens) * package.micros_per_token
+
+
+_WORTH: Final = {
+    "graduated": _graduated_micros,
+    "volume": _volume_micros,
+    "package": _package_micros,
+}
+
+
+def tiered_slice_micros(*, tiers: Tiers, out_before: int, out_after: int) -> Micros:
+    """Cost of a slice of overage; by volume it may be less than nothing."""
     return Micros(
         tiered_micros(tiers=tiers, out_microtokens=out_after)
         - tiered_micros(tiers=tiers, out_microtokens=out_before)
@@ -83,7 +158,7 @@ def slice_micros(
     *,
     price_micros: int,
     granted_microtokens: int,
-    tiers: Sequence[Tier] | None,
+    tiers: Tiers | None,
     out_before: int,
     out_after: int,
 ) -> Micros:

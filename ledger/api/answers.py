@@ -87,4 +87,5 @@ def _drawn(of: Drawn) -> dict[str, Any]:
         "microtokens": of.microtokens,
         "currency": of.currency,
         "micros": of.micros,
+        "note": of.note,
     }

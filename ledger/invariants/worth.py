@@ -9,7 +9,7 @@ from ledger import sql
 from ledger.invariants.rows import BrokenRows
 from ledger.invariants.scanning import read
 from ledger.packing import Integers, Rows, pick_rows
-from ledger.value import Tier, prepaid_micros_of_all, tiered_micros
+from ledger.value import Tiers, prepaid_micros_of_all, tiered_micros
 
 WORTH: Final = "a run is worth in money what it took of its lots is worth"
 NAMES: Final = (WORTH,)
@@ -47,7 +47,7 @@ class Worth:
         self._granted = lots["granted_microtokens"].copy()
         self._price = lots["price_micros"].copy()
         self._has_tiers = lots["has_tiers"] == 1
-        self._tiers: dict[int, tuple[Tier, ...]] = {}
+        self._tiers: dict[int, Tiers] = {}
         self._of_slices: dict[_Key, int] = defaultdict(int)
 
     def take_slices(self, entries: Rows) -> None:
@@ -84,10 +84,10 @@ class Worth:
         worth[self._ids[at] != rows["lot_id"]] = -1
         return worth
 
-    def _tiers_of(self, lot_id: int) -> tuple[Tier, ...]:
+    def _tiers_of(self, lot_id: int) -> Tiers:
         if lot_id not in self._tiers:
             found = sql.rows("tiers_of_lots", shard=lot_id & 255, lot_ids=sql.array([lot_id]))
-            self._tiers |= {one: Tier.of_json(tiers) for one, tiers in found}
+            self._tiers |= {one: Tiers.of_json(tiers) for one, tiers in found}
         return self._tiers[lot_id]
 
 

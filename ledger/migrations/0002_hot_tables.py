@@ -91,6 +91,9 @@ CREATE TABLE ledger_lot (
     CONSTRAINT lot_price_has_a_currency CHECK (price_micros = 0 OR length(currency) = 3),
     CONSTRAINT lot_only_prepaid_has_a_price CHECK (kind = 'prepaid' OR price_micros = 0),
     CONSTRAINT lot_only_overage_has_tiers CHECK ((kind = 'overage') = (tiers IS NOT NULL)),
+    CONSTRAINT lot_tiers_name_their_model CHECK (
+        tiers IS NULL OR coalesce(tiers ->> 'model' IN ('graduated', 'volume', 'package'), false)
+    ),
     CONSTRAINT lot_expires_after_it_begins CHECK (expires_at > effective_at),
     CONSTRAINT lot_closes_after_it_expires CHECK (
         (expires_at IS NULL) = (closes_at IS NULL) AND closes_at >= expires_at

@@ -98,7 +98,8 @@ CREATE TABLE ledger_limituse (
     limit_id bigint NOT NULL,
     scope_value varchar(100) NOT NULL,
     period_start timestamptz NOT NULL,
-    used bigint NOT NULL CHECK (used >= 0),
+    -- In money it may be below 0: a run may make those of others cheaper (overage by volume).
+    used bigint NOT NULL,
     held bigint NOT NULL CHECK (held >= 0),
     PRIMARY KEY (shard, limit_id, scope_value, period_start),
     FOREIGN KEY (shard, limit_id) REFERENCES ledger_limit (shard, id)
@@ -112,7 +113,7 @@ CREATE TABLE ledger_limitexcess (
     part bigint NOT NULL,
     scope_value varchar(100) NOT NULL,
     period_start timestamptz NOT NULL,
-    used_before bigint NOT NULL CHECK (used_before >= 0),
+    used_before bigint NOT NULL,
     used_after bigint NOT NULL,
     recorded_at timestamptz NOT NULL,
     PRIMARY KEY (shard, limit_id, run_key, part),

@@ -32,9 +32,7 @@ class Lot(models.Model):
     granted_microtokens = models.BigIntegerField()
     price_micros = models.BigIntegerField()
     currency = models.CharField(max_length=3)
-    tiers = models.JSONField(
-        null=True
-    )  # of an overage lot: [[up_to_microtokens, micros_per_token]]
+    tiers = models.JSONField(null=True)  # of an overage lot: ledger.value.Tiers, written
     rollover_microtokens_max = models.BigIntegerField(default=0)
     rollover_expires_at = models.DateTimeField(null=True)
     rolled_from_lot_id = models.BigIntegerField(null=True)

@@ -12,7 +12,7 @@ WITH settled AS (
            CASE WHEN run.is_ended THEN hold.counted_microtokens
                 ELSE least(hold.counted_microtokens, run.microtokens) END AS microtokens,
            CASE WHEN run.is_ended THEN hold.counted_micros
-                ELSE least(hold.counted_micros, run.micros) END AS micros
+                ELSE least(hold.counted_micros, greatest(run.micros, 0)) END AS micros
     FROM unnest(
         %(account_ids)s::bigint[], %(run_keys)s::uuid[], %(microtokens)s::bigint[],
         %(micros)s::bigint[], %(are_ended)s::boolean[]

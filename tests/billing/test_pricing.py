@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from billing import money, pricing
 from ledger.units import MICROTOKENS_PER_TOKEN
-from ledger.value import Tier, prepaid_slice_micros, tiered_micros
+from ledger.value import Tier, Tiers, prepaid_slice_micros, tiered_micros
 
 TOKEN = MICROTOKENS_PER_TOKEN
 FREE_THEN_TWO_CENTS = (
@@ -49,7 +49,7 @@ def test_however_overage_is_cut_into_stretches_its_slices_add_up(tiers, cuts):
         for part in pricing.overage_slices(tiers=tiers, from_microtokens=start, to_microtokens=end)
     ]
     assert sum(part.micros for part in slices) == tiered_micros(
-        tiers=tiers, out_microtokens=bounds[-1]
+        tiers=Tiers(steps=tuple(tiers)), out_microtokens=bounds[-1]
     )
     assert sum(part.microtokens for part in slices) == bounds[-1]
     for part in slices:

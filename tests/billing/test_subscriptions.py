@@ -11,6 +11,7 @@ from billing.errors import AlreadySubscribed, CustomerCodeTaken, InvalidInput, K
 from billing.models import Customer, Invoice, InvoiceLine, Period, Subscription
 from ledger import queries
 from ledger.catalog import NewRate, publish_rate_card
+from ledger.value import Tiers
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
 
@@ -38,7 +39,7 @@ def test_subscribing_opens_the_first_period_and_invoices_it():
     assert allotment.price_micros == 1_000_000_000
     assert (allotment.effective_at, allotment.expires_at) == (OCTOBER, NOVEMBER)
     assert allotment.closes_at == NOVEMBER + DAY
-    assert overage.tiers == builders.TIERS
+    assert overage.tiers == Tiers(steps=builders.TIERS)
 
     [invoice] = Invoice.objects.all()
     assert [(line.kind, line.amount) for line in invoice.lines.all()] == [

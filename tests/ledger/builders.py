@@ -13,7 +13,7 @@ from ledger.catalog import NewRate
 from ledger.intake import Accepted, NewInference, NewRun
 from ledger.models import Book
 from ledger.units import shard_of
-from ledger.value import Tier
+from ledger.value import Tier, Tiers
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -109,17 +109,42 @@ def make_lot(
     return granted.lot_id
 
 
+A_MICRO_A_MICROTOKEN = (Tier(up_to_microtokens=None, micros_per_token=1_000_000),)
+# One of each model, in numbers so small that bounds coincide often. By volume, the price falls.
+SMALL_TIERS = (
+    Tiers(
+        steps=(
+            Tier(up_to_microtokens=3, micros_per_token=1_000_000),
+            Tier(up_to_microtokens=None, micros_per_token=400_000),
+        )
+    ),
+    Tiers(
+        model="volume",
+        steps=(
+            Tier(up_to_microtokens=3, micros_per_token=3_000_000),
+            Tier(up_to_microtokens=7, micros_per_token=1_500_000),
+            Tier(up_to_microtokens=None, micros_per_token=0),
+        ),
+    ),
+    Tiers(
+        model="package",
+        steps=(Tier(up_to_microtokens=None, micros_per_token=5),),
+        package_microtokens=4,
+    ),
+)
+
+
 def make_overage(
     account_id: int,
     *,
-    tiers: Sequence[Tier] = (Tier(up_to_microtokens=None, micros_per_token=1_000_000),),
+    tiers: Tiers | Sequence[Tier] = A_MICRO_A_MICROTOKEN,
     cap_microtokens: int | None = None,
     from_hours: float = -1000,
     hours: float = 1000,
 ) -> int:
     return grants.open_overage(
         account_id=account_id,
-        tiers=tiers,
+        tiers=tiers if isinstance(tiers, Tiers) else Tiers(steps=tuple(tiers)),
         cap_microtokens=cap_microtokens,
         currency="EUR",
         effective_at=NOON + from_hours * HOUR,

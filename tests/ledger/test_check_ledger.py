@@ -239,7 +239,8 @@ FAULTS: dict[str, list[str]] = {
         f"UPDATE ledger_run SET micros = micros + 1 WHERE run_key = {ONE_LOT_RUN}",
         f"UPDATE ledger_run SET micros = micros - 1 WHERE run_key = {CROSSING_RUN}",
         "UPDATE ledger_lot SET price_micros = price_micros * 2 WHERE price_micros > 0",
-        "UPDATE ledger_lot SET tiers = '[[null, 3]]' WHERE tiers IS NOT NULL",
+        "UPDATE ledger_lot SET tiers = jsonb_set(tiers, '{steps}', '[[null, 3]]')"
+        " WHERE tiers IS NOT NULL",
     ],
     LEAVES: [
         f"UPDATE ledger_run SET micros = micros + 1 WHERE run_key = {ONE_LOT_RUN}",

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from ledger import accounts, corrections, grants, queries, receipts
 from ledger.accounts import AccountFacts
-from ledger.value import Tier
 from tests.ledger.builders import (
     HOUR,
     NOON,
+    SMALL_TIERS,
     Shop,
     debit,
     make_account,
@@ -23,10 +23,6 @@ from tests.ledger.builders import (
 # Small numbers, so that bounds coincide often.
 AMOUNTS = st.integers(1, 9)
 HOURS = st.integers(0, 4)
-TIERS = (
-    Tier(up_to_microtokens=3, micros_per_token=0),
-    Tier(up_to_microtokens=None, micros_per_token=2_000_000),
-)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("run"), AMOUNTS, HOURS),
@@ -72,7 +68,11 @@ class Played:
 
     def overage(self, amount: int, hour: int) -> None:
         make_overage(
-            self.account.id, tiers=TIERS, cap_microtokens=amount, from_hours=hour, hours=hour + 1
+            self.account.id,
+            tiers=SMALL_TIERS[amount % 3],
+            cap_microtokens=amount,
+            from_hours=hour,
+            hours=hour + 1,
         )
 
     def close(self, amount: int, hour: int) -> None:

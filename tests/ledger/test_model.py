@@ -29,7 +29,7 @@ from ledger.grants import Granted
 from ledger.intake import NewRun
 from ledger.invariants import violations
 from ledger.models import Conflict
-from ledger.value import Tier
+from ledger.value import Tier, Tiers
 from tests.ledger.builders import HOUR, NOON, accept, make_account, make_run, make_shop
 from tests.ledger.model import ENDLESS, NEVER, ModelAccount, ModelRun, Slice
 
@@ -145,7 +145,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.is_moved = True
         grants.open_overage(
             account_id=self.ids[account],
-            tiers=[Tier(up_to_microtokens=None, micros_per_token=1)],
+            tiers=Tiers(steps=(Tier(up_to_microtokens=None, micros_per_token=1),)),
             cap_microtokens=cap,
             currency="EUR",
             effective_at=at_hour(self.now + begins),

@@ -15,10 +15,10 @@ from ledger.intake import NewRun
 from ledger.invariants import violations
 from ledger.laying import Demand, lay_over
 from ledger.units import shard_of
-from ledger.value import Tier
 from tests.ledger.builders import (
     HOUR,
     NOON,
+    SMALL_TIERS,
     accept,
     debit,
     drain,
@@ -94,7 +94,13 @@ def fill(account_id: int, lots, overages) -> None:
             hours=None if lasts is None else begins + lasts,
         )
     for begins, lasts, cap in overages:
-        make_overage(account_id, cap_microtokens=cap, from_hours=begins, hours=begins + lasts)
+        make_overage(
+            account_id,
+            tiers=SMALL_TIERS[lasts % 3],
+            cap_microtokens=cap,
+            from_hours=begins,
+            hours=begins + lasts,
+        )
 
 
 def made(code: str, runs: list[tuple[int, int]]) -> list[NewRun]:
@@ -129,17 +135,13 @@ def test_one_big_block_and_one_run_at_a_time_give_the_same_entries(
         transaction.set_rollback(True)
 
 
-tiers = (
-    Tier(up_to_microtokens=3, micros_per_token=1_000_000),
-    Tier(up_to_microtokens=None, micros_per_token=400_000),
-)
-# One account's lots: what was granted, how much of it is out, whether they have tiers, price,
+# One account's lots: what was granted, how much of it is out, its tiers, price,
 # priority, when they begin and how long they last.
 states = st.lists(
     st.tuples(
         amounts | st.integers(10, 60),
         st.integers(0, 8),
-        st.sampled_from([False, False, False, True]),
+        st.sampled_from([None, None, None, *SMALL_TIERS]),
         st.sampled_from([0, 7, 10**15]),
         st.integers(0, 1),
         st.integers(-2, 3),
@@ -153,16 +155,16 @@ def lots_of(account: int, facts) -> list[LotState]:
     made = [
         lot(
             10 * account + place,
-            kind="overage" if has_tiers else "prepaid",
-            tiers=tiers if has_tiers else None,
+            kind="prepaid" if tiers is None else "overage",
+            tiers=tiers,
             granted_microtokens=granted,
             out_microtokens=min(out, granted),
-            price_micros=0 if has_tiers else price,
+            price_micros=price if tiers is None else 0,
             priority=priority,
             effective_at_us=begins,
             expires_at_us=begins + lasts,
         )
-        for place, (granted, out, has_tiers, price, priority, begins, lasts) in enumerate(facts)
+        for place, (granted, out, tiers, price, priority, begins, lasts) in enumerate(facts)
     ]
     return [*made, debt_lot(10 * account + 9, out_microtokens=3)]
 
@@ -195,7 +197,8 @@ def test_runs_laid_in_columns_lie_as_those_of_each_account_alone(accounts) -> No
         times_us=np.array([time for _, some in accounts for _, time in some]),
         microtokens=np.array([cost for _, some in accounts for cost, _ in some]),
     )
-    laid, taken = lay_over(demand, columns, tiers_of=lambda ids: dict.fromkeys(ids, tiers))
+    tiers = {one.id: one.tiers for lots in made for one in lots if one.tiers is not None}
+    laid, taken = lay_over(demand, columns, tiers_of=lambda ids: {one: tiers[one] for one in ids})
     row = 0
     for lots, (_, some) in zip(made, accounts, strict=True):
         for slices in draw(lots, [(time, cost) for cost, time in some]):

@@ -1,13 +1,17 @@
 """What slices are worth: however a lot is used up, they add up to its price."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.value import (
     Tier,
+    Tiers,
+    packages_begun,
     prepaid_micros,
     prepaid_micros_of_all,
     prepaid_slice_micros,
@@ -74,16 +78,58 @@ def test_a_price_times_a_position_may_exceed_64_bits() -> None:
 
 
 A_CENT = 10_000
-FIRST_250_FREE = (
-    Tier(up_to_microtokens=250_000_000, micros_per_token=0),
-    Tier(up_to_microtokens=None, micros_per_token=2 * A_CENT),
+FREE, DEAR = 250_000_000, 2 * A_CENT
+STEPS = (
+    Tier(up_to_microtokens=FREE, micros_per_token=0),
+    Tier(up_to_microtokens=None, micros_per_token=DEAR),
 )
+FALLING = (
+    Tier(up_to_microtokens=100_000_000, micros_per_token=10 * A_CENT),
+    Tier(up_to_microtokens=200_000_000, micros_per_token=5 * A_CENT),
+    Tier(up_to_microtokens=None, micros_per_token=A_CENT),
+)
+PACKAGE = Tiers(
+    model="package",
+    steps=(Tier(up_to_microtokens=None, micros_per_token=7 * A_CENT),),
+    package_microtokens=100_000_000,
+)
+TOKEN = 1_000_000
 
 
-def test_a_tier_ends_with_its_last_token() -> None:
-    assert tiered_micros(tiers=FIRST_250_FREE, out_microtokens=250_000_000) == 0
-    assert tiered_micros(tiers=FIRST_250_FREE, out_microtokens=251_000_000) == 2 * A_CENT
-    assert tiered_micros(tiers=FIRST_250_FREE, out_microtokens=0) == 0
+@pytest.mark.parametrize(
+    ("tiers", "worth"),
+    [
+        (Tiers(steps=STEPS), {0: 0, FREE - 1: 0, FREE: 0, FREE + 1: 0, FREE + TOKEN: DEAR}),
+        (
+            Tiers(model="volume", steps=FALLING),
+            {
+                0: 0,
+                99 * TOKEN: 990 * A_CENT,
+                100 * TOKEN - 1: 1000 * A_CENT - 1,
+                100 * TOKEN: 1000 * A_CENT,
+                100 * TOKEN + 1: 500 * A_CENT,
+                101 * TOKEN: 505 * A_CENT,
+                200 * TOKEN: 1000 * A_CENT,
+                200 * TOKEN + 1: 200 * A_CENT,
+                201 * TOKEN: 201 * A_CENT,
+            },
+        ),
+        (
+            PACKAGE,
+            {
+                0: 0,
+                1: 7 * A_CENT,
+                99 * TOKEN: 7 * A_CENT,
+                100 * TOKEN - 1: 7 * A_CENT,
+                100 * TOKEN: 7 * A_CENT,
+                100 * TOKEN + 1: 14 * A_CENT,
+                101 * TOKEN: 14 * A_CENT,
+            },
+        ),
+    ],
+)
+def test_each_model_at_its_bounds_to_the_microtoken(tiers: Tiers, worth: dict[int, int]) -> None:
+    assert {out: tiered_micros(tiers=tiers, out_microtokens=out) for out in worth} == worth
 
 
 tier_lists = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=0, max_size=4).map(
@@ -95,31 +141,58 @@ tier_lists = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=
         for place, (_, price) in enumerate(steps)
     ]
 )
+cuts = st.lists(st.integers(0, 50_000_000), min_size=1, max_size=9).map(sorted)
 
 
-@given(
-    tiers=tier_lists,
-    last=st.integers(0, 9),
-    cuts=st.lists(st.integers(0, 50_000_000), min_size=1, max_size=9).map(sorted),
-)
-def test_overage_costs_the_same_wherever_it_is_cut(
-    tiers: list[Tier], last: int, cuts: list[int]
-) -> None:
-    tiers = [*tiers, Tier(up_to_microtokens=None, micros_per_token=last)]
-    bounds = [0, *cuts]
-    slices = [
+def worth_of_slices(tiers: Tiers, cuts: list[int]) -> int:
+    return sum(
         tiered_slice_micros(tiers=tiers, out_before=before, out_after=after)
-        for before, after in pairwise(bounds)
-    ]
+        for before, after in pairwise([0, *cuts])
+    )
+
+
+@given(steps=tier_lists, last=st.integers(0, 9), cuts=cuts)
+def test_graduated_overage_costs_the_same_wherever_it_is_cut(
+    steps: list[Tier], last: int, cuts: list[int]
+) -> None:
+    steps = [*steps, Tier(up_to_microtokens=None, micros_per_token=last)]
     # Token by token, each at the price of the tier it lies in.
     product, left = 0, cuts[-1]
     start = 0
-    for tier in tiers:
+    for tier in steps:
         size = left if tier.up_to_microtokens is None else tier.up_to_microtokens - start
         product += min(left, size) * tier.micros_per_token
         left -= min(left, size)
         start = tier.up_to_microtokens or 0
-    assert sum(slices) == product // 1_000_000
+    assert worth_of_slices(Tiers(steps=tuple(steps)), cuts) == product // 1_000_000
+
+
+@given(steps=tier_lists, last=st.integers(0, 9), cuts=cuts)
+def test_overage_by_volume_is_all_at_the_price_that_its_total_reaches(
+    steps: list[Tier], last: int, cuts: list[int]
+) -> None:
+    prices = [step.micros_per_token for step in steps if (step.up_to_microtokens or 0) >= cuts[-1]]
+    tiers = Tiers(
+        model="volume", steps=(*steps, Tier(up_to_microtokens=None, micros_per_token=last))
+    )
+    assert worth_of_slices(tiers, cuts) == cuts[-1] * [*prices, last][0] // 1_000_000
+
+
+@given(size=st.integers(1, 20_000_000), price=st.integers(0, 9), cuts=cuts)
+def test_packages_cost_as_often_as_one_is_begun(size: int, price: int, cuts: list[int]) -> None:
+    tiers = Tiers(
+        model="package",
+        steps=(Tier(up_to_microtokens=None, micros_per_token=price),),
+        package_microtokens=size,
+    )
+    begun = len(range(0, cuts[-1], size))
+    assert packages_begun(tiers=tiers, out_microtokens=cuts[-1]) == begun
+    assert worth_of_slices(tiers, cuts) == begun * price
+
+
+@pytest.mark.parametrize("tiers", [Tiers(steps=STEPS), Tiers(model="volume", steps=STEPS), PACKAGE])
+def test_tiers_are_read_as_they_were_written(tiers: Tiers) -> None:
+    assert Tiers.of_json(json.dumps(tiers.written())) == tiers
 
 
 def test_many_at_once_are_worth_what_each_is_worth() -> None:

@@ -25,7 +25,7 @@ from ledger.errors import InvalidRuns, LedgerError, MoreThanIsLeft
 from ledger.intake import NewPart, NewRun
 from ledger.invariants import violations
 from ledger.models import Conflict
-from ledger.value import Tier
+from ledger.value import Tier, Tiers
 from tests.ledger.builders import (
     HOUR,
     Shop,
@@ -123,7 +123,7 @@ class Played:
         ends = self.now + 1 + pick % 4
         grants.open_overage(
             account_id=self.ids[account],
-            tiers=[Tier(up_to_microtokens=None, micros_per_token=1)],
+            tiers=Tiers(steps=(Tier(up_to_microtokens=None, micros_per_token=1),)),
             cap_microtokens=amount,
             currency="EUR",
             effective_at=at_hour(self.now - hour),
