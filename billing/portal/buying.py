@@ -76,7 +76,11 @@ def _start(request: HttpRequest, customer: Customer) -> HttpResponse:
     pack_id, key = chosen
     try:
         session = checkout.start(
-            customer_id=customer.pk, pack_id=pack_id, idempotency_key=key, at=timezone.now()
+            customer_id=customer.pk,
+            pack_id=pack_id,
+            keeps_card="keeps_card" in request.POST,
+            idempotency_key=key,
+            at=timezone.now(),
         )
     except (NotForSale, KeyReused, TopUpPack.DoesNotExist):
         messages.error(request, "This pack cannot be bought any more. Please choose again.")

@@ -1,7 +1,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from billing.portal import buying, development, pages, plan, sign_in, statements
+from billing.portal import buying, development, pages, paying, plan, sign_in, statements
 
 urlpatterns = [
     path("", sign_in.front, name="front"),
@@ -32,6 +32,12 @@ urlpatterns = [
         name="statement_csv",
     ),
     path("portal/<uuid:reference>/buy/", buying.buy, name="buy"),
+    path("portal/<uuid:reference>/payment/", paying.payment, name="payment"),
+    path("portal/<uuid:reference>/payment/add/", paying.add_card, name="add_card"),
+    path("portal/<uuid:reference>/payment/choose/", paying.choose_card, name="choose_card"),
+    path("portal/<uuid:reference>/payment/remove/", paying.remove_card, name="remove_card"),
+    path("portal/<uuid:reference>/payment/stripe/", paying.stripe_page, name="stripe_page"),
+    path("portal/card-setups/<uuid:card_setup_id>/", paying.card_setup, name="card_setup"),
     path("development/mail/", development.mail, name="development_mail"),
     path("development/mail/<str:name>/", development.one_mail, name="development_one_mail"),
 ]

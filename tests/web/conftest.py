@@ -16,11 +16,13 @@ from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from billing.models import Customer, PlanVersion, Subscription, TopUpPack
+from billing.stripe import simulator
 from ledger import access
 from ledger.models import ApiKey
 from tests import builders
 from tests.builders import Shop
 
+WEBHOOK_SECRET = "whsec_of_the_browser_tests"
 WIDTHS = {"desktop": 1440, "phone": 390}
 OUTSIDE = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 
@@ -171,3 +173,16 @@ def visitor(
     yield Visitor(page=page, address=live_server.url, pictures=pictures, troubles=troubles)
     context.close()
     assert troubles == []
+
+
+@pytest.fixture
+def at_stripe(tmp_path: Path, settings: Any, live_server: Any) -> Iterator[str]:
+    """A simulator of Stripe that posts its events to the live server."""
+    settings.STRIPE_SECRET_KEY = "sk_test_of_the_browser_tests"
+    settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+    webhook = f"{live_server.url}/api/v1/stripe/webhook"
+    with simulator.running(
+        home=tmp_path / "stripe", webhook_url=webhook, webhook_secret=WEBHOOK_SECRET
+    ) as address:
+        settings.STRIPE_API_BASE = address
+        yield address

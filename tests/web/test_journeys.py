@@ -1,9 +1,8 @@
 """People at a real browser: a plan is built, tokens are bought, an alert is acknowledged."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,32 +10,18 @@ from playwright.sync_api import Page, expect
 
 from billing import alerts
 from billing.models import AlertMessage, PlanVersion, StripeEvent, TopUp
-from billing.stripe import inbox, simulator
+from billing.stripe import inbox
 from ledger import queries
 from tests import builders
 from tests.builders import TOKEN
 from tests.web.conftest import Company, Visitor, company
 
-WEBHOOK_SECRET = "whsec_of_the_browser_tests"
 EVENT_PATIENCE_SECONDS = 15
 
 
 @pytest.fixture
 def ours(live_server: Any) -> Company:
     return company("ours")
-
-
-@pytest.fixture
-def at_stripe(tmp_path: Path, settings: Any, live_server: Any) -> Iterator[str]:
-    """A simulator of Stripe that posts its events to the live server."""
-    settings.STRIPE_SECRET_KEY = "sk_test_of_the_browser_tests"
-    settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
-    webhook = f"{live_server.url}/api/v1/stripe/webhook"
-    with simulator.running(
-        home=tmp_path / "stripe", webhook_url=webhook, webhook_secret=WEBHOOK_SECRET
-    ) as address:
-        settings.STRIPE_API_BASE = address
-        yield address
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
