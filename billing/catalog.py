@@ -15,7 +15,7 @@ from djmoney.money import Money
 
 from billing import faults, plan_faults
 from billing.errors import AlreadyPublished, NotForSale
-from billing.models import OverageTier, Plan, PlanPrice, PlanVersion, TopUpPack
+from billing.models import OverageTier, Plan, PlanPrice, PlanVersion, SizeOption, TopUpPack
 from billing.terms import Price, prices
 from ledger.errors import Fault
 from ledger.units import LOT_MICROTOKENS_MAX
@@ -178,6 +178,17 @@ def _save_price(version: PlanVersion, price: Price) -> None:
         platform_fee=Money(price.platform_fee, price.currency),
         allotment_price=Money(price.allotment_price, price.currency),
         commitment=Money(price.commitment, price.currency),
+        seat_price=Money(price.seat_price, price.currency),
+    )
+    SizeOption.objects.bulk_create(
+        SizeOption(
+            version=version,
+            code=size.code,
+            name=size.name,
+            allotment_microtokens=size.allotment_microtokens,
+            allotment_price=Money(size.allotment_price, price.currency),
+        )
+        for size in price.sizes
     )
     OverageTier.objects.bulk_create(
         OverageTier(

@@ -12,11 +12,12 @@ from decimal import Decimal
 from djmoney.money import Money
 
 from billing import money, pricing
-from billing.terms import Terms
+from billing.terms import Size, Terms
 from ledger.catalog import UnitFacts
-from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
+from ledger.units import MICROS_PER_UNIT_OF_MONEY, MICROTOKENS_PER_TOKEN, to_tokens
 from ledger.value import Tier
 
+SEATS_OF_EXAMPLE = 10
 TERMS = {1: "month", 3: "quarter", 12: "year"}
 
 
@@ -58,22 +59,61 @@ def _term(terms: Terms) -> str:
 
 
 def _of_prices(terms: Terms) -> list[str]:
+    return [*_of_fees(terms), _of_allotment(terms)]
+
+
+def _of_fees(terms: Terms) -> list[str]:
+    term, fee, seat = _term(terms), money.text(terms.platform_fee), money.text(terms.seat_price)
+    if not terms.seat_price.amount:
+        if not terms.platform_fee.amount:
+            return []
+        return [f"The platform costs {fee} a {term}, invoiced in advance."]
+    if not terms.platform_fee.amount:
+        return [f"Each seat costs {seat} a {term}, invoiced in advance."]
+    return [f"The platform costs {fee} a {term} and {seat} for each seat, invoiced in advance."]
+
+
+def _of_allotment(terms: Terms) -> str:
     term = _term(terms)
-    sentences = []
-    if terms.platform_fee.amount:
-        fee = money.text(terms.platform_fee)
-        sentences.append(f"The platform costs {fee} a {term}, invoiced in advance.")
+    if terms.sizes_offered:
+        return (
+            f"Each {term} starts with the tokens of the size you choose, invoiced in advance:"
+            f" {', '.join(_sizes(terms))}."
+        )
     if not terms.allotment_microtokens:
-        return [*sentences, "The plan itself grants no tokens."]
+        return "The plan itself grants no tokens."
     granted = tokens(terms.allotment_microtokens)
     if not terms.allotment_price.amount:
-        return [*sentences, f"Each {term} starts with {granted}, included in the plan."]
+        return f"Each {term} starts with {granted}, included in the plan."
     each = _price_of_a_token(terms)
     paid = money.text(terms.allotment_price)
+    return f"Each {term} starts with {granted} for {paid}, invoiced in advance: {each} a token."
+
+
+def _sizes(terms: Terms) -> list[str]:
+    """Small 1,000 tokens for €100.00; each other one with what it saves against the first."""
+    smallest = terms.sizes_offered[0]
     return [
-        *sentences,
-        f"Each {term} starts with {granted} for {paid}, invoiced in advance: {each} a token.",
+        f"{size.name} {tokens(size.allotment_microtokens)}"
+        f" for {money.text(Money(size.allotment_price, terms.currency))}"
+        f"{saving(size, against=smallest)}"
+        for size in terms.sizes_offered
     ]
+
+
+def saving(size: Size, *, against: Size) -> str:
+    """(10 % less a token), in brackets; nothing if there is no difference to tell."""
+    if size == against or not against.allotment_price:
+        return ""
+    discount = pricing.discount_basis_points(
+        micros=int(size.allotment_price * MICROS_PER_UNIT_OF_MONEY),
+        microtokens=size.allotment_microtokens,
+        from_micros=int(against.allotment_price * MICROS_PER_UNIT_OF_MONEY),
+        from_microtokens=against.allotment_microtokens,
+    )
+    if not discount:
+        return ""
+    return f" ({percent(abs(discount))} {'less' if discount > 0 else 'more'} a token)"
 
 
 def _price_of_a_token(terms: Terms) -> str:
@@ -181,10 +221,13 @@ def _example_of_overage(terms: Terms) -> list[str]:
     used = tokens(terms.allotment_microtokens + over)
     slices = pricing.overage_slices(tiers=terms.tiers, from_microtokens=0, to_microtokens=over)
     amounts = [money.rounded(part.micros, terms.currency) for part in slices]
-    total = terms.platform_fee + terms.allotment_price + sum(amounts[1:], amounts[0])
-    lines = [f"Example: in a {_term(terms)} you use {used}."]
+    total = _in_advance(terms) + sum(amounts[1:], amounts[0])
+    lines = [f"Example: {_case(terms)} you use {used}."]
     if terms.platform_fee.amount:
         lines.append(f"Platform fee: {money.text(terms.platform_fee)}.")
+    if terms.seat_price.amount:
+        seats = terms.seat_price * SEATS_OF_EXAMPLE
+        lines.append(f"{SEATS_OF_EXAMPLE} seats: {money.text(seats)}.")
     if terms.allotment_price.amount:
         granted = tokens(terms.allotment_microtokens)
         lines.append(f"Allotment of {granted}: {money.text(terms.allotment_price)}.")
@@ -192,6 +235,16 @@ def _example_of_overage(terms: Terms) -> list[str]:
         price = at_price(part.micros_per_token, terms.currency)
         lines.append(f"Overage, {tokens(part.microtokens)} {price}: {money.text(amount)}.")
     return [*lines, *_true_up(terms, total), f"Together {_at_least(terms, total)}."]
+
+
+def _case(terms: Terms) -> str:
+    seats = f" with {SEATS_OF_EXAMPLE} seats" if terms.seat_price.amount else ""
+    size = f" in size {terms.size.name}" if terms.sizes_offered and terms.size else ""
+    return f"in a {_term(terms)}{size}{seats}"
+
+
+def _in_advance(terms: Terms) -> Money:
+    return terms.platform_fee + terms.seat_price * SEATS_OF_EXAMPLE + terms.allotment_price
 
 
 def _true_up(terms: Terms, total: Money) -> list[str]:
@@ -224,9 +277,9 @@ def _example_of_rollover(terms: Terms) -> list[str]:
     used = granted * 7 // 10
     rolled = min(granted - used, _rollover_max(terms))
     expired = granted - used - rolled
-    total = terms.platform_fee + terms.allotment_price
+    total = _in_advance(terms)
     return [
-        f"Example: in a {_term(terms)} you use {tokens(used)} of {tokens(granted)}.",
+        f"Example: {_case(terms)} you use {tokens(used)} of {tokens(granted)}.",
         *_true_up(terms, total),
         f"You pay {_at_least(terms, total)}.",
         f"{tokens(rolled).capitalize()} stay yours for one more {_term(terms)},"

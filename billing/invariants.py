@@ -32,6 +32,21 @@ INVARIANTS: Final[dict[str, str]] = {
             AND price.currency = customer.currency
         WHERE price.id IS NULL
     """,
+    "a subscription has a size if its plan comes in sizes, and seats if they have a price": """
+        SELECT subscription.id
+        FROM billing_subscription AS subscription
+        JOIN billing_customer AS customer ON customer.id = subscription.customer_id
+        JOIN billing_planprice AS price
+            ON price.version_id = subscription.plan_version_id
+            AND price.currency = customer.currency
+        LEFT JOIN billing_sizeoption AS size ON size.id = subscription.size_id
+        WHERE (subscription.seats > 0) <> (price.seat_price > 0)
+           OR (subscription.size_id IS NOT NULL) <> EXISTS (
+               SELECT FROM billing_sizeoption AS offered
+               WHERE offered.version_id = price.version_id)
+           OR (subscription.size_id IS NOT NULL
+               AND (size.version_id, size.currency) <> (price.version_id, price.currency))
+    """,
     "a settlement says what the ledger moved out of the allotment": """
         SELECT settlement.period_id
         FROM billing_periodsettlement AS settlement
@@ -64,9 +79,11 @@ INVARIANTS: Final[dict[str, str]] = {
         JOIN billing_subscription AS subscription ON subscription.id = period.subscription_id
         JOIN billing_planversion AS version ON version.id = subscription.plan_version_id
         JOIN billing_customer AS customer ON customer.id = subscription.customer_id
+        LEFT JOIN billing_sizeoption AS size ON size.id = subscription.size_id
         LEFT JOIN ledger_lot AS allotment ON allotment.id = period.allotment_lot_id
         LEFT JOIN ledger_lot AS overage ON overage.id = period.overage_lot_id
-        WHERE coalesce(allotment.granted_microtokens, 0) <> version.allotment_microtokens
+        WHERE coalesce(allotment.granted_microtokens, 0)
+              <> coalesce(size.allotment_microtokens, version.allotment_microtokens)
            OR (allotment.id IS NOT NULL AND allotment.account_id <> customer.account_id)
            OR (period.overage_lot_id IS NOT NULL
                AND (overage.account_id, overage.kind) IS DISTINCT FROM
@@ -121,7 +138,7 @@ INVARIANTS: Final[dict[str, str]] = {
             SELECT period_id, sum(amount) AS amount,
                    count(*) FILTER (WHERE kind = 'true_up') AS true_ups
             FROM billing_invoiceline
-            WHERE kind IN ('platform_fee', 'allotment', 'overage', 'true_up')
+            WHERE kind IN ('platform_fee', 'seats', 'allotment', 'overage', 'true_up')
             GROUP BY period_id
         ) AS line ON line.period_id = closing.period_id
         WHERE coalesce(line.amount, 0) < price.commitment

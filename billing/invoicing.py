@@ -31,6 +31,11 @@ from ledger import queries
 
 LINES_PER_INVOICE_MAX = 250  # Stripe's limit
 PERIODS_PER_PAGE = 500
+IN_ADVANCE_KINDS = (
+    InvoiceLine.Kind.PLATFORM_FEE,
+    InvoiceLine.Kind.SEATS,
+    InvoiceLine.Kind.ALLOTMENT,
+)
 OVERAGE_KINDS = (InvoiceLine.Kind.OVERAGE, InvoiceLine.Kind.LATE_OVERAGE)
 
 
@@ -118,7 +123,7 @@ def draw_up(*, period: Period, occasion: str, lines: Sequence[NewLine], at: date
 
 
 def lines_in_advance(*, period: Period) -> list[NewLine]:
-    """Platform fee and allotment of a period, unless they have been invoiced already.
+    """Platform fee, seats and allotment of a period, unless they have been invoiced already.
 
     The period may be one that nobody has opened yet.
     """
@@ -133,6 +138,19 @@ def lines_in_advance(*, period: Period) -> list[NewLine]:
                 period=period,
                 description=f"Platform fee, {span}",
                 micros=money.to_micros(billed_by.platform_fee),
+            )
+        )
+    seats = period.subscription.seats
+    if billed_by.seat_price.amount and InvoiceLine.Kind.SEATS not in billed:
+        lines.append(
+            NewLine(
+                kind=InvoiceLine.Kind.SEATS,
+                period=period,
+                description=(
+                    f"{seats} seat{'' if seats == 1 else 's'}"
+                    f" at {money.text(billed_by.seat_price)}, {span}"
+                ),
+                micros=money.to_micros(billed_by.seat_price) * seats,
             )
         )
     if billed_by.allotment_price.amount and InvoiceLine.Kind.ALLOTMENT not in billed:
@@ -207,9 +225,7 @@ def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine
     Top-ups are bought beside the plan and do not count.
     """
     commitment = terms.of(subscription=period.subscription).commitment
-    invoiced = InvoiceLine.objects.filter(
-        period=period, kind__in=[InvoiceLine.Kind.PLATFORM_FEE, InvoiceLine.Kind.ALLOTMENT]
-    )
+    invoiced = InvoiceLine.objects.filter(period=period, kind__in=IN_ADVANCE_KINDS)
     spent = sum((line.amount for line in invoiced), start=Money(0, commitment.currency))
     for line in overage:
         spent += money.rounded(line.micros, commitment.currency.code)

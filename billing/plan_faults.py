@@ -20,6 +20,7 @@ from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
 from ledger.value import Tier
 
 TIERS_MAX = 20
+SEAT_PRICE_MAX = 10_000_000
 GRACE_MAX = timedelta(days=31)
 THRESHOLD_PERCENT_MAX = 100
 
@@ -50,7 +51,11 @@ def of_prices(*, version: PlanVersion, prices: Sequence[Price]) -> list[Fault]:
         for currency, count in often.items()
         if count > 1
     ]
-    return twice + [fault for price in prices for fault in _of_price(version, price)]
+    return [
+        *twice,
+        *(fault for price in prices for fault in _of_price(version, price)),
+        *_of_sizes_together(prices),
+    ]
 
 
 def _of_price(version: PlanVersion, price: Price) -> list[Fault]:
@@ -60,8 +65,10 @@ def _of_price(version: PlanVersion, price: Price) -> list[Fault]:
         return unknown
     return [
         *_of_amounts(path, price),
+        *_of_seats(path, price),
         *_of_commitment(path, price),
         *_of_granting(path, version, price),
+        *_of_sizes(path, version, price),
         *_of_overage(path, version, price),
     ]
 
@@ -71,12 +78,21 @@ def _of_amounts(path: str, price: Price) -> list[Fault]:
         "platform_fee": price.platform_fee,
         "allotment_price": price.allotment_price,
         "commitment": price.commitment,
+        "seat_price": price.seat_price,
     }
     return [
         fault
         for name, amount in amounts.items()
         for fault in faults.of_money(f"{path}.{name}", Money(amount, price.currency))
     ]
+
+
+def _of_seats(path: str, price: Price) -> list[Fault]:
+    """So many seats as may be sold still fit an invoice's line."""
+    if price.seat_price <= SEAT_PRICE_MAX:
+        return []
+    message = f"must be at most {SEAT_PRICE_MAX:,}"
+    return [faults.fault(f"{path}.seat_price", "range", message)]
 
 
 def _of_commitment(path: str, price: Price) -> list[Fault]:
@@ -142,6 +158,48 @@ def _of_cap(version: PlanVersion) -> list[Fault]:
         message = "must be from 1 to a billion tokens"
         return [faults.fault("overage_cap_microtokens", "range", message)]
     return []
+
+
+def _of_sizes(path: str, version: PlanVersion, price: Price) -> list[Fault]:
+    if not price.sizes:
+        return []
+    wrong = []
+    if version.allotment_microtokens or price.allotment_price:
+        message = "must be 0: the plan comes in sizes, each with an allotment of its own"
+        wrong.append(faults.fault(f"{path}.allotment_price", "sizes", message))
+    often = Counter(size.code for size in price.sizes)
+    for code in sorted(code for code, count in often.items() if count > 1):
+        wrong.append(faults.fault(f"{path}.sizes.{code}.code", "once", "names two sizes"))
+    for size in price.sizes:
+        at = f"{path}.sizes.{size.code}"
+        wrong += faults.of_money(
+            f"{at}.allotment_price", Money(size.allotment_price, price.currency)
+        )
+        if not 0 < size.allotment_microtokens <= LOT_MICROTOKENS_MAX:
+            message = "must be from 1 to a billion tokens"
+            wrong.append(faults.fault(f"{at}.allotment_microtokens", "range", message))
+    return wrong
+
+
+def _of_sizes_together(prices: Sequence[Price]) -> list[Fault]:
+    """A size is the same tokens under the same name, whatever the currency."""
+    first, *others = prices
+    known = {size.code: size for size in first.sizes}
+    wrong = []
+    for price in others:
+        path = f"prices.{price.currency}.sizes"
+        for size in price.sizes:
+            meant = known.get(size.code)
+            if meant is None or (meant.name, meant.allotment_microtokens) != (
+                size.name,
+                size.allotment_microtokens,
+            ):
+                message = f"is not the same size in {first.currency}"
+                wrong.append(faults.fault(f"{path}.{size.code}.code", "same", message))
+        for code in sorted(known.keys() - {size.code for size in price.sizes}):
+            message = f"the size {code} has no price"
+            wrong.append(faults.fault(path, "required", message))
+    return wrong
 
 
 def _of_overage(path: str, version: PlanVersion, price: Price) -> list[Fault]:

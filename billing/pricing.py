@@ -74,6 +74,17 @@ def rollover_microtokens_max(*, allotment_microtokens: int, basis_points: int) -
     return allotment_microtokens * basis_points // WHOLE_BASIS_POINTS
 
 
+def discount_basis_points(
+    *, micros: int, microtokens: int, from_micros: int, from_microtokens: int
+) -> int:
+    """How much less a token costs than another does, rounded down; negative: how much more."""
+    assert microtokens > 0
+    assert from_micros > 0
+    return WHOLE_BASIS_POINTS - -(
+        -(micros * from_microtokens * WHOLE_BASIS_POINTS) // (from_micros * microtokens)
+    )
+
+
 def allocate(*, total: int, weights: Sequence[int]) -> list[int]:
     """Share out a total in proportion to weights; the shares are whole and add up to it.
 

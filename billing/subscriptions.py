@@ -17,9 +17,9 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.db.models.functions import Coalesce
 
-from billing import catalog, invoicing, money, periods, pricing, sweeps, terms
+from billing import catalog, faults, invoicing, money, periods, pricing, sweeps, terms
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
-from billing.models import Customer, Invoice, Period, PlanVersion, Subscription
+from billing.models import Customer, Invoice, Period, PlanVersion, SizeOption, Subscription
 from ledger import accounts, grants
 from ledger.errors import Fault
 from ledger.value import Tiers
@@ -30,39 +30,46 @@ OPENED_AHEAD: Final = timedelta(minutes=1)
 # Equal priorities: the lot that expires sooner serves first.
 ALLOTMENT_PRIORITY: Final = 50
 SUBSCRIPTIONS_PER_SWEEP_MAX: Final = 500
+SEATS_MAX: Final = 100_000
 
 
 def subscribe(
     *,
     customer_id: int,
     plan_version_id: int,
+    size: str | None = None,
+    seats: int = 0,
     starts_at: datetime,
     idempotency_key: uuid.UUID,
     at: datetime,
 ) -> Subscription:
     """Put a customer on a published version from `starts_at` on; opens what is due at once.
 
-    Raises NotForSale, AlreadySubscribed, InvalidInput (the account is priced by another rate
-    card than the plan's) and KeyReused.
+    `size` is the code of one of the plan's sizes, if it comes in sizes, and `seats` how many are
+    paid, if they have a price. Raises NotForSale, AlreadySubscribed, InvalidInput (wrong size or
+    seats, or the account is priced by another rate card than the plan's) and KeyReused.
     """
     with transaction.atomic():
         customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
         version = PlanVersion.objects.select_related("plan").get(pk=plan_version_id)
         known = Subscription.objects.filter(pk=idempotency_key).first()
         if known is not None:
-            asked = (customer.pk, version.pk, starts_at)
-            if (known.customer_id, known.plan_version_id, known.starts_at) != asked:
+            asked = (customer.pk, version.pk, size, seats, starts_at)
+            if _asked(known) != asked:
                 raise KeyReused(idempotency_key=idempotency_key)
             return known
         catalog.require_for_sale(
             item=version, vendor_id=customer.vendor_id, currency=customer.currency, at=at
         )
         _require_same_rate_card(customer, version)
+        chosen = _choice(customer, version, size=size, seats=seats)
         _require_free(customer, starts_at)
         subscription = Subscription.objects.create(
             id=idempotency_key,
             customer=customer,
             plan_version=version,
+            size=chosen,
+            seats=seats,
             time_zone=customer.time_zone,
             starts_at=starts_at,
             subscribed_at=at,
@@ -153,7 +160,7 @@ def coming_period(*, subscription: Subscription) -> Period | None:
 
 def _locked(subscription_id: uuid.UUID) -> Subscription:
     locked = Subscription.objects.select_for_update(no_key=True, of=("self",))
-    return locked.select_related("customer", "plan_version").get(pk=subscription_id)
+    return locked.select_related("customer", "plan_version", "size").get(pk=subscription_id)
 
 
 def _next_number(subscription: Subscription) -> int:
@@ -240,6 +247,30 @@ def _open_overage(
         idempotency_key=f"subscription:{subscription.pk}:{number}:overage",
         at=at,
     )
+
+
+def _asked(known: Subscription) -> tuple[object, ...]:
+    size = None if known.size is None else known.size.code
+    return (known.customer_id, known.plan_version_id, size, known.seats, known.starts_at)
+
+
+def _choice(
+    customer: Customer, version: PlanVersion, *, size: str | None, seats: int
+) -> SizeOption | None:
+    """The size that was asked for. Raises InvalidInput if it, or the seats, do not fit the plan."""
+    offered = {row.code: row for row in version.sizes.filter(currency=customer.currency)}
+    found = []
+    if offered and size not in offered:
+        found.append(faults.fault("size", "choice", f"must be one of {', '.join(sorted(offered))}"))
+    if not offered and size is not None:
+        found.append(faults.fault("size", "choice", "is only for a plan that comes in sizes"))
+    price = terms.of_version(version=version, currency=customer.currency).seat_price
+    if price.amount and not 1 <= seats <= SEATS_MAX:
+        found.append(faults.fault("seats", "range", f"must be from 1 to {SEATS_MAX:,}"))
+    if not price.amount and seats:
+        found.append(faults.fault("seats", "price", "have no price in this plan: it must be 0"))
+    faults.refuse(found)
+    return None if size is None else offered[size]
 
 
 def _require_same_rate_card(customer: Customer, version: PlanVersion) -> None:

@@ -8,12 +8,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import lru_cache
+from typing import Final
 
 from djmoney.money import Money
 
 from billing.errors import NotForSale
 from billing.models import PlanVersion, Subscription
 from ledger.value import Tier
+
+TERMS_KEPT_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """One size of the allotment, in the currency of its price."""
+
+    code: str
+    name: str
+    allotment_microtokens: int
+    allotment_price: Decimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +38,8 @@ class Price:
     platform_fee: Decimal = Decimal(0)
     allotment_price: Decimal = Decimal(0)
     commitment: Decimal = Decimal(0)
+    seat_price: Decimal = Decimal(0)
+    sizes: Sequence[Size] = ()
     overage_tiers: Sequence[Tier] = ()
 
 
@@ -40,6 +56,9 @@ class Terms:
     allotment_microtokens: int
     allotment_price: Money
     commitment: Money
+    seat_price: Money
+    size: Size | None  # None: the plan comes in one size only
+    sizes_offered: tuple[Size, ...]  # smallest first; empty once one is chosen
     overage_policy: str
     tiers: tuple[Tier, ...]
     overage_cap_microtokens: int | None
@@ -54,19 +73,46 @@ class Terms:
 
 def of(*, subscription: Subscription) -> Terms:
     """The terms of a subscription. Its customer's currency picks the price."""
-    return of_version(version=subscription.plan_version, currency=subscription.customer.currency)
+    size = subscription.size
+    return of_version(
+        version=subscription.plan_version,
+        currency=subscription.customer.currency,
+        size=None if size is None else size.code,
+    )
 
 
-def of_version(*, version: PlanVersion, currency: str) -> Terms:
-    """The terms of a version in a currency. Raises NotForSale if it has no price in it."""
+def of_version(*, version: PlanVersion, currency: str, size: str | None = None) -> Terms:
+    """The terms of a version in a currency, and in a size if it comes in several.
+
+    Without a size they are those of the smallest. Raises NotForSale if it has no price in the
+    currency, or no such size.
+    """
+    if version.published_at is not None:
+        return _published(version.pk, currency, size)
+    return _looked_up(version, currency, size)
+
+
+@lru_cache(maxsize=TERMS_KEPT_MAX)
+def _published(version_id: int, currency: str, size: str | None) -> Terms:
+    """What is published never changes, so it is looked up once."""
+    version = PlanVersion.objects.select_related("plan").get(pk=version_id)
+    return _looked_up(version, currency, size)
+
+
+def _looked_up(version: PlanVersion, currency: str, size: str | None) -> Terms:
     for price in prices(version=version):
         if price.currency == currency:
-            return put_together(version=version, price=price)
+            return put_together(version=version, price=price, size=size)
     raise NotForSale(what=str(version), reason=f"it is not sold in {currency}")
 
 
-def put_together(*, version: PlanVersion, price: Price) -> Terms:
+def put_together(*, version: PlanVersion, price: Price, size: str | None = None) -> Terms:
     """The terms that a version, saved or not, has at a price."""
+    sizes = sorted(price.sizes, key=lambda one: one.allotment_microtokens)
+    smallest = sizes[0] if sizes else None
+    chosen = smallest if size is None else _size(version, sizes, size)
+    granted = version.allotment_microtokens if chosen is None else chosen.allotment_microtokens
+    paid = price.allotment_price if chosen is None else chosen.allotment_price
 
     def amount(number: Decimal) -> Money:
         return Money(number, price.currency)
@@ -78,9 +124,12 @@ def put_together(*, version: PlanVersion, price: Price) -> Terms:
         currency=price.currency,
         term_months=version.term_months,
         platform_fee=amount(price.platform_fee),
-        allotment_microtokens=version.allotment_microtokens,
-        allotment_price=amount(price.allotment_price),
+        allotment_microtokens=granted,
+        allotment_price=amount(paid),
         commitment=amount(price.commitment),
+        seat_price=amount(price.seat_price),
+        size=chosen,
+        sizes_offered=tuple(sizes) if size is None else (),
         overage_policy=version.overage_policy,
         tiers=tuple(in_order(price.overage_tiers)),
         overage_cap_microtokens=version.overage_cap_microtokens,
@@ -90,8 +139,25 @@ def put_together(*, version: PlanVersion, price: Price) -> Terms:
     )
 
 
+def _size(version: PlanVersion, sizes: Sequence[Size], code: str) -> Size:
+    for size in sizes:
+        if size.code == code:
+            return size
+    raise NotForSale(what=str(version), reason=f"it has no size {code!r}")
+
+
 def prices(*, version: PlanVersion) -> list[Price]:
     """What a saved version costs, in each currency that it is sold in."""
+    sizes: dict[str, list[Size]] = {}
+    for size in version.sizes.all():
+        sizes.setdefault(size.currency, []).append(
+            Size(
+                code=size.code,
+                name=size.name,
+                allotment_microtokens=size.allotment_microtokens,
+                allotment_price=size.allotment_price.amount,
+            )
+        )
     tiers: dict[str, list[Tier]] = {}
     for tier in version.tiers.all():
         tiers.setdefault(tier.currency, []).append(
@@ -103,6 +169,8 @@ def prices(*, version: PlanVersion) -> list[Price]:
             platform_fee=row.platform_fee.amount,
             allotment_price=row.allotment_price.amount,
             commitment=row.commitment.amount,
+            seat_price=row.seat_price.amount,
+            sizes=sizes.get(row.currency, ()),
             overage_tiers=in_order(tiers.get(row.currency, ())),
         )
         for row in sorted(version.prices.all(), key=lambda row: row.pk)

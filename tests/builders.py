@@ -158,6 +158,7 @@ def subscription(
     *,
     starts_at: datetime = OCTOBER,
     at: datetime | None = None,
+    **chosen: Any,
 ) -> Subscription:
     """A subscription since 1 October 2026."""
     return subscriptions.subscribe(
@@ -166,6 +167,7 @@ def subscription(
         starts_at=starts_at,
         idempotency_key=uuid.uuid4(),
         at=starts_at if at is None else at,
+        **chosen,
     )
 
 

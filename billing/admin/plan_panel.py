@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from billing import explain, plan_faults, terms
-from billing.admin.plan_prices import PartsFormSet, prices_typed
+from billing.admin.plan_prices import PartsFormSet, Rows
 from billing.explain import Explanation
 from billing.models import PlanVersion
 from billing.terms import Price
@@ -32,7 +32,7 @@ def panel_of_draft(*, form: Any, formsets: Sequence[PartsFormSet]) -> Panel:
     valid = [part.is_valid() for part in (form, *formsets)]
     if not all(valid):
         return Panel(missing=[*_missing_in(form), *_missing_in_rows(formsets)])
-    return _panel(form.instance, prices_typed(formsets), missing=())
+    return _panel(form.instance, Rows.of(formsets).typed(), missing=())
 
 
 def _panel(version: PlanVersion, prices: Sequence[Price], *, missing: Sequence[str]) -> Panel:

@@ -17,13 +17,15 @@ from billing.admin.plan_panel import Panel, panel_of_draft, panel_of_version
 from billing.admin.plan_prices import (
     PartsFormSet,
     PriceForm,
+    SizeForm,
     TierForm,
     in_short,
     initial_prices,
+    initial_sizes,
     initial_tiers,
 )
 from billing.errors import BillingError
-from billing.models import OverageTier, Plan, PlanPrice, PlanVersion
+from billing.models import OverageTier, Plan, PlanPrice, PlanVersion, SizeOption
 from billing.terms import Price
 from config.admin import (
     ADMIN,
@@ -92,6 +94,16 @@ class VersionPartsInline(PartsInline[Any, PlanVersion]):
 
     formset = PartsFormSet
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A frozen row shows its column, not the form's field."""
+        assert self.fields is not None
+        if obj is None or self.has_change_permission(request, obj):
+            return self.fields
+        return ["currency" if field == "paid_in" else field for field in self.fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None or self.has_change_permission(request, obj) else ("currency",)
+
     def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
         """Room for the rows of the version before."""
         return 0 if obj else len(self.rows_before(request))
@@ -110,30 +122,33 @@ class PricesInline(VersionPartsInline):
     model = PlanPrice
     form = PriceForm
     verbose_name_plural = "prices"
-    fields = ("paid_in", "platform_fee", "allotment_price", "commitment")
+    fields = ("paid_in", "platform_fee", "allotment_price", "commitment", "seat_price")
     ordering = ("pk",)
 
     def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
         """Nothing is sold without a price."""
         return 0 if obj else max(1, super().get_extra(request, obj, **options))
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None or self.has_change_permission(request, obj):
-            return self.fields
-        return ("currency", "platform_fee", "allotment_price", "commitment")
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return () if obj is None or self.has_change_permission(request, obj) else ("currency",)
-
     def initial_of(self, prices: Sequence[Price]) -> list[dict[str, Any]]:
         return initial_prices(prices)
+
+
+class SizesInline(VersionPartsInline):
+    model = SizeOption
+    form = SizeForm
+    verbose_name_plural = "sizes, instead of an allotment of its own"
+    fields = ("paid_in", "name", "code", "allotment_microtokens", "allotment_price")
+    ordering = ("pk",)
+
+    def initial_of(self, prices: Sequence[Price]) -> list[dict[str, Any]]:
+        return initial_sizes(prices)
 
 
 class TiersInline(VersionPartsInline):
     model = OverageTier
     form = TierForm
     verbose_name_plural = "overage prices"
-    fields = ("currency", "up_to_microtokens", "micros_per_token")
+    fields = ("paid_in", "up_to_microtokens", "micros_per_token")
     ordering = ("currency", "up_to_microtokens")
 
     def __init__(self, *given: Any) -> None:
@@ -153,7 +168,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     list_select_related = ("plan__vendor",)
     ordering = ("plan__name", "-number")
     fixed = ("plan",)
-    inlines = (PricesInline, TiersInline)
+    inlines = (PricesInline, SizesInline, TiersInline)
     actions_detail = ("publish", "retire", "draft_next")
     change_form_template = "admin/billing/planversion/change_form.html"
     purpose = (

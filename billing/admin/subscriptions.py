@@ -12,10 +12,11 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from billing import periods, subscriptions
 from billing.errors import BillingError
-from billing.models import Period, PlanVersion, Subscription
+from billing.models import Period, PlanVersion, SizeOption, Subscription
 from config.admin import (
     ACCOUNT_MANAGER,
     ADMIN,
@@ -23,6 +24,7 @@ from config.admin import (
     FactAdmin,
     FactsInline,
     OneBookForm,
+    books_of,
     page_action,
 )
 from ledger.errors import LedgerError
@@ -33,15 +35,25 @@ COMMANDERS = frozenset({ADMIN, FINANCE, ACCOUNT_MANAGER})
 class SubscriptionForm(OneBookForm[Subscription]):
     """The row's id is hidden in it: sent twice, it subscribes once."""
 
+    seats = forms.IntegerField(
+        required=False,
+        min_value=0,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="Of a plan with a price for each seat.",
+    )
+
     class Meta:
         model = Subscription
-        fields = ("id", "customer", "plan_version", "starts_at")
+        fields = ("id", "customer", "plan_version", "size", "seats", "starts_at")
         widgets = {"id": forms.HiddenInput}  # noqa: RUF012 - as Django declares it
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
         if "id" in self.fields:
             self.fields["id"].initial = uuid.uuid4
+
+    def clean_seats(self) -> int:
+        return self.cleaned_data["seats"] or 0
 
     def validate_unique(self) -> None:
         """A subscription that this very form has made is answered by the operation."""
@@ -74,8 +86,10 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
-            return ("id", "customer", "plan_version", "starts_at")
-        return ("customer", "plan_version", "starts_at", "time_zone", "subscribed_at", "state")
+            return ("id", "customer", "plan_version", ("size", "seats"), "starts_at")
+        bought = ("customer", "plan_version", *(("size",) if obj.size else ()))
+        seats = ("seats",) if obj.seats else ()
+        return (*bought, *seats, "starts_at", "time_zone", "subscribed_at", "state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return () if obj is None else ("state",)
@@ -92,6 +106,13 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
         if db_field.name == "plan_version":
             for_sale: QuerySet[PlanVersion] = field.queryset
             field.queryset = for_sale.filter(published_at__isnull=False, retired_at__isnull=True)
+        if db_field.name == "size":
+            books = books_of(request, roles=self.commanders)
+            field.queryset = SizeOption.objects.filter(
+                version__plan__vendor__book_id__in=books,
+                version__published_at__isnull=False,
+                version__retired_at__isnull=True,
+            ).select_related("version__plan")
         return field
 
     @admin.display(description="state")
@@ -108,6 +129,8 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
         subscriptions.subscribe(
             customer_id=obj.customer_id,
             plan_version_id=obj.plan_version_id,
+            size=None if obj.size is None else obj.size.code,
+            seats=obj.seats,
             starts_at=obj.starts_at,
             idempotency_key=obj.pk,
             at=timezone.now(),

@@ -194,7 +194,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('position', models.PositiveSmallIntegerField()),
-                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('true_up', 'true-up to the commitment'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
+                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('seats', 'seats'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('true_up', 'true-up to the commitment'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
                 ('description', models.CharField(max_length=500)),
                 ('microtokens', models.BigIntegerField(null=True)),
                 ('from_microtokens', models.BigIntegerField(null=True)),
@@ -282,6 +282,7 @@ class Migration(migrations.Migration):
                 ('platform_fee', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Flat, for each term, invoiced in advance.', max_digits=16)),
                 ('allotment_price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='For each term, invoiced in advance.', max_digits=16)),
                 ('commitment', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='The least that a term comes to: what is missing is invoiced at its end.', max_digits=16)),
+                ('seat_price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='For each seat and term, invoiced in advance. 0: it has no seats.', max_digits=16)),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='billing.planversion')),
             ],
             options={
@@ -299,6 +300,21 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'overage price',
+            },
+        ),
+        migrations.CreateModel(
+            name='SizeOption',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('code', models.SlugField()),
+                ('name', models.CharField(max_length=50, validators=[billing.names.require_plain])),
+                ('allotment_microtokens', models.BigIntegerField(verbose_name='tokens')),
+                ('allotment_price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sizes', to='billing.planversion')),
+            ],
+            options={
+                'verbose_name': 'size',
             },
         ),
         migrations.CreateModel(
@@ -357,12 +373,14 @@ class Migration(migrations.Migration):
             name='Subscription',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                ('seats', models.PositiveIntegerField(default=0, help_text='Of a plan with a price for each seat. 0: it has none.')),
                 ('time_zone', models.CharField(max_length=64)),
                 ('starts_at', models.DateTimeField(help_text="The anchor: every period's start follows from it.")),
                 ('subscribed_at', models.DateTimeField()),
                 ('cancelled_at', models.DateTimeField(blank=True, help_text='No period is opened after this.', null=True)),
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.customer')),
                 ('plan_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.planversion')),
+                ('size', models.ForeignKey(blank=True, help_text='Of a plan that comes in sizes.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.sizeoption')),
             ],
         ),
         migrations.AddField(
@@ -496,7 +514,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['platform_fee', 'allotment', 'true_up'])), fields=('period', 'kind'), name='invoice_line_of_a_period_once'),
+            constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['platform_fee', 'seats', 'allotment', 'true_up'])), fields=('period', 'kind'), name='invoice_line_of_a_period_once'),
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
@@ -504,7 +522,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'allotment', 'true_up', 'carried'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'seats', 'allotment', 'true_up', 'carried'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'),
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
@@ -588,7 +606,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='planprice',
-            constraint=models.CheckConstraint(condition=models.Q(('allotment_price__gte', 0), ('commitment__gte', 0), ('platform_fee__gte', 0)), name='plan_price_not_negative'),
+            constraint=models.CheckConstraint(condition=models.Q(('allotment_price__gte', 0), ('commitment__gte', 0), ('platform_fee__gte', 0), ('seat_price__gte', 0)), name='plan_price_not_negative'),
         ),
         migrations.AddConstraint(
             model_name='overagetier',
@@ -601,6 +619,18 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='overagetier',
             constraint=models.CheckConstraint(condition=models.Q(('micros_per_token__gte', 0), ('micros_per_token__lte', 1000000000000000)), name='overage_tier_price_in_range'),
+        ),
+        migrations.AddConstraint(
+            model_name='sizeoption',
+            constraint=models.UniqueConstraint(fields=('version', 'currency', 'code'), name='size_option_once_a_currency'),
+        ),
+        migrations.AddConstraint(
+            model_name='sizeoption',
+            constraint=models.CheckConstraint(condition=models.Q(('allotment_microtokens__gt', 0), ('allotment_microtokens__lte', 1000000000000000)), name='size_option_of_something'),
+        ),
+        migrations.AddConstraint(
+            model_name='sizeoption',
+            constraint=models.CheckConstraint(condition=models.Q(('allotment_price__gte', 0)), name='size_option_price_not_negative'),
         ),
         migrations.AddIndex(
             model_name='stripecall',

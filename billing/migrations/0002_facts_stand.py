@@ -27,7 +27,7 @@ FORBID = """
         RETURN coalesce(NEW, OLD);
     END $$;
 
-    -- The prices and tiers of a published version are frozen with it. Whoever changes one waits for whoever
+    -- The prices, sizes and tiers of a published version are frozen with it. Whoever changes one waits for whoever
     -- publishes the version, and then sees it published.
     CREATE FUNCTION billing_published_parts_stand() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
@@ -54,6 +54,8 @@ FORBID = """
     CREATE TRIGGER published_stands BEFORE UPDATE OR DELETE ON billing_topuppack
         FOR EACH ROW EXECUTE FUNCTION billing_published_stands();
     CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_planprice
+        FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();
+    CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_sizeoption
         FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();
     CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_overagetier
         FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();

@@ -5,7 +5,14 @@ dated null ("not yet"), the triggers leave exactly those columns free.
 """
 
 from billing.models.alerts import Alert, AlertMessage
-from billing.models.catalog import OverageTier, Plan, PlanPrice, PlanVersion, TopUpPack
+from billing.models.catalog import (
+    OverageTier,
+    Plan,
+    PlanPrice,
+    PlanVersion,
+    SizeOption,
+    TopUpPack,
+)
 from billing.models.customers import Customer, CustomerMember
 from billing.models.invoices import (
     Invoice,
@@ -51,6 +58,7 @@ __all__ = [
     "Plan",
     "PlanPrice",
     "PlanVersion",
+    "SizeOption",
     "StripeCall",
     "StripeEvent",
     "Subscription",

@@ -1,7 +1,7 @@
 """What a vendor sells: plans in versions, and top-up packs.
 
 A version is a draft until `published_at`, and from then on frozen: the database refuses to change
-it, or to add, change or remove one of its prices or tiers. A new price is a new version.
+it, or to add, change or remove one of its prices, sizes or tiers. A new price is a new version.
 """
 
 from datetime import timedelta
@@ -132,6 +132,9 @@ class PlanPrice(models.Model):
     commitment = fields.amount(
         help_text="The least that a term comes to: what is missing is invoiced at its end."
     )
+    seat_price = fields.amount(
+        help_text="For each seat and term, invoiced in advance. 0: it has no seats."
+    )
 
     # django-money's fields hide the manager from django-stubs.
     objects: ClassVar[models.Manager["PlanPrice"]] = models.Manager()
@@ -144,12 +147,53 @@ class PlanPrice(models.Model):
             ),
             models.CheckConstraint(
                 name="plan_price_not_negative",
-                condition=Q(platform_fee__gte=0, allotment_price__gte=0, commitment__gte=0),
+                condition=Q(
+                    platform_fee__gte=0,
+                    allotment_price__gte=0,
+                    commitment__gte=0,
+                    seat_price__gte=0,
+                ),
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.version} in {self.currency}"
+
+
+class SizeOption(models.Model):
+    """One size of the allotment, with what it costs in one currency.
+
+    A version that comes in sizes has no allotment of its own; a subscription picks a size.
+    """
+
+    version = models.ForeignKey(PlanVersion, models.CASCADE, related_name="sizes")
+    currency = fields.currency()
+    code = models.SlugField(max_length=50)
+    name = models.CharField(max_length=50, validators=[names.require_plain])
+    allotment_microtokens = models.BigIntegerField("tokens")
+    allotment_price = fields.amount()
+
+    objects: ClassVar[models.Manager["SizeOption"]] = models.Manager()
+
+    class Meta:
+        verbose_name = "size"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="size_option_once_a_currency", fields=["version", "currency", "code"]
+            ),
+            models.CheckConstraint(
+                name="size_option_of_something",
+                condition=Q(
+                    allotment_microtokens__gt=0, allotment_microtokens__lte=LOT_MICROTOKENS_MAX
+                ),
+            ),
+            models.CheckConstraint(
+                name="size_option_price_not_negative", condition=Q(allotment_price__gte=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.version}"
 
 
 class OverageTier(models.Model):

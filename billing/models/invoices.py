@@ -55,6 +55,7 @@ class InvoiceLine(models.Model):
 
     class Kind(models.TextChoices):
         PLATFORM_FEE = "platform_fee", "platform fee"
+        SEATS = "seats", "seats"
         ALLOTMENT = "allotment", "allotment"
         OVERAGE = "overage", "overage"
         LATE_OVERAGE = "late_overage", "overage that came in late"
@@ -92,7 +93,7 @@ class InvoiceLine(models.Model):
             models.UniqueConstraint(
                 name="invoice_line_of_a_period_once",
                 fields=["period", "kind"],
-                condition=Q(kind__in=["platform_fee", "allotment", "true_up"]),
+                condition=Q(kind__in=["platform_fee", "seats", "allotment", "true_up"]),
             ),
             models.UniqueConstraint(
                 name="invoice_line_overage_once",
@@ -102,7 +103,7 @@ class InvoiceLine(models.Model):
             models.CheckConstraint(
                 name="invoice_line_overage_is_a_stretch",
                 condition=Q(
-                    kind__in=["platform_fee", "allotment", "true_up", "carried"],
+                    kind__in=["platform_fee", "seats", "allotment", "true_up", "carried"],
                     from_microtokens__isnull=True,
                 )
                 | Q(

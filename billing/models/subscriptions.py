@@ -12,7 +12,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from billing.models.catalog import PlanVersion
+from billing.models.catalog import PlanVersion, SizeOption
 from billing.models.customers import Customer
 from billing.models.invoices import Invoice
 
@@ -23,6 +23,17 @@ class Subscription(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="subscriptions")
     plan_version = models.ForeignKey(PlanVersion, models.PROTECT, related_name="subscriptions")
+    size = models.ForeignKey(
+        SizeOption,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="subscriptions",
+        help_text="Of a plan that comes in sizes.",
+    )
+    seats = models.PositiveIntegerField(
+        default=0, help_text="Of a plan with a price for each seat. 0: it has none."
+    )
     time_zone = models.CharField(max_length=64)
     starts_at = models.DateTimeField(help_text="The anchor: every period's start follows from it.")
     subscribed_at = models.DateTimeField()

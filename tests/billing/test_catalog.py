@@ -122,8 +122,8 @@ def test_a_draft_changes_until_it_is_published_and_then_no_more():
 
 
 def no_money(currency):
-    nothing = Money(0, currency)
-    return {"platform_fee": nothing, "allotment_price": nothing, "commitment": nothing}
+    amounts = ("platform_fee", "allotment_price", "commitment", "seat_price")
+    return dict.fromkeys(amounts, Money(0, currency))
 
 
 def in_euros(version):

@@ -133,6 +133,13 @@ FAULTS = {
     "a subscription's plan is sold in its customer's currency": [
         "UPDATE billing_planprice SET currency = 'USD'",
     ],
+    "a subscription has a size if its plan comes in sizes, and seats if they have a price": [
+        "UPDATE billing_subscription SET seats = 1",
+        "UPDATE billing_subscription SET size_id = 1",
+        "INSERT INTO billing_sizeoption (version_id, currency, code, name, allotment_microtokens,"
+        " allotment_price)"
+        " SELECT DISTINCT plan_version_id, 'EUR', 'one', 'One', 1, 1 FROM billing_subscription",
+    ],
     "a settlement says what the ledger moved out of the allotment": [
         "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
         "UPDATE billing_periodsettlement SET rolled_microtokens = rolled_microtokens + 1",

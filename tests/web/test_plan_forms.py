@@ -18,7 +18,7 @@ from tests import builders
 from tests.builders import TOKEN
 from tests.web.conftest import Company, text_of
 
-JPY_TIERS = {"tiers-0-currency": "JPY", "tiers-1-currency": "JPY"}
+JPY_TIERS = {"tiers-0-paid_in": "JPY", "tiers-1-paid_in": "JPY"}
 PLAN_ADD = "admin:billing_planversion_add"
 
 
@@ -40,12 +40,15 @@ def version_form(plan: Plan, card_id: int, **changed: Any) -> dict[str, Any]:
         "prices-0-platform_fee": "490",
         "prices-0-allotment_price": "1200.00",
         "prices-0-commitment": "2000",
+        "prices-0-seat_price": "0",
+        "sizes-TOTAL_FORMS": 0,
+        "sizes-INITIAL_FORMS": 0,
         "tiers-TOTAL_FORMS": 2,
         "tiers-INITIAL_FORMS": 0,
-        "tiers-0-currency": "EUR",
+        "tiers-0-paid_in": "EUR",
         "tiers-0-up_to_microtokens": "1000",
         "tiers-0-micros_per_token": "0.15",
-        "tiers-1-currency": "EUR",
+        "tiers-1-paid_in": "EUR",
         "tiers-1-up_to_microtokens": "",
         "tiers-1-micros_per_token": "0.1",
     }
@@ -145,24 +148,54 @@ def test_a_plan_is_sold_in_several_currencies_each_with_its_tiers(
         "prices-1-platform_fee": "80000",
         "prices-1-allotment_price": "200000",
         "prices-1-commitment": "0",
+        "prices-1-seat_price": "0",
     }
     form = version_form(plan, ours.shop.rate_card_id, **second)
     response = pricing.post(reverse(PLAN_ADD), form)
     assert "In JPY, overage that is invoiced needs a price." in text_of(response)
     third_tier = {
         "tiers-TOTAL_FORMS": 3,
-        "tiers-2-currency": "USD",
+        "tiers-2-paid_in": "USD",
         "tiers-2-up_to_microtokens": "",
         "tiers-2-micros_per_token": "15",
     }
     response = pricing.post(reverse(PLAN_ADD), form | third_tier)
     assert "The plan has no price in this currency." in text_of(response)
     assert not PlanVersion.objects.filter(plan=plan).exists()
-    response = pricing.post(reverse(PLAN_ADD), form | third_tier | {"tiers-2-currency": "JPY"})
+    response = pricing.post(reverse(PLAN_ADD), form | third_tier | {"tiers-2-paid_in": "JPY"})
     version = PlanVersion.objects.get(plan=plan)
     assert [price.currency for price in terms.prices(version=version)] == ["EUR", "JPY"]
     shown = pricing.get(reverse("admin:billing_planversion_change", args=[version.pk]))
     assert "¥80,000 a month" in text_of(shown)
+
+
+def test_a_plan_in_sizes_is_typed_in_rows(pricing, ours: Company, plan: Plan) -> None:
+    rows = {"sizes-TOTAL_FORMS": 2, "prices-0-commitment": "0", "prices-0-allotment_price": "0"}
+    for number, (name, tokens, paid) in enumerate([("Small", 1_000, 100), ("Large", 9_000, 800)]):
+        rows |= {
+            f"sizes-{number}-paid_in": "EUR",
+            f"sizes-{number}-name": name,
+            f"sizes-{number}-code": name.lower(),
+            f"sizes-{number}-allotment_microtokens": str(tokens),
+            f"sizes-{number}-allotment_price": str(paid),
+        }
+    form = version_form(plan, ours.shop.rate_card_id, **rows)
+    refused = pricing.post(reverse(PLAN_ADD), form)
+    [errors] = refused.context["inline_admin_formsets"][0].formset.errors
+    assert "the plan comes in sizes" in " ".join(errors["allotment_price"])
+    form["allotment_microtokens"] = "0"
+    twice = pricing.post(reverse(PLAN_ADD), form | {"sizes-1-code": "small"})
+    errors = twice.context["inline_admin_formsets"][1].formset.errors
+    assert errors[1]["code"] == ["It names two sizes."]
+    assert not PlanVersion.objects.filter(plan=plan).exists()
+    pricing.post(reverse(PLAN_ADD), form)
+    [price] = terms.prices(version=PlanVersion.objects.get(plan=plan))
+    assert [(size.code, size.allotment_price) for size in price.sizes] == [
+        ("small", Decimal(100)),
+        ("large", Decimal(800)),
+    ]
+    again = pricing.get(f"{reverse(PLAN_ADD)}?plan={plan.pk}").content.decode()
+    assert 'name="sizes-TOTAL_FORMS" value="2"' in again
 
 
 @pytest.mark.parametrize(
