@@ -10,7 +10,13 @@ from typing import Final
 
 from django.db import connection
 
+from billing import money
+
 BROKEN_ROWS_MAX: Final = 10
+# Of which no part of a unit can be paid.
+WHOLE_CURRENCIES: Final = ", ".join(
+    f"'{code}'" for code in sorted(money.ZERO_DECIMAL | money.WHOLE_IN_HUNDREDTHS)
+)
 
 INVARIANTS: Final[dict[str, str]] = {
     "a published version has a price, and each price its tiers if overage is invoiced": """
@@ -135,15 +141,43 @@ INVARIANTS: Final[dict[str, str]] = {
             ON price.version_id = subscription.plan_version_id
             AND price.currency = customer.currency
         LEFT JOIN (
-            SELECT period_id, sum(amount) AS amount,
+            SELECT line.period_id, sum(line.amount + coalesce(used.amount, 0)) AS amount,
                    count(*) FILTER (WHERE kind = 'true_up') AS true_ups
-            FROM billing_invoiceline
+            FROM billing_invoiceline AS line
+            LEFT JOIN (
+                SELECT line_id, sum(amount) AS amount FROM billing_credituse GROUP BY line_id
+            ) AS used ON used.line_id = line.id
             WHERE kind IN ('platform_fee', 'seats', 'allotment', 'overage', 'true_up')
-            GROUP BY period_id
+            GROUP BY line.period_id
         ) AS line ON line.period_id = closing.period_id
-        WHERE coalesce(line.amount, 0) < price.commitment
-           OR (line.true_ups > 0 AND line.amount > price.commitment)
+        LEFT JOIN (
+            SELECT period_id, sum(amount) AS amount FROM billing_credit GROUP BY period_id
+        ) AS credited ON credited.period_id = closing.period_id
+        WHERE coalesce(line.amount, 0) - coalesce(credited.amount, 0) < price.commitment
+           OR (line.true_ups > 0
+               AND line.amount - coalesce(credited.amount, 0) > price.commitment)
     """,
+    "no more of a credit is used up than was given, and by its customer's invoices": """
+        SELECT credit.id
+        FROM billing_credit AS credit
+        JOIN billing_credituse AS used ON used.credit_id = credit.id
+        JOIN billing_invoiceline AS line ON line.id = used.line_id
+        JOIN billing_invoice AS invoice ON invoice.id = line.invoice_id
+        JOIN billing_customer AS customer ON customer.id = credit.customer_id
+        GROUP BY credit.id, customer.currency
+        HAVING sum(used.amount) > credit.amount
+            OR bool_or(invoice.customer_id <> credit.customer_id)
+            OR bool_or(used.currency <> credit.currency) OR credit.currency <> customer.currency
+    """,
+    "a line asks for what it costs, less what credits paid of it": f"""
+        SELECT line.id
+        FROM billing_invoiceline AS line
+        LEFT JOIN (
+            SELECT line_id, sum(amount) AS amount FROM billing_credituse GROUP BY line_id
+        ) AS used ON used.line_id = line.id
+        WHERE abs(line.amount + coalesce(used.amount, 0) - line.micros / 1000000.0)
+              > CASE WHEN line.currency IN ({WHOLE_CURRENCIES}) THEN 0.5 ELSE 0.005 END
+    """,  # noqa: S608 - codes of our own
     "a true-up pays for no more late overage than it came to": """
         SELECT period_id
         FROM billing_invoiceline

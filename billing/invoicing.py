@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from djmoney.money import Money
 
-from billing import explain, money, periods, pricing, terms
+from billing import crediting, explain, money, periods, pricing, terms
 from billing.models import (
     Customer,
     Invoice,
@@ -58,7 +58,8 @@ class DrawnUp:
     """An invoice as it would be built now; its rows are not written."""
 
     invoice: Invoice
-    lines: tuple[InvoiceLine, ...]
+    lines: tuple[InvoiceLine, ...]  # as credits have made them
+    credited: tuple[crediting.Set, ...]
 
     @property
     def total(self) -> Money:
@@ -76,9 +77,10 @@ def build(
 ) -> Invoice | None:
     """Make the invoice of an occasion, and the call that tells Stripe; None without lines.
 
-    What earlier invoices were too small to be charged for stands on it. If it is too small itself
-    nobody is told of it: it is carried over to the next. Building it again returns the invoice that
-    stands. There may be several late ones: their lines are what no invoice has yet.
+    What earlier invoices were too small to be charged for stands on it, and what the customer has
+    coming makes its lines smaller (billing.crediting). If it is too small itself nobody is told of
+    it: it is carried over to the next. Building it again returns the invoice that stands. There may
+    be several late ones: their lines are what no invoice has yet.
     """
     with transaction.atomic():
         known = None
@@ -88,10 +90,12 @@ def build(
             return known
         # Two invoices of a customer must not both take in what was carried over.
         list(_carried(period.subscription.customer).select_for_update(of=("self",), no_key=True))
+        crediting.lock(customer=period.subscription.customer)
         drawn_up = draw_up(period=period, occasion=occasion, lines=lines, at=at)
         invoice = drawn_up.invoice
         invoice.save(force_insert=True)
         InvoiceLine.objects.bulk_create(drawn_up.lines)
+        crediting.write_uses(sets=drawn_up.credited, lines=drawn_up.lines)
         if drawn_up.is_too_small:
             InvoiceCarried.objects.create(invoice=invoice, carried_at=at)
         else:
@@ -114,12 +118,21 @@ def draw_up(*, period: Period, occasion: str, lines: Sequence[NewLine], at: date
     )
     standing = [*_carried_lines(customer), *lines] if lines else []
     assert len(standing) <= LINES_PER_INVOICE_MAX
-    return DrawnUp(
-        invoice=invoice,
-        lines=tuple(
-            _line(invoice, position, line) for position, line in enumerate(standing, start=1)
-        ),
+    written = [_line(invoice, position, line) for position, line in enumerate(standing, start=1)]
+    credited = crediting.set_against(
+        customer=customer,
+        amounts=[
+            Money(0, invoice.currency) if line.kind == InvoiceLine.Kind.CARRIED else line.amount
+            for line in written
+        ],
     )
+    for position, line in enumerate(written):
+        parts = [part.amount for part in credited if part.position == position]
+        if parts:
+            paid = sum(parts[1:], start=parts[0])
+            line.amount -= paid
+            line.description += f" ({money.text(paid)} of it paid by credit)"
+    return DrawnUp(invoice=invoice, lines=tuple(written), credited=tuple(credited))
 
 
 def lines_in_advance(*, period: Period) -> list[NewLine]:
@@ -226,9 +239,9 @@ def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine
     """
     commitment = terms.of(subscription=period.subscription).commitment
     invoiced = InvoiceLine.objects.filter(period=period, kind__in=IN_ADVANCE_KINDS)
-    spent = sum((line.amount for line in invoiced), start=Money(0, commitment.currency))
-    for line in overage:
-        spent += money.rounded(line.micros, commitment.currency.code)
+    spent = -crediting.given_for(period=period)
+    for micros in [*(line.micros for line in invoiced), *(line.micros for line in overage)]:
+        spent += money.rounded(micros, commitment.currency.code)
     if spent >= commitment:
         return []
     return [

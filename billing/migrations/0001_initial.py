@@ -107,6 +107,20 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='Credit',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('key', models.CharField(help_text='It is given once under it.', max_length=200, unique=True)),
+                ('reason', models.CharField(choices=[('change', 'changed to a plan that costs less'), ('cancellation', "cancelled before the period's end"), ('goodwill', 'goodwill')], max_length=20)),
+                ('description', models.CharField(max_length=300)),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('recorded_at', models.DateTimeField()),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='credits', to='billing.customer')),
+                ('period', models.ForeignKey(help_text='Of whose price it is a part.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='credits', to='billing.period')),
+            ],
+        ),
+        migrations.CreateModel(
             name='Invoice',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
@@ -139,6 +153,28 @@ class Migration(migrations.Migration):
                 ('finalized_at', models.DateTimeField()),
                 ('invoice', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='finalization', to='billing.invoice')),
             ],
+        ),
+        migrations.CreateModel(
+            name='InvoiceLine',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('position', models.PositiveSmallIntegerField()),
+                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('seats', 'seats'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('true_up', 'true-up to the commitment'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
+                ('description', models.CharField(max_length=500)),
+                ('microtokens', models.BigIntegerField(null=True)),
+                ('from_microtokens', models.BigIntegerField(null=True)),
+                ('to_microtokens', models.BigIntegerField(null=True)),
+                ('micros', models.BigIntegerField(help_text='Exact cost, in millionths of the currency.')),
+                ('covered_micros', models.BigIntegerField(default=0, help_text="Beside it: what the period's true-up has paid for already.")),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('carried_from', models.OneToOneField(help_text='The invoice that was too small to be charged.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='carried_to', to='billing.invoice')),
+                ('invoice', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.invoice')),
+                ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='invoice_lines', to='billing.period')),
+            ],
+            options={
+                'ordering': ['invoice_id', 'position'],
+            },
         ),
         migrations.CreateModel(
             name='InvoicePayment',
@@ -188,28 +224,6 @@ class Migration(migrations.Migration):
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='method_choices', to='billing.customer')),
                 ('method', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='choices', to='billing.paymentmethod')),
             ],
-        ),
-        migrations.CreateModel(
-            name='InvoiceLine',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveSmallIntegerField()),
-                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('seats', 'seats'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('true_up', 'true-up to the commitment'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
-                ('description', models.CharField(max_length=500)),
-                ('microtokens', models.BigIntegerField(null=True)),
-                ('from_microtokens', models.BigIntegerField(null=True)),
-                ('to_microtokens', models.BigIntegerField(null=True)),
-                ('micros', models.BigIntegerField(help_text='Exact cost, in millionths of the currency.')),
-                ('covered_micros', models.BigIntegerField(default=0, help_text="Beside it: what the period's true-up has paid for already.")),
-                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
-                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
-                ('carried_from', models.OneToOneField(help_text='The invoice that was too small to be charged.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='carried_to', to='billing.invoice')),
-                ('invoice', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.invoice')),
-                ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='invoice_lines', to='billing.period')),
-            ],
-            options={
-                'ordering': ['invoice_id', 'position'],
-            },
         ),
         migrations.CreateModel(
             name='Alert',
@@ -471,6 +485,19 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='CreditUse',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('credit', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='uses', to='billing.credit')),
+                ('line', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='credit_uses', to='billing.invoiceline')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('credit', 'line'), name='credit_use_once'), models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='credit_use_of_something')],
+            },
+        ),
+        migrations.CreateModel(
             name='InvoicePaymentFailure',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -543,6 +570,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='invoice',
             constraint=models.UniqueConstraint(condition=models.Q(('occasion__in', ['opening', 'closing'])), fields=('period', 'occasion'), name='invoice_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='credit',
+            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='credit_of_something'),
         ),
         migrations.AddIndex(
             model_name='alertmessage',

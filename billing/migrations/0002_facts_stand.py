@@ -97,6 +97,10 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicegivenup
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_credit
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_credituse
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_perioduse
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topup

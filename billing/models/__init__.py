@@ -13,6 +13,7 @@ from billing.models.catalog import (
     SizeOption,
     TopUpPack,
 )
+from billing.models.credits import Credit, CreditUse
 from billing.models.customers import Customer, CustomerMember
 from billing.models.invoices import (
     Invoice,
@@ -39,6 +40,8 @@ __all__ = [
     "Alert",
     "AlertMessage",
     "CardSetup",
+    "Credit",
+    "CreditUse",
     "Customer",
     "CustomerMember",
     "Invoice",

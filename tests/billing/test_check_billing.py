@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from djmoney.money import Money
 
-from billing import closing, invoicing, payment_methods
+from billing import closing, crediting, invoicing, payment_methods
 from billing.invariants import INVARIANTS, violations
 from billing.models import CardSetup, Invoice, TopUp, TopUpFulfilment, TopUpPayment
 from billing.stripe.facts import MethodFacts
@@ -29,7 +29,8 @@ SEPTEMBER = OCTOBER - 30 * DAY
 
 @pytest.fixture
 def history() -> None:
-    """Two customers' October is closed: one has tokens left, one has overage; one bought a pack.
+    """Two customers' October is closed: one has tokens left and had a credit, one has overage and
+    bought a pack.
 
     A third's September came to too little to be charged, and was carried over to October's.
     """
@@ -39,6 +40,14 @@ def history() -> None:
     for customer, tokens in ((thrifty, 667), (keen, 1_300)):
         builders.subscription(customer, version)
         builders.use(customer, tokens, occurred_at=MID)
+    crediting.record(
+        customer=thrifty,
+        amount=Money(10, "EUR"),
+        reason="goodwill",
+        description="Sorry",
+        idempotency_key="sorry",
+        at=MID,
+    )
     modest = builders.customer(shop)
     free = {"platform_fee": Decimal(0), "allotment_microtokens": 0, "allotment_price": Decimal(0)}
     version = builders.plan_version(shop, **builders.billed(**free))
@@ -167,6 +176,15 @@ FAULTS = {
     "a closed period has come to its commitment": [
         "UPDATE billing_planprice SET commitment = commitment + 1e6",
         "UPDATE billing_invoiceline SET kind = 'true_up' WHERE kind = 'platform_fee'",
+    ],
+    "no more of a credit is used up than was given, and by its customer's invoices": [
+        "UPDATE billing_credit SET amount = amount - 0.01",
+        "UPDATE billing_credit SET customer_id = (SELECT max(id) FROM billing_customer)",
+        "UPDATE billing_credituse SET currency = 'USD'",
+    ],
+    "a line asks for what it costs, less what credits paid of it": [
+        "DELETE FROM billing_credituse",
+        "UPDATE billing_invoiceline SET amount = amount + 0.01 WHERE kind = 'allotment'",
     ],
     "a true-up pays for no more late overage than it came to": [
         "UPDATE billing_invoiceline SET covered_micros = 1, kind = 'late_overage'"
