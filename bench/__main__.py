@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 ROWS = ("debit", "backlog", "accept", "http", "holds", "check", "verify", "usage", "size")
 # Of several minutes each, or simulated: only when they are named.
-MORE_ROWS = ("grown", "scale")
+MORE_ROWS = ("grown", "scale", "closing")
 DESCRIPTION = """
 Measure the ledger beside the limits of this machine, in a database of the bench's own
 (its name ends in _bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
@@ -52,6 +52,7 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
         accept,
         backlog,
         check,
+        closing,
         database,
         debit,
         figures,
@@ -77,6 +78,7 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
         "size": size.measure,
         "grown": grown.measure,
         "scale": scale.measure,
+        "closing": closing.measure,
     }
     found: list[figures.Figure] = []
     with database.own_database():

@@ -5,20 +5,17 @@ same request again gives the same answer, another request under that key is refu
 the lock of the account's shard and joins the caller's transaction.
 """
 
-import hashlib
-import json
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import transaction
-from django.db.models import F
 
-from ledger import accounts, instants, sql
+from ledger import accounts, operating
 from ledger.debiting import drain_shard
-from ledger.errors import IdempotencyKeyReused, OtherCurrency, UnknownAccount
-from ledger.models import Account, Entry, Lot, Operation
+from ledger.errors import OtherCurrency
+from ledger.models import Account, Entry, Lot
+from ledger.operating import CLOSING_KEY_PREFIX, Begun, Writing
 from ledger.units import (
     LOT_MICROTOKENS_MAX,
     LOT_PRICE_MICROS_MAX,
@@ -31,7 +28,6 @@ from ledger.value import Tiers, prepaid_slice_micros
 
 LOTS_PER_SWEEP_MAX = 1_000
 OVERAGE_PRIORITY = 0
-CLOSING_KEY_PREFIX = "close:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +91,10 @@ def grant(
         rollover_microtokens_max=rollover_microtokens_max,
         rollover_expires_at=rollover_expires_at,
     )
-    with transaction.atomic():
-        known = _begin(account_id=account_id, key=idempotency_key, kind="grant", lot=lot)
-        if known is not None:
-            return Granted(lot_id=known, repaid_microtokens=_repaid(account_id, idempotency_key))
-        _put_in(lot, key=idempotency_key, kind="grant")
-        repaid = _repay(lot, key=idempotency_key, at=at)
-        return Granted(lot_id=lot.id, repaid_microtokens=repaid)
+    lot_id, repaid = _put_in(lot, key=idempotency_key, kind="grant")
+    if repaid is None:
+        repaid = _repaid(account_id, idempotency_key)
+    return Granted(lot_id=lot_id, repaid_microtokens=Microtokens(repaid))
 
 
 def open_overage(
@@ -136,12 +129,8 @@ def open_overage(
         currency=currency,
         tiers=tiers.written(),
     )
-    with transaction.atomic():
-        known = _begin(account_id=account_id, key=idempotency_key, kind="open_overage", lot=lot)
-        if known is not None:
-            return known
-        _put_in(lot, key=idempotency_key, kind="open_overage")
-        return lot.id
+    lot_id, _ = _put_in(lot, key=idempotency_key, kind="open_overage")
+    return lot_id
 
 
 def close_lot(*, lot_id: int, at: datetime) -> Closed:
@@ -150,18 +139,17 @@ def close_lot(*, lot_id: int, at: datetime) -> Closed:
     The lot itself says how much may roll over and until when; rolled tokens keep what was paid
     for them, and do not roll over again. Closing it again returns the first closing's result.
     """
-    shard = shard_of(lot_id)
+    lot = Lot.objects.get(shard=shard_of(lot_id), id=lot_id)
+    assert lot.kind == Lot.Kind.PREPAID
+    assert lot.closes_at is not None
+    assert lot.closes_at <= at, "a lot is closed after its grace"
     key = f"{CLOSING_KEY_PREFIX}{lot_id}"
     with transaction.atomic():
-        sql.lock_shard(shard)
-        lot = Lot.objects.get(shard=shard, id=lot_id)
-        assert lot.kind == Lot.Kind.PREPAID
-        assert lot.closes_at is not None
-        assert lot.closes_at <= at, "a lot is closed after its grace"
-        if not Operation.objects.filter(shard=shard, account_id=lot.account_id, key=key).exists():
-            sql.execute("put_away_lots", shard=shard, account_ids=[lot.account_id])
-            lot = Lot.objects.get(shard=shard, id=lot_id)
-            _close(lot, key=key, at=at)
+        begun = operating.begin(
+            account_id=lot.account_id, key=key, kind="close", digest=_digest(lot)
+        )
+        if begun.known_lot_id is None:
+            return _close(begun, lot_id, digest=_digest(lot), at=at)
         return _closed(lot, key)
 
 
@@ -183,93 +171,82 @@ def expire_due(*, at: datetime) -> int:
     return len(lot_ids)
 
 
-def _begin(*, account_id: int, key: str, kind: str, lot: Lot) -> int | None:
-    """Lock the shard; the lot's id if this very operation was done before, else None."""
+def _put_in(lot: Lot, *, key: str, kind: str) -> tuple[int, int | None]:
+    """Put a new lot into its account and repay the account's debt from it: the lot's id, and how
+    much was repaid. None if this very operation was done before: then it is that one's lot."""
     assert not key.startswith(CLOSING_KEY_PREFIX), "a lot that took this key could never be closed"
-    shard = shard_of(account_id)
-    sql.lock_shard(shard)
-    account = Account.objects.filter(shard=shard, id=account_id).first()
-    if account is None:
-        raise UnknownAccount(account=str(account_id))
-    known = Operation.objects.filter(shard=shard, account_id=account_id, key=key).first()
-    if known is None:
-        _settle_currency(account, lot.currency)
-        return None
-    if known.kind != kind or known.digest != _digest(lot):
-        raise IdempotencyKeyReused(account_id=account_id, idempotency_key=key)
-    return known.lot_id
+    digest = _digest(lot)
+    with transaction.atomic():
+        begun = operating.begin(account_id=lot.account_id, key=key, kind=kind, digest=digest)
+        if begun.known_lot_id is not None:
+            return begun.known_lot_id, None
+        _settle_currency(begun, lot.currency)
+        lot.shard = shard_of(lot.account_id)
+        lot.id = accounts.next_lot_id(shard=lot.shard)
+        # The new lot may come before the one in use, which is put away.
+        writing = Writing(
+            begun, kind=kind, digest=digest, lot_ids=[begun.debt_lot_id], at=lot.issued_at
+        )
+        writing.put_in(lot)
+        repaid = 0
+        if lot.kind == Lot.Kind.PREPAID:
+            repaid = _repay(writing, lot, writing.lot(begun.debt_lot_id))
+        writing.write(lot_id=lot.id)
+    return lot.id, repaid
 
 
-def _settle_currency(account: Account, currency: str) -> None:
+def _settle_currency(begun: Begun, currency: str) -> None:
     """An account's first lot that has a currency decides in which it counts money."""
-    if currency and not account.currency:
-        Account.objects.filter(shard=account.shard, id=account.id).update(currency=currency)
-    elif currency not in ("", account.currency):
-        raise OtherCurrency(account=account.code, currency=account.currency, asked=currency)
+    if currency and not begun.currency:
+        own = Account.objects.filter(shard=shard_of(begun.account_id), id=begun.account_id)
+        own.update(currency=currency)
+    elif currency not in ("", begun.currency):
+        raise OtherCurrency(account=begun.account, currency=begun.currency, asked=currency)
 
 
-def _put_in(lot: Lot, *, key: str, kind: str) -> None:
-    lot.shard = shard_of(lot.account_id)
-    lot.id = accounts.next_lot_id(shard=lot.shard)
-    # The new lot may come before the one in use.
-    sql.execute("put_away_lots", shard=lot.shard, account_ids=[lot.account_id])
-    lot.save(force_insert=True)
-    Operation.objects.create(
-        shard=lot.shard,
-        account_id=lot.account_id,
-        key=key,
-        kind=kind,
-        digest=_digest(lot),
-        lot_id=lot.id,
-        occurred_at=lot.issued_at,
-    )
-    if lot.kind == Lot.Kind.PREPAID:
-        _enter(lot, Entry.Kind.GRANT, 0, lot.granted_microtokens, key=key, at=lot.issued_at)
-
-
-def _repay(lot: Lot, *, key: str, at: datetime) -> Microtokens:
-    """Pay the account's debt from a lot just granted, as entries on both."""
-    account = Account.objects.get(shard=lot.shard, id=lot.account_id)
-    debt = Lot.objects.get(shard=lot.shard, id=account.debt_lot_id)
+def _repay(writing: Writing, lot: Lot, debt: Lot) -> int:
+    """Pay the account's debt from a lot that is new, as entries on both."""
     repaid = min(debt.out_microtokens, lot.granted_microtokens)
-    if repaid > 0:
-        _enter(lot, Entry.Kind.REPAY, 0, repaid, key=key, at=at)
-        _enter(debt, Entry.Kind.REPAID, debt.out_microtokens, repaid, key=key, at=at)
-        _move_out(lot, repaid)
-        _move_out(debt, -repaid)
-    return Microtokens(repaid)
+    writing.take(lot, Entry.Kind.REPAY, repaid)
+    writing.put_back(debt, Entry.Kind.REPAID, repaid)
+    return repaid
 
 
-def _repaid(account_id: int, key: str) -> Microtokens:
+def _repaid(account_id: int, key: str) -> int:
     entry = Entry.objects.filter(
         shard=shard_of(account_id),
         account_id=account_id,
         operation_key=key,
         kind=Entry.Kind.REPAY,
     ).first()
-    return Microtokens(0 if entry is None else entry.microtokens)
+    return 0 if entry is None else entry.microtokens
 
 
-def _close(lot: Lot, *, key: str, at: datetime) -> None:
-    Operation.objects.create(
-        shard=lot.shard,
-        account_id=lot.account_id,
-        key=key,
-        kind="close",
-        digest=_digest(lot),
-        lot_id=lot.id,
-        occurred_at=at,
+def _close(begun: Begun, lot_id: int, *, digest: uuid.UUID, at: datetime) -> Closed:
+    writing = Writing(
+        begun, kind="close", digest=digest, lot_ids=[lot_id, begun.debt_lot_id], at=at
     )
+    lot = writing.lot(lot_id)
     remaining = lot.granted_microtokens - lot.out_microtokens
     rolled = min(remaining, lot.rollover_microtokens_max)
+    next_lot = None
     if rolled > 0:
-        _roll_over(lot, rolled, key=key, at=at)
-    if remaining > rolled:
-        _enter(lot, Entry.Kind.EXPIRE, lot.out_microtokens, remaining - rolled, key=key, at=at)
-        _move_out(lot, remaining - rolled)
+        next_lot = _roll_over(writing, lot, rolled, debt=writing.lot(begun.debt_lot_id))
+    expired = remaining - rolled
+    closed = Closed(
+        lot_id=lot_id,
+        rolled_microtokens=Microtokens(rolled),
+        rolled_micros=Micros(0 if next_lot is None else next_lot.price_micros),
+        rolled_lot_id=None if next_lot is None else next_lot.id,
+        expired_microtokens=Microtokens(expired),
+        expired_micros=_worth(lot, lot.out_microtokens, expired),
+    )
+    writing.take(lot, Entry.Kind.EXPIRE, expired)
+    writing.write(lot_id=lot_id)
+    return closed
 
 
-def _roll_over(lot: Lot, rolled: int, *, key: str, at: datetime) -> None:
+def _roll_over(writing: Writing, lot: Lot, rolled: int, *, debt: Lot) -> Lot:
     assert lot.expires_at is not None
     assert lot.closes_at is not None
     assert lot.rollover_expires_at is not None
@@ -291,11 +268,10 @@ def _roll_over(lot: Lot, rolled: int, *, key: str, at: datetime) -> None:
         currency=lot.currency,
         rolled_from_lot_id=lot.id,
     )
-    next_lot.save(force_insert=True)
-    _enter(lot, Entry.Kind.ROLL_OVER, lot.out_microtokens, rolled, key=key, at=at)
-    _enter(next_lot, Entry.Kind.GRANT, 0, rolled, key=key, at=at)
-    _move_out(lot, rolled)
-    _repay(next_lot, key=key, at=at)
+    writing.take(lot, Entry.Kind.ROLL_OVER, rolled)
+    writing.put_in(next_lot)
+    _repay(writing, next_lot, debt)
+    return next_lot
 
 
 def _closed(lot: Lot, key: str) -> Closed:
@@ -330,36 +306,12 @@ def _worth(lot: Lot, out_before: int, microtokens: int) -> Micros:
     )
 
 
-def _enter(
-    lot: Lot, kind: str, out_before: int, microtokens: int, *, key: str, at: datetime
-) -> None:
-    sql.execute(
-        "enter",
-        shard=lot.shard,
-        account_id=lot.account_id,
-        lot_id=lot.id,
-        kind=kind,
-        out_before_microtokens=out_before,
-        microtokens=microtokens,
-        operation_key=key,
-        occurred_at=at,
-    )
-
-
-def _move_out(lot: Lot, microtokens: int) -> None:
-    Lot.objects.filter(shard=lot.shard, id=lot.id).update(
-        out_microtokens=F("out_microtokens") + microtokens,
-        open=lot.out_microtokens + microtokens < lot.granted_microtokens,
-    )
-    lot.out_microtokens += microtokens
-
-
 def _digest(lot: Lot) -> uuid.UUID:
-    """What the request asked for, in 16 bytes; the instant of asking is not part of it."""
-    asked: list[Any] = [
-        lot.kind, lot.source, lot.priority, lot.effective_at, lot.expires_at, lot.closes_at,
-        lot.granted_microtokens, lot.price_micros, lot.currency, lot.tiers,
-        lot.rollover_microtokens_max, lot.rollover_expires_at,
-    ]  # fmt: skip
-    text = json.dumps(asked, default=instants.to_us)
-    return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
+    """What the request asked for; the instant of asking is not part of it."""
+    return operating.digest_of(
+        [
+            lot.kind, lot.source, lot.priority, lot.effective_at, lot.expires_at, lot.closes_at,
+            lot.granted_microtokens, lot.price_micros, lot.currency, lot.tiers,
+            lot.rollover_microtokens_max, lot.rollover_expires_at,
+        ]
+    )  # fmt: skip

@@ -14,19 +14,15 @@ Like all that leaves a lot, frozen and revoked tokens leave it in order, and wha
 off the end of what is out: entries of a lot stay without gap or overlap.
 """
 
-import hashlib
-import json
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import Sum
 
-from ledger import sql
-from ledger.errors import IdempotencyKeyReused
-from ledger.grants import CLOSING_KEY_PREFIX
-from ledger.models import Account, Entry, Lot, Operation
+from ledger import operating, sql
+from ledger.models import Entry, Lot, Operation
+from ledger.operating import CLOSING_KEY_PREFIX, Writing
 from ledger.units import Microtokens, shard_of
 
 _KIND = "reverse"
@@ -62,17 +58,21 @@ def reverse(
     """
     assert revoked_microtokens >= 0
     assert frozen_microtokens >= 0
-    shard = shard_of(lot_id)
-    digest = _digest([lot_id, revoked_microtokens, frozen_microtokens, may_owe])
+    assert not idempotency_key.startswith(CLOSING_KEY_PREFIX), "a lot could never be closed"
+    lot = Lot.objects.get(shard=shard_of(lot_id), id=lot_id)
+    assert lot.kind == Lot.Kind.PREPAID
+    assert revoked_microtokens + frozen_microtokens <= lot.granted_microtokens
+    digest = operating.digest_of([lot_id, revoked_microtokens, frozen_microtokens, may_owe])
     with transaction.atomic():
-        sql.lock_shard(shard)
-        lot = Lot.objects.get(shard=shard, id=lot_id)
-        assert lot.kind == Lot.Kind.PREPAID
-        assert revoked_microtokens + frozen_microtokens <= lot.granted_microtokens
-        if _begin(lot, key=idempotency_key, digest=digest, at=at):
-            sql.execute("put_away_lots", shard=shard, account_ids=[lot.account_id])
-            moving = _Moving(lot_id=lot_id, key=idempotency_key, at=at)
+        begun = operating.begin(
+            account_id=lot.account_id, key=idempotency_key, kind=_KIND, digest=digest
+        )
+        if begun.known_lot_id is None:
+            lot_ids = [lot_id, begun.debt_lot_id]
+            writing = Writing(begun, kind=_KIND, digest=digest, lot_ids=lot_ids, at=at)
+            moving = _Moving(writing, *map(writing.lot, lot_ids), at=at)
             moving.bring(revoked=revoked_microtokens, frozen=frozen_microtokens, may_owe=may_owe)
+            writing.write(lot_id=lot_id)
         return _stands(lot)
 
 
@@ -81,33 +81,13 @@ def reversed_of(*, lot_id: int) -> Reversed:
     return _stands(Lot.objects.get(shard=shard_of(lot_id), id=lot_id))
 
 
-def _begin(lot: Lot, *, key: str, digest: uuid.UUID, at: datetime) -> bool:
-    """Whether it is to be done: not if it was."""
-    assert not key.startswith(CLOSING_KEY_PREFIX), "a lot that took this key could never be closed"
-    account = {"shard": lot.shard, "account_id": lot.account_id}
-    known = Operation.objects.filter(**account, key=key).first()
-    if known is None:
-        Operation.objects.create(
-            **account, key=key, kind=_KIND, digest=digest, lot_id=lot.id, occurred_at=at
-        )
-        return True
-    if (known.kind, known.digest) != (_KIND, digest):
-        raise IdempotencyKeyReused(account_id=lot.account_id, idempotency_key=key)
-    return False
-
-
 class _Moving:
-    """A lot, its account's debt and the entries on both, while a reversal writes them.
+    """A lot and its account's debt, while a reversal is worked out."""
 
-    The shard is locked and the lot in use put away: the rows are the whole truth.
-    """
-
-    def __init__(self, *, lot_id: int, key: str, at: datetime) -> None:
-        shard = shard_of(lot_id)
-        self.lot = Lot.objects.get(shard=shard, id=lot_id)
-        account = Account.objects.get(shard=shard, id=self.lot.account_id)
-        self.debt = Lot.objects.get(shard=shard, id=account.debt_lot_id)
-        self.key = key
+    def __init__(self, writing: Writing, lot: Lot, debt: Lot, *, at: datetime) -> None:
+        self.writing = writing
+        self.lot = lot
+        self.debt = debt
         self.at = at
 
     def bring(self, *, revoked: int, frozen: int, may_owe: bool) -> None:
@@ -119,16 +99,16 @@ class _Moving:
         owed = min(max(revoked - left, 0), used) if may_owe else 0
         revoked = min(revoked, left)
         frozen = min(frozen, left - revoked)
-        self._put_back(lot, Entry.Kind.THAW, before.frozen_microtokens - frozen)
-        self._put_back(lot, Entry.Kind.RESTORE, before.revoked_microtokens - revoked)
-        self._take(lot, Entry.Kind.REVOKE, revoked - before.revoked_microtokens)
-        self._take(lot, Entry.Kind.FREEZE, frozen - before.frozen_microtokens)
+        self.writing.put_back(lot, Entry.Kind.THAW, before.frozen_microtokens - frozen)
+        self.writing.put_back(lot, Entry.Kind.RESTORE, before.revoked_microtokens - revoked)
+        self.writing.take(lot, Entry.Kind.REVOKE, revoked - before.revoked_microtokens)
+        self.writing.take(lot, Entry.Kind.FREEZE, frozen - before.frozen_microtokens)
         self._expire_again(lot, taken - revoked - frozen)
         self._owe(owed - before.owed_microtokens)
 
     def _owe(self, more: int) -> None:
         """Debt that was repaid meanwhile goes back to the lots that repaid it, the latest first."""
-        self._take(self.debt, Entry.Kind.OWE, more)
+        self.writing.take(self.debt, Entry.Kind.OWE, more)
         missing = -more - self.debt.out_microtokens
         if missing > 0:
             repaid = sql.rows(
@@ -140,13 +120,12 @@ class _Moving:
             for lot_id, most in repaid:
                 missing -= self._give_repayment_back(lot_id, min(most, missing))
             assert missing == 0, "what a debt lacks was repaid"
-        self._put_back(self.debt, Entry.Kind.FORGIVE, -more)
+        self.writing.put_back(self.debt, Entry.Kind.FORGIVE, -more)
 
     def _give_repayment_back(self, lot_id: int, microtokens: int) -> int:
-        own = lot_id == self.lot.id
-        lot = self.lot if own else Lot.objects.get(shard=self.lot.shard, id=lot_id)
-        self._put_back(lot, Entry.Kind.REPAID, microtokens)
-        self._take(self.debt, Entry.Kind.REPAY, microtokens)
+        lot = self.writing.lot(lot_id)
+        self.writing.put_back(lot, Entry.Kind.REPAID, microtokens)
+        self.writing.take(self.debt, Entry.Kind.REPAY, microtokens)
         self._expire_again(lot, microtokens)
         return microtokens
 
@@ -157,38 +136,7 @@ class _Moving:
         )
         if microtokens > 0 and closing.exists():
             assert lot.closes_at is not None
-            self._take(lot, Entry.Kind.EXPIRE, microtokens, at=max(self.at, lot.closes_at))
-
-    def _take(self, lot: Lot, kind: str, microtokens: int, *, at: datetime | None = None) -> None:
-        if microtokens > 0:
-            self._enter(lot, kind, microtokens, at=at or self.at)
-            _move_out(lot, microtokens)
-
-    def _put_back(self, lot: Lot, kind: str, microtokens: int) -> None:
-        if microtokens > 0:
-            self._enter(lot, kind, microtokens, at=self.at)
-            _move_out(lot, -microtokens)
-
-    def _enter(self, lot: Lot, kind: str, microtokens: int, *, at: datetime) -> None:
-        sql.execute(
-            "enter",
-            shard=lot.shard,
-            account_id=lot.account_id,
-            lot_id=lot.id,
-            kind=kind,
-            out_before_microtokens=lot.out_microtokens,
-            microtokens=microtokens,
-            operation_key=self.key,
-            occurred_at=at,
-        )
-
-
-def _move_out(lot: Lot, microtokens: int) -> None:
-    lot.out_microtokens += microtokens
-    Lot.objects.filter(shard=lot.shard, id=lot.id).update(
-        out_microtokens=F("out_microtokens") + microtokens,
-        open=lot.out_microtokens < lot.granted_microtokens,
-    )
+            self.writing.take(lot, Entry.Kind.EXPIRE, microtokens, at=max(self.at, lot.closes_at))
 
 
 def _stands(lot: Lot) -> Reversed:
@@ -214,8 +162,3 @@ def _stands(lot: Lot) -> Reversed:
 def _sum(lot: Lot, kind: str) -> int:
     entries = Entry.objects.filter(shard=lot.shard, lot_id=lot.id, kind=kind)
     return int(entries.aggregate(moved=Sum("microtokens", default=0))["moved"])
-
-
-def _digest(asked: list[object]) -> uuid.UUID:
-    """What the request asked for, in 16 bytes."""
-    return uuid.UUID(bytes=hashlib.sha256(json.dumps(asked).encode()).digest()[:16])

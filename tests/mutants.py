@@ -32,6 +32,7 @@ HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/cou
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
 REVIEWS, LEAVES, REVERSALS = "ledger/reviews.py", "ledger/leaves.py", "ledger/reversals.py"
+OPERATING = "ledger/operating.py"
 SQL = "ledger/sql"
 PREPARED = f"{SQL}/prepared.py"
 MEMORY_BYTES_MAX = 6 * 1024**3
@@ -132,9 +133,9 @@ MUTANTS = [  # file, text, fault
     (REVERSALS, "if microtokens > 0 and closing.exists():", "if microtokens > 0 and False:"),
     (f"{SQL}/untried_parked.sql", "parked.tried_revision < book.revision", "parked.tried_revision <= book.revision"),
     (GRANTS, "min(remaining, lot.rollover_microtokens_max)", "remaining"),
-    (GRANTS, "if remaining > rolled:", "if remaining > rolled + 1:"),
+    (GRANTS, "Entry.Kind.EXPIRE, expired)", "Entry.Kind.EXPIRE, expired - 1)"),
     (GRANTS, "min(debt.out_microtokens, lot.granted_microtokens)", "debt.out_microtokens"),
-    (GRANTS, "        _move_out(debt, -repaid)\n", ""),
+    (GRANTS, "    writing.put_back(debt, Entry.Kind.REPAID, repaid)\n", ""),
     (GRANTS, "    repaid = min(debt", "    repaid = 0 * min(debt"),
     (GRANTS, "closes_at=None if expires_at is None else expires_at + grace", "closes_at=expires_at"),
     (GRANTS, "closes_at__lte=at", "closes_at__lt=at"),
@@ -142,9 +143,9 @@ MUTANTS = [  # file, text, fault
     (GRANTS, "        effective_at=lot.expires_at,\n", "        effective_at=lot.effective_at,\n"),
     (GRANTS, "price_micros=_worth(lot, lot.out_microtokens, rolled)", "price_micros=lot.price_micros * rolled // lot.granted_microtokens"),
     (GRANTS, "        drain_shard(shard=shard, at=at)\n", "        pass\n"),
-    (GRANTS, '    # The new lot may come before the one in use.\n    sql.execute("put_away_lots", shard=lot.shard, account_ids=[lot.account_id])\n', ""),
-    (GRANTS, "known.kind != kind or known.digest != _digest(lot)", "known.kind != kind"),
-    (GRANTS, "open=lot.out_microtokens + microtokens < lot.granted_microtokens", "open=True"),
+    (OPERATING, '"account_ids": sql.array([begun.account_id])', '"account_ids": "{}"'),
+    (OPERATING, "(known_kind, known_digest) != (kind, digest)", "known_kind != kind"),
+    (OPERATING, "        self._moved[lot.id] = lot\n", ""),
     (CHECKING, "            run.cost_centre\n            or self.book", "            self.book"),
     (CHECKING, "            raise InvalidRuns(faults=found[:FAULTS_MAX])", "            return"),
     ("ledger/faults.py", "at_us + _CLOCK_DIFFERENCE_US", "at_us + 100 * _CLOCK_DIFFERENCE_US"),
@@ -302,6 +303,7 @@ CLOSEST = {
     BLOCKS: ["paths", "whole_model", "faults/every_statement"],
     DEBITING: ["exactly_once", "whole_model", "faults/every_statement"],
     GRANTS: ["lots", "whole_model"],
+    OPERATING: ["lots", "whole_model"],
     INTAKE: ["intake"],
     CHECKING: ["intake", "exactly_once"],
     AMENDING: ["corrections", "outcomes", "rerating", "parts"],
