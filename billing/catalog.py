@@ -31,6 +31,8 @@ class PlanTerms:
     term_months: int = 1
     allotment_microtokens: int = 0
     overage_policy: str = PlanVersion.OveragePolicy.BLOCK
+    overage_model: str = PlanVersion.OverageModel.GRADUATED
+    overage_package_microtokens: int | None = None
     overage_cap_microtokens: int | None = None
     rollover_basis_points: int = 2_000
     grace: timedelta = timedelta(hours=24)
@@ -59,6 +61,8 @@ def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
             term_months=terms.term_months,
             allotment_microtokens=terms.allotment_microtokens,
             overage_policy=terms.overage_policy,
+            overage_model=terms.overage_model,
+            overage_package_microtokens=terms.overage_package_microtokens,
             overage_cap_microtokens=terms.overage_cap_microtokens,
             rollover_basis_points=terms.rollover_basis_points,
             grace=terms.grace,
@@ -178,6 +182,7 @@ def _save_price(version: PlanVersion, price: Price) -> None:
         platform_fee=Money(price.platform_fee, price.currency),
         allotment_price=Money(price.allotment_price, price.currency),
         commitment=Money(price.commitment, price.currency),
+        package_price=Money(price.package_price, price.currency),
         seat_price=Money(price.seat_price, price.currency),
     )
     SizeOption.objects.bulk_create(

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Final
 
 from djmoney.money import Money
 
 from billing import money, pricing
+from billing.pricing import OveragePart
 from billing.terms import Size, Terms
 from ledger.catalog import UnitFacts
 from ledger.units import MICROS_PER_UNIT_OF_MONEY, MICROTOKENS_PER_TOKEN, to_tokens
-from ledger.value import Tier
+from ledger.value import Package, Tier, Tiers, packages_begun, tiered_micros
 
 SEATS_OF_EXAMPLE = 10
 TERMS = {1: "month", 3: "quarter", 12: "year"}
@@ -125,17 +127,13 @@ def _price_of_a_token(terms: Terms) -> str:
 
 def _of_overage(terms: Terms) -> list[str]:
     term = _term(terms)
-    if not terms.bills_overage:
+    if terms.tiers is None:
         return [
             "Work that is done beyond your tokens is not invoiced:"
             " the next tokens you receive repay it."
         ]
-    starts = [0, *(tier.up_to_microtokens or 0 for tier in terms.tiers[:-1])]
-    steps = ", then ".join(
-        _tier_text(tier, terms.currency, start, only=len(terms.tiers) == 1)
-        for tier, start in zip(terms.tiers, starts, strict=True)
-    )
-    sentences = [f"Tokens used beyond that are invoiced after the {term}'s end: {steps}."]
+    priced = _PRICED[terms.tiers.model](terms.tiers, terms.currency)
+    sentences = [f"Tokens used beyond that are invoiced after the {term}'s end{priced}."]
     if terms.overage_cap_microtokens is not None:
         cap = tokens(terms.overage_cap_microtokens)
         sentences.append(
@@ -145,20 +143,93 @@ def _of_overage(terms: Terms) -> list[str]:
     return sentences
 
 
-def _tier_text(tier: Tier, currency: str, start: int, *, only: bool) -> str:
-    price = money.price_text(tier.micros_per_token, currency) if tier.micros_per_token else ""
-    if only:
-        return f"{price} a token" if price else "all of them free"
-    if tier.up_to_microtokens is None:
+def _graduated(tiers: Tiers, currency: str) -> str:
+    if len(tiers.steps) == 1:
+        return f": {_flat(tiers.steps[0], currency)}"
+    starts = [0, *(step.up_to_microtokens or 0 for step in tiers.steps[:-1])]
+    steps = ", then ".join(
+        _step_text(step, currency, start) for step, start in zip(tiers.steps, starts, strict=True)
+    )
+    return f", each at the price of its own tier (graduated): {steps}"
+
+
+def _flat(step: Tier, currency: str) -> str:
+    if not step.micros_per_token:
+        return "all of them free"
+    return f"{money.price_text(step.micros_per_token, currency)} a token"
+
+
+def _step_text(step: Tier, currency: str, start: int) -> str:
+    price = money.price_text(step.micros_per_token, currency) if step.micros_per_token else ""
+    if step.up_to_microtokens is None:
         return f"{price} for each further token" if price else "each further token free"
     first = "the first " if start == 0 else "the next "
     each = f"at {price} each" if price else "free"
-    return f"{first}{tokens(tier.up_to_microtokens - start)} {each}"
+    return f"{first}{tokens(step.up_to_microtokens - start)} {each}"
+
+
+def _volume(tiers: Tiers, currency: str) -> str:
+    if len(tiers.steps) == 1:
+        return f": {_flat(tiers.steps[0], currency)}"
+    steps = ", ".join(_reach_text(step, currency) for step in tiers.steps)
+    return f", all of them at one price that their number decides (volume): {steps}"
+
+
+def _reach_text(step: Tier, currency: str) -> str:
+    up_to = step.up_to_microtokens
+    reach = "beyond that" if up_to is None else f"up to {tokens(up_to)}"
+    if not step.micros_per_token:
+        return f"{reach} free"
+    return f"{reach} {money.price_text(step.micros_per_token, currency)} each"
+
+
+def _package(tiers: Tiers, currency: str) -> str:
+    assert tiers.package is not None
+    price = money.price_text(tiers.package.micros, currency)
+    each = tokens(tiers.package.microtokens)
+    return f" by the package: {price} for each package of {each} that is begun"
+
+
+_PRICED: Final = {"graduated": _graduated, "volume": _volume, "package": _package}
 
 
 def at_price(micros_per_token: int, currency: str) -> str:
     """At €0.02, or free."""
     return f"at {money.price_text(micros_per_token, currency)}" if micros_per_token else "free"
+
+
+def overage_text(*, tiers: Tiers, part: OveragePart, currency: str) -> str:
+    """What a line of overage is for. It may go on from what was billed before."""
+    if tiers.package is not None:
+        return _packages_text(tiers.package, part, currency)
+    price = at_price(part.price_micros, currency)
+    if tiers.model == "graduated" or len(tiers.steps) == 1:
+        return f"{tokens(part.microtokens)} {price}"
+    if not part.from_microtokens:
+        return f"{tokens(part.microtokens)}, all {price}"
+    less = "less" if part.microtokens < 0 else "more"
+    before, after = (
+        money.price_text(tiered_micros(tiers=tiers, out_microtokens=out), currency)
+        for out in (part.from_microtokens, part.to_microtokens)
+    )
+    return (
+        f"{tokens(abs(part.microtokens))} {less}: all {tokens(part.to_microtokens)} {price} come"
+        f" to {after}, of which {before} stand on invoices"
+    )
+
+
+def _packages_text(package: Package, part: OveragePart, currency: str) -> str:
+    before, after = (
+        packages_begun(package=package, out_microtokens=out)
+        for out in (part.from_microtokens, part.to_microtokens)
+    )
+    size, more = tokens(package.microtokens), " more" if before else ""
+    used = f"{tokens(part.microtokens)}{more}"
+    if before == after:
+        return f"{used}, in a package of {size} that stands on an invoice"
+    count = after - before
+    packages = f"{count}{more} package{'s' * (count > 1)} of {size}"
+    return f"{used}: {packages} {at_price(part.price_micros, currency)} each"
 
 
 def _of_commitment(terms: Terms) -> list[str]:
@@ -209,18 +280,18 @@ def _rollover_max(terms: Terms) -> int:
 
 def _example(terms: Terms) -> list[str]:
     """One term in which more was used than granted, if that is invoiced; else one with less."""
-    if terms.bills_overage:
-        return _example_of_overage(terms)
+    if terms.tiers is not None:
+        return _example_of_overage(terms, terms.tiers)
     if terms.allotment_microtokens:
         return _example_of_rollover(terms)
     return []
 
 
-def _example_of_overage(terms: Terms) -> list[str]:
-    over = _overage_of_example(terms)
+def _example_of_overage(terms: Terms, tiers: Tiers) -> list[str]:
+    over = _overage_of_example(terms, tiers)
     used = tokens(terms.allotment_microtokens + over)
-    slices = pricing.overage_slices(tiers=terms.tiers, from_microtokens=0, to_microtokens=over)
-    amounts = [money.rounded(part.micros, terms.currency) for part in slices]
+    parts = pricing.overage_parts(tiers=tiers, from_microtokens=0, to_microtokens=over)
+    amounts = [money.rounded(part.micros, terms.currency) for part in parts]
     total = _in_advance(terms) + sum(amounts[1:], amounts[0])
     lines = [f"Example: {_case(terms)} you use {used}."]
     if terms.platform_fee.amount:
@@ -231,9 +302,9 @@ def _example_of_overage(terms: Terms) -> list[str]:
     if terms.allotment_price.amount:
         granted = tokens(terms.allotment_microtokens)
         lines.append(f"Allotment of {granted}: {money.text(terms.allotment_price)}.")
-    for part, amount in zip(slices, amounts, strict=True):
-        price = at_price(part.micros_per_token, terms.currency)
-        lines.append(f"Overage, {tokens(part.microtokens)} {price}: {money.text(amount)}.")
+    for part, amount in zip(parts, amounts, strict=True):
+        what = overage_text(tiers=tiers, part=part, currency=terms.currency)
+        lines.append(f"Overage, {what}: {money.text(amount)}.")
     return [*lines, *_true_up(terms, total), f"Together {_at_least(terms, total)}."]
 
 
@@ -259,9 +330,9 @@ def _at_least(terms: Terms, total: Money) -> str:
     return money.text(max(total, terms.commitment))
 
 
-def _overage_of_example(terms: Terms) -> int:
-    """A round amount that reaches into the second tier, but not beyond the hard cap."""
-    first = terms.tiers[0].up_to_microtokens
+def _overage_of_example(terms: Terms, tiers: Tiers) -> int:
+    """A round amount that reaches into the second tier, or package, but not beyond the hard cap."""
+    first = tiers.package.microtokens if tiers.package else tiers.steps[0].up_to_microtokens
     if first is not None:
         over = first + max(MICROTOKENS_PER_TOKEN, first // 2)
     else:

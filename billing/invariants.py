@@ -19,15 +19,18 @@ WHOLE_CURRENCIES: Final = ", ".join(
 )
 
 INVARIANTS: Final[dict[str, str]] = {
-    "a published version has a price, and each price its tiers if overage is invoiced": """
+    "a published version has a price, and each its tiers or package if overage is invoiced": """
         SELECT version.id
         FROM billing_planversion AS version
         LEFT JOIN billing_planprice AS price ON price.version_id = version.id
         WHERE version.published_at IS NOT NULL
           AND (price.id IS NULL
-               OR (version.overage_policy = 'bill') <> EXISTS (
+               OR (version.overage_policy = 'bill' AND version.overage_model <> 'package')
+                  <> EXISTS (
                    SELECT FROM billing_overagetier AS tier
-                   WHERE tier.version_id = version.id AND tier.currency = price.currency))
+                   WHERE tier.version_id = version.id AND tier.currency = price.currency)
+               OR (version.overage_policy = 'bill' AND version.overage_model = 'package')
+                  <> (price.package_price > 0))
     """,
     "a subscription's plan is sold in its customer's currency": """
         SELECT subscription.id

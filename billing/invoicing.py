@@ -26,8 +26,10 @@ from billing.models import (
     Period,
     Subscription,
 )
+from billing.pricing import OveragePart
 from billing.stripe import calls
 from ledger import queries
+from ledger.value import Tiers
 
 LINES_PER_INVOICE_MAX = 250  # Stripe's limit
 PERIODS_PER_PAGE = 500
@@ -204,32 +206,34 @@ def _carried_lines(customer: Customer) -> list[NewLine]:
 
 
 def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
-    """The period's overage that stands on no invoice yet, a line for each tier it reaches."""
-    if period.overage_lot_id is None:
-        return []
+    """The period's overage that stands on no invoice yet: graduated, a line for each tier."""
     billed_by = terms.of(subscription=period.subscription)
+    if period.overage_lot_id is None or billed_by.tiers is None:
+        return []
     billed = overage_billed(period=period)
-    slices = pricing.overage_slices(
+    parts = pricing.overage_parts(
         tiers=billed_by.tiers,
         from_microtokens=billed,
         # A run that was given back after its invoice leaves less used than billed.
         to_microtokens=max(overage_used(period=period), billed),
     )
     late = " that came in late" if kind == InvoiceLine.Kind.LATE_OVERAGE else ""
+    told = f"Overage{late}, {_span_text(period)}"
     return [
         NewLine(
             kind=kind,
             period=period,
-            description=(
-                f"Overage{late}, {_span_text(period)}: {explain.tokens(part.microtokens)}"
-                f" {explain.at_price(part.micros_per_token, billed_by.currency)}"
-            ),
+            description=f"{told}: {_overage_text(billed_by.tiers, part, billed_by.currency)}",
             micros=part.micros,
             microtokens=part.microtokens,
             from_microtokens=part.from_microtokens,
         )
-        for part in slices
+        for part in parts
     ]
+
+
+def _overage_text(tiers: Tiers, part: OveragePart, currency: str) -> str:
+    return explain.overage_text(tiers=tiers, part=part, currency=currency)
 
 
 def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine]:

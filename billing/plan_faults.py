@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from djmoney.money import Money
 
-from billing import faults, pricing
+from billing import faults, pricing, terms
 from billing.models import PlanVersion
 from billing.models.catalog import TERMS_MONTHS
 from billing.pricing import WHOLE_BASIS_POINTS
@@ -36,6 +36,7 @@ def of_version(*, version: PlanVersion) -> list[Fault]:
         *_of_references(version),
         *_of_terms(version),
         *_of_thresholds(version.alert_thresholds),
+        *_of_package(version),
         *_of_cap(version),
     ]
 
@@ -79,6 +80,7 @@ def _of_amounts(path: str, price: Price) -> list[Fault]:
         "allotment_price": price.allotment_price,
         "commitment": price.commitment,
         "seat_price": price.seat_price,
+        "package_price": price.package_price,
     }
     return [
         fault
@@ -147,6 +149,19 @@ def _of_thresholds(thresholds: Sequence[int]) -> list[Fault]:
     return []
 
 
+def _of_package(version: PlanVersion) -> list[Fault]:
+    size = version.overage_package_microtokens
+    if version.overage_model != PlanVersion.OverageModel.PACKAGE:
+        message = "is only for overage that is sold by the package"
+        return (
+            [] if size is None else [faults.fault("overage_package_microtokens", "model", message)]
+        )
+    if size is None or not 0 < size <= LOT_MICROTOKENS_MAX:
+        message = "must be from 1 to a billion tokens, for overage that is sold by the package"
+        return [faults.fault("overage_package_microtokens", "range", message)]
+    return []
+
+
 def _of_cap(version: PlanVersion) -> list[Fault]:
     cap = version.overage_cap_microtokens
     if cap is None:
@@ -203,19 +218,41 @@ def _of_sizes_together(prices: Sequence[Price]) -> list[Fault]:
 
 
 def _of_overage(path: str, version: PlanVersion, price: Price) -> list[Fault]:
-    field, tiers = f"{path}.overage_tiers", in_order(price.overage_tiers)
-    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
-        message = "is only for overage that is invoiced"
-        return [faults.fault(field, "policy", message)] if tiers else []
-    wrong = _of_tiers(field, tiers)
+    is_billed = version.overage_policy == PlanVersion.OveragePolicy.BILL
+    by_package = version.overage_model == PlanVersion.OverageModel.PACKAGE
+    wrong = [
+        *_of_package_price(f"{path}.package_price", price, is_asked=is_billed and by_package),
+        *_of_tiers(f"{path}.overage_tiers", price, is_billed=is_billed, by_package=by_package),
+    ]
+    tiers = None if wrong else terms.tiers_of(version=version, price=price)
     cap = version.overage_cap_microtokens
-    if not wrong and cap is not None and cap > pricing.overage_microtokens_max(tiers=tiers):
+    if tiers is not None and cap and cap > pricing.overage_microtokens_max(tiers=tiers):
+        field = f"{path}.{'package_price' if by_package else 'overage_tiers'}"
         message = "times the hard cap of overage must be at most a trillion for a term"
         wrong = [faults.fault(field, "amount", message)]
     return wrong
 
 
-def _of_tiers(field: str, tiers: Sequence[Tier]) -> list[Fault]:
+def _of_package_price(field: str, price: Price, *, is_asked: bool) -> list[Fault]:
+    if is_asked and not price.package_price > 0:
+        message = "must be more than 0: overage is sold by the package"
+        return [faults.fault(field, "required", message)]
+    if price.package_price and not is_asked:
+        message = "is only for overage that is invoiced by the package"
+        return [faults.fault(field, "model", message)]
+    return []
+
+
+def _of_tiers(field: str, price: Price, *, is_billed: bool, by_package: bool) -> list[Fault]:
+    tiers = in_order(price.overage_tiers)
+    if is_billed and not by_package:
+        return _of_steps(field, tiers)
+    asked = "has its price by the package" if is_billed else "is not invoiced"
+    message = f"is only for overage that is invoiced by tiers: here it {asked}"
+    return [faults.fault(field, "policy", message)] if tiers else []
+
+
+def _of_steps(field: str, tiers: Sequence[Tier]) -> list[Fault]:
     if not tiers:
         return [faults.fault(field, "required", "overage that is invoiced needs a price")]
     bounds = [tier.up_to_microtokens for tier in tiers]

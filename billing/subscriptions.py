@@ -22,7 +22,6 @@ from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, SizeOption, Subscription
 from ledger import accounts, grants
 from ledger.errors import Fault
-from ledger.value import Tiers
 
 # Opened this long before it starts, so that its first run finds its tokens. Beat looks more often
 # (config/schedule.py); any longer, and a cancellation in that time comes too late.
@@ -232,11 +231,11 @@ def _open_overage(
     subscription: Subscription, number: int, span: periods.Span, *, at: datetime
 ) -> int | None:
     billed_by = terms.of(subscription=subscription)
-    if not billed_by.bills_overage:
+    if billed_by.tiers is None:
         return None
     return grants.open_overage(
         account_id=subscription.customer.account_id,
-        tiers=Tiers(steps=billed_by.tiers),
+        tiers=billed_by.tiers,
         cap_microtokens=(
             billed_by.overage_cap_microtokens
             or pricing.overage_microtokens_max(tiers=billed_by.tiers)

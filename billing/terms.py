@@ -13,9 +13,10 @@ from typing import Final
 
 from djmoney.money import Money
 
+from billing import money
 from billing.errors import NotForSale
 from billing.models import PlanVersion, Subscription
-from ledger.value import Tier
+from ledger.value import Package, Tier, Tiers
 
 TERMS_KEPT_MAX: Final = 1_000
 
@@ -38,6 +39,7 @@ class Price:
     platform_fee: Decimal = Decimal(0)
     allotment_price: Decimal = Decimal(0)
     commitment: Decimal = Decimal(0)
+    package_price: Decimal = Decimal(0)
     seat_price: Decimal = Decimal(0)
     sizes: Sequence[Size] = ()
     overage_tiers: Sequence[Tier] = ()
@@ -60,7 +62,7 @@ class Terms:
     size: Size | None  # None: the plan comes in one size only
     sizes_offered: tuple[Size, ...]  # smallest first; empty once one is chosen
     overage_policy: str
-    tiers: tuple[Tier, ...]
+    tiers: Tiers | None  # None: overage is not invoiced
     overage_cap_microtokens: int | None
     rollover_basis_points: int
     grace: timedelta
@@ -131,7 +133,7 @@ def put_together(*, version: PlanVersion, price: Price, size: str | None = None)
         size=chosen,
         sizes_offered=tuple(sizes) if size is None else (),
         overage_policy=version.overage_policy,
-        tiers=tuple(in_order(price.overage_tiers)),
+        tiers=tiers_of(version=version, price=price),
         overage_cap_microtokens=version.overage_cap_microtokens,
         rollover_basis_points=version.rollover_basis_points,
         grace=version.grace,
@@ -144,6 +146,23 @@ def _size(version: PlanVersion, sizes: Sequence[Size], code: str) -> Size:
         if size.code == code:
             return size
     raise NotForSale(what=str(version), reason=f"it has no size {code!r}")
+
+
+def tiers_of(*, version: PlanVersion, price: Price) -> Tiers | None:
+    """How overage is priced in a currency; None if it is not, or cannot be yet: see plan_faults."""
+    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+        return None
+    steps = tuple(in_order(price.overage_tiers))
+    if version.overage_model != PlanVersion.OverageModel.PACKAGE:
+        is_volume = version.overage_model == PlanVersion.OverageModel.VOLUME
+        return Tiers(model="volume" if is_volume else "graduated", steps=steps) if steps else None
+    if not version.overage_package_microtokens:
+        return None
+    package = Package(
+        microtokens=version.overage_package_microtokens,
+        micros=money.to_micros(Money(price.package_price, price.currency)),
+    )
+    return Tiers(model="package", package=package)
 
 
 def prices(*, version: PlanVersion) -> list[Price]:
@@ -169,6 +188,7 @@ def prices(*, version: PlanVersion) -> list[Price]:
             platform_fee=row.platform_fee.amount,
             allotment_price=row.allotment_price.amount,
             commitment=row.commitment.amount,
+            package_price=row.package_price.amount,
             seat_price=row.seat_price.amount,
             sizes=sizes.get(row.currency, ()),
             overage_tiers=in_order(tiers.get(row.currency, ())),

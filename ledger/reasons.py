@@ -44,10 +44,8 @@ def _volume(tiers: Tiers, out_before: int, out_after: int, currency: str) -> str
 def _package(tiers: Tiers, out_before: int, out_after: int, currency: str) -> str:
     if tiered_slice_micros(tiers=tiers, out_before=out_before, out_after=out_after):
         return ""
-    if not tiers.steps[0].micros_per_token:
-        return "The period's overage is free."
-    assert tiers.package_microtokens is not None
-    package = f"a package of {_tokens(tiers.package_microtokens)} that was begun before"
+    assert tiers.package is not None
+    package = f"a package of {_tokens(tiers.package.microtokens)} that was begun before"
     return f"It lies in {package} and is paid for." if out_before < out_after else ""
 
 

@@ -27,33 +27,37 @@ TierModel = Literal["graduated", "volume", "package"]
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """One step of a price: tokens up to `up_to_microtokens` (exclusive; None: no end).
-
-    `micros_per_token` is for each token; where tokens are sold by the package, for each package.
-    """
+    """One step of a price: tokens up to `up_to_microtokens` (exclusive; None: no end)."""
 
     up_to_microtokens: int | None
     micros_per_token: int
 
 
 @dataclass(frozen=True, kw_only=True)
+class Package:
+    """So many tokens, sold together."""
+
+    microtokens: int
+    micros: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tiers:
     """What overage costs, by one of three models:
 
-    graduated   each token has the price of the tier in which it lies
-    volume      all tokens have the price of the tier that the last of them lies in
-    package     each package that is begun has its price: there is one step only
+    graduated   each token has the price of the step in which it lies
+    volume      all tokens have the price of the step that the last of them lies in
+    package     each package that is begun has its price: it has no steps
     """
 
     model: TierModel = "graduated"
-    steps: tuple[Tier, ...]
-    package_microtokens: int | None = None
+    steps: tuple[Tier, ...] = ()
+    package: Package | None = None
 
     def __post_init__(self) -> None:
-        assert self.steps
-        assert self.steps[-1].up_to_microtokens is None
-        assert (self.model == "package") == (self.package_microtokens is not None)
-        assert self.model != "package" or len(self.steps) == 1
+        assert (self.model == "package") == (self.package is not None)
+        assert (self.model == "package") == (not self.steps)
+        assert not self.steps or self.steps[-1].up_to_microtokens is None
 
     @staticmethod
     def of_json(text: str) -> "Tiers":
@@ -62,22 +66,24 @@ class Tiers:
     @staticmethod
     def of(written: Mapping[str, Any]) -> "Tiers":
         """As a lot has them."""
+        package = written.get("package")
         return Tiers(
             model=written["model"],
             steps=tuple(
                 Tier(up_to_microtokens=up_to, micros_per_token=micros)
-                for up_to, micros in written["steps"]
+                for up_to, micros in written.get("steps", ())
             ),
-            package_microtokens=written.get("package_microtokens"),
+            package=package and Package(microtokens=package[0], micros=package[1]),
         )
 
     def written(self) -> dict[str, Any]:
+        if self.package is not None:
+            return {"model": self.model, "package": [self.package.microtokens, self.package.micros]}
         steps = [[step.up_to_microtokens, step.micros_per_token] for step in self.steps]
-        package = {"package_microtokens": self.package_microtokens}
-        return {"model": self.model, "steps": steps} | (package if self.model == "package" else {})
+        return {"model": self.model, "steps": steps}
 
     def reached(self, out_microtokens: int) -> Tier:
-        """The tier in which the last of so many tokens lies; of none, the first."""
+        """The step in which the last of so many tokens lies; of none, the first."""
         return next(
             step
             for step in self.steps
@@ -111,10 +117,9 @@ def tiered_micros(*, tiers: Tiers, out_microtokens: int) -> int:
     return _WORTH[tiers.model](tiers, out_microtokens)
 
 
-def packages_begun(*, tiers: Tiers, out_microtokens: int) -> int:
+def packages_begun(*, package: Package, out_microtokens: int) -> int:
     """How many packages so many tokens have begun: a full one does not begin the next."""
-    assert tiers.package_microtokens is not None
-    return -(-out_microtokens // tiers.package_microtokens)
+    return -(-out_microtokens // package.microtokens)
 
 
 def _graduated_micros(tiers: Tiers, out_microtokens: int) -> int:
@@ -135,8 +140,9 @@ def _volume_micros(tiers: Tiers, out_microtokens: int) -> int:
 
 
 def _package_micros(tiers: Tiers, out_microtokens: int) -> int:
-    [package] = tiers.steps
-    return packages_begun(tiers=tiers, out_microtokens=out_microtokens) * package.micros_per_token
+    assert tiers.package is not None
+    begun = packages_begun(package=tiers.package, out_microtokens=out_microtokens)
+    return begun * tiers.package.micros
 
 
 _WORTH: Final = {

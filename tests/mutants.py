@@ -103,7 +103,7 @@ MUTANTS = [  # file, text, fault
     (PREPARED, "            names.append(name)\n", "            pass\n"),
     (PREPARED, '        _end_copy(connection, b"given up")\n', ""),
     (VALUE, "out_microtokens <= step.up_to_microtokens", "out_microtokens < step.up_to_microtokens"),
-    (VALUE, "return -(-out_microtokens // tiers.package_microtokens)", "return out_microtokens // tiers.package_microtokens + 1"),
+    (VALUE, "return -(-out_microtokens // package.microtokens)", "return out_microtokens // package.microtokens + 1"),
     (VALUE, "price = tiers.reached(out_microtokens)", "price = tiers.reached(0)"),
     (SETTLING, "if before + use.amount > use.cap.cap and use.amount > 0:", "if before + use.amount > use.cap.cap:"),
     (f"{SQL}/settle_holds.sql", "greatest(run.micros, 0)", "run.micros"),

@@ -85,6 +85,8 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
             "term_months",
             "allotment_microtokens",
             "overage_policy",
+            "overage_model",
+            "overage_package_microtokens",
             "overage_cap_microtokens",
             "alert_thresholds",
         )
@@ -128,6 +130,8 @@ def initial_of(version: PlanVersion) -> dict[str, Any]:
         "term_months": version.term_months,
         "allotment_microtokens": version.allotment_microtokens,
         "overage_policy": version.overage_policy,
+        "overage_model": version.overage_model,
+        "overage_package_microtokens": version.overage_package_microtokens,
         "overage_cap_microtokens": version.overage_cap_microtokens,
         "rollover_percent": Decimal(version.rollover_basis_points) / BASIS_POINTS_PER_PERCENT,
         "grace_hours": int(version.grace.total_seconds()) // 3600,

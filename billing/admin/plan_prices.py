@@ -17,7 +17,7 @@ from ledger.errors import Fault
 from ledger.units import MICROS_PER_UNIT_OF_MONEY
 from ledger.value import Tier
 
-AMOUNTS = ("platform_fee", "allotment_price", "commitment", "seat_price")
+AMOUNTS = ("platform_fee", "allotment_price", "commitment", "seat_price", "package_price")
 Row = TypeVar("Row", PlanPrice, SizeOption, OverageTier)
 
 
@@ -43,13 +43,19 @@ class PriceForm(PartForm[PlanPrice]):
     allotment_price = fields.AmountField(label="Price of the allotment", initial=Decimal(0))
     commitment = fields.AmountField(initial=Decimal(0))
     seat_price = fields.AmountField(label="Price of a seat", initial=Decimal(0))
+    package_price = fields.AmountField(
+        label="Price of a package of overage", initial=Decimal(0), required=False
+    )
 
     class Meta:
         model = PlanPrice
         fields = AMOUNTS
 
     def clean(self) -> dict[str, Any]:
-        return fields.with_money(super().clean() or {}, *AMOUNTS)
+        cleaned = super().clean() or {}
+        if cleaned.get("package_price", ...) is None:
+            cleaned["package_price"] = Decimal(0)
+        return fields.with_money(cleaned, *AMOUNTS)
 
 
 class SizeForm(PartForm[SizeOption]):

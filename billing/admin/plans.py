@@ -15,6 +15,7 @@ from billing import catalog, explain, terms
 from billing.admin.plan_forms import PlanVersionForm, initial_of
 from billing.admin.plan_panel import Panel, panel_of_draft, panel_of_version
 from billing.admin.plan_prices import (
+    AMOUNTS,
     PartsFormSet,
     PriceForm,
     SizeForm,
@@ -122,7 +123,7 @@ class PricesInline(VersionPartsInline):
     model = PlanPrice
     form = PriceForm
     verbose_name_plural = "prices"
-    fields = ("paid_in", "platform_fee", "allotment_price", "commitment", "seat_price")
+    fields = ("paid_in", *AMOUNTS)
     ordering = ("pk",)
 
     def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
@@ -178,18 +179,27 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     fieldsets = (
         (None, {"fields": ("plan", "rate_card_id", "term_months", "allotment_microtokens")}),
         ("What is left over", {"fields": ("rollover_percent", "grace_hours")}),
-        ("What goes beyond", {"fields": ("overage_policy", "overage_cap_microtokens")}),
+        (
+            "What goes beyond",
+            {
+                "fields": (
+                    "overage_policy",
+                    ("overage_model", "overage_package_microtokens"),
+                    "overage_cap_microtokens",
+                )
+            },
+        ),
         ("Telling people", {"fields": ("alert_thresholds",)}),
     )
 
     frozen_fieldsets = (
         (None, {"fields": ("plan", "state", "token", "rate_card", "term_months", "allotment")}),
         ("What is left over", {"fields": ("rollover", "grace_text")}),
-        ("What goes beyond", {"fields": ("overage_policy", "cap")}),
+        ("What goes beyond", {"fields": ("overage_policy", "overage_model", "package", "cap")}),
         ("Telling people", {"fields": ("alert_thresholds",)}),
     )
     frozen_fields = (
-        *("state", "token", "rate_card", "allotment", "rollover", "grace_text", "cap"),
+        *("state", "token", "rate_card", "allotment", "rollover", "grace_text", "package", "cap"),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -220,6 +230,10 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     @admin.display(description="grace")
     def grace_text(self, version: PlanVersion) -> str:
         return f"{int(version.grace.total_seconds()) // 3600} hours"
+
+    @admin.display(description="package")
+    def package(self, version: PlanVersion) -> str:
+        return tokens_shown(version.overage_package_microtokens)
 
     @admin.display(description="hard cap of overage")
     def cap(self, version: PlanVersion) -> str:

@@ -279,6 +279,8 @@ class Migration(migrations.Migration):
                 ('term_months', models.PositiveSmallIntegerField(choices=[(1, 'month'), (3, 'quarter'), (12, 'year')], default=1, verbose_name='term')),
                 ('allotment_microtokens', models.BigIntegerField(help_text='Granted at the start of each term. 1 token = 1,000,000 microtokens.', verbose_name='allotment')),
                 ('overage_policy', models.CharField(choices=[('bill', 'invoice it'), ('block', 'do not invoice it')], default='block', max_length=10)),
+                ('overage_model', models.CharField(choices=[('graduated', 'graduated: each token at the price of its tier'), ('volume', 'volume: all tokens at the price of the tier that they reach'), ('package', 'package: a price for each package that is begun')], default='graduated', max_length=10, verbose_name='overage is priced by')),
+                ('overage_package_microtokens', models.BigIntegerField(blank=True, help_text='Of overage that is sold by the package.', null=True, verbose_name='package')),
                 ('overage_cap_microtokens', models.BigIntegerField(blank=True, help_text='For each term. Empty: none.', null=True, verbose_name='hard cap of overage')),
                 ('rollover_basis_points', models.PositiveSmallIntegerField(default=2000, help_text='Share of the allotment that may roll over, once: 2,000 is 20 %.', validators=[django.core.validators.MaxValueValidator(10000)], verbose_name='rollover share')),
                 ('grace', models.DurationField(default=datetime.timedelta(days=1), help_text="How long after a term's end the closing waits for late runs.")),
@@ -297,6 +299,7 @@ class Migration(migrations.Migration):
                 ('allotment_price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='For each term, invoiced in advance.', max_digits=16)),
                 ('commitment', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='The least that a term comes to: what is missing is invoiced at its end.', max_digits=16)),
                 ('seat_price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='For each seat and term, invoiced in advance. 0: it has no seats.', max_digits=16)),
+                ('package_price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Of a package of overage, if it is sold by the package; else 0.', max_digits=16)),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='billing.planversion')),
             ],
             options={
@@ -621,6 +624,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='planversion',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('overage_model', 'package'), ('overage_package_microtokens__gt', 0), ('overage_package_microtokens__lte', 1000000000000000)), models.Q(('overage_model__in', ['graduated', 'volume']), ('overage_package_microtokens__isnull', True)), _connector='OR'), name='plan_version_package_has_a_size'),
+        ),
+        migrations.AddConstraint(
+            model_name='planversion',
             constraint=models.CheckConstraint(condition=models.Q(('rollover_basis_points__lte', 10000)), name='plan_version_rollover_is_a_share'),
         ),
         migrations.AddConstraint(
@@ -637,7 +644,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='planprice',
-            constraint=models.CheckConstraint(condition=models.Q(('allotment_price__gte', 0), ('commitment__gte', 0), ('platform_fee__gte', 0), ('seat_price__gte', 0)), name='plan_price_not_negative'),
+            constraint=models.CheckConstraint(condition=models.Q(('allotment_price__gte', 0), ('commitment__gte', 0), ('package_price__gte', 0), ('platform_fee__gte', 0), ('seat_price__gte', 0)), name='plan_price_not_negative'),
         ),
         migrations.AddConstraint(
             model_name='overagetier',

@@ -48,6 +48,11 @@ class PlanVersion(models.Model):
         BILL = "bill", "invoice it"
         BLOCK = "block", "do not invoice it"
 
+    class OverageModel(models.TextChoices):
+        GRADUATED = "graduated", "graduated: each token at the price of its tier"
+        VOLUME = "volume", "volume: all tokens at the price of the tier that they reach"
+        PACKAGE = "package", "package: a price for each package that is begun"
+
     class Term(models.IntegerChoices):
         MONTH = 1, "month"
         QUARTER = 3, "quarter"
@@ -63,6 +68,15 @@ class PlanVersion(models.Model):
     )
     overage_policy = models.CharField(
         max_length=10, choices=OveragePolicy, default=OveragePolicy.BLOCK
+    )
+    overage_model = models.CharField(
+        "overage is priced by",
+        max_length=10,
+        choices=OverageModel,
+        default=OverageModel.GRADUATED,
+    )
+    overage_package_microtokens = models.BigIntegerField(
+        "package", null=True, blank=True, help_text="Of overage that is sold by the package."
     )
     overage_cap_microtokens = models.BigIntegerField(
         "hard cap of overage", null=True, blank=True, help_text="For each term. Empty: none."
@@ -105,6 +119,18 @@ class PlanVersion(models.Model):
                 | Q(overage_cap_microtokens__gt=0, overage_policy="bill"),
             ),
             models.CheckConstraint(
+                name="plan_version_package_has_a_size",
+                condition=Q(
+                    overage_model="package",
+                    overage_package_microtokens__gt=0,
+                    overage_package_microtokens__lte=LOT_MICROTOKENS_MAX,
+                )
+                | Q(
+                    overage_model__in=["graduated", "volume"],
+                    overage_package_microtokens__isnull=True,
+                ),
+            ),
+            models.CheckConstraint(
                 name="plan_version_rollover_is_a_share",
                 condition=Q(rollover_basis_points__lte=WHOLE_BASIS_POINTS),
             ),
@@ -135,6 +161,9 @@ class PlanPrice(models.Model):
     seat_price = fields.amount(
         help_text="For each seat and term, invoiced in advance. 0: it has no seats."
     )
+    package_price = fields.amount(
+        help_text="Of a package of overage, if it is sold by the package; else 0."
+    )
 
     # django-money's fields hide the manager from django-stubs.
     objects: ClassVar[models.Manager["PlanPrice"]] = models.Manager()
@@ -152,6 +181,7 @@ class PlanPrice(models.Model):
                     allotment_price__gte=0,
                     commitment__gte=0,
                     seat_price__gte=0,
+                    package_price__gte=0,
                 ),
             ),
         ]
@@ -197,7 +227,7 @@ class SizeOption(models.Model):
 
 
 class OverageTier(models.Model):
-    """One step of the graduated overage price in a currency, from the term's first overage on."""
+    """One step of the overage price in a currency, from the term's first overage on."""
 
     version = models.ForeignKey(PlanVersion, models.CASCADE, related_name="tiers")
     currency = models.CharField(max_length=3)

@@ -11,7 +11,7 @@ from billing.errors import AlreadyPublished, InvalidInput, NotForSale
 from billing.models import InvoiceLine, OverageTier, PlanPrice, PlanVersion
 from billing.terms import Price
 from ledger.units import LOT_PRICE_MICROS_MAX
-from ledger.value import Tier
+from ledger.value import Package, Tier, Tiers
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
 
@@ -20,6 +20,13 @@ pytestmark = pytest.mark.django_db
 BILL = PlanVersion.OveragePolicy.BILL
 REST = Tier(up_to_microtokens=None, micros_per_token=1)
 TO_9 = Tier(up_to_microtokens=9, micros_per_token=1)
+PACKAGE, VOLUME = PlanVersion.OverageModel.PACKAGE, PlanVersion.OverageModel.VOLUME
+BY_PACKAGE = {
+    "overage_policy": BILL,
+    "overage_model": PACKAGE,
+    "overage_package_microtokens": 1_000 * TOKEN,
+    "package_price": Decimal(5),
+}
 FAULTY_TERMS = [
     ({"currency": "XYZ"}, "prices.XYZ.currency", "currency"),
     ({"currency": "AUD"}, "prices.AUD.currency", "currency"),
@@ -73,6 +80,35 @@ FAULTY_TERMS = [
         },
         "prices.EUR.overage_tiers",
         "price",
+    ),
+    (
+        {"overage_package_microtokens": TOKEN},
+        "overage_package_microtokens",
+        "model",
+    ),
+    ({"overage_model": PACKAGE}, "overage_package_microtokens", "range"),
+    (BY_PACKAGE | {"overage_package_microtokens": 0}, "overage_package_microtokens", "range"),
+    (
+        BY_PACKAGE | {"overage_package_microtokens": 10**15 + 1},
+        "overage_package_microtokens",
+        "range",
+    ),
+    (BY_PACKAGE | {"package_price": Decimal(0)}, "prices.EUR.package_price", "required"),
+    (BY_PACKAGE | {"package_price": Decimal("0.001")}, "prices.EUR.package_price", "payable"),
+    (BY_PACKAGE | {"package_price": Decimal(-1)}, "prices.EUR.package_price", "range"),
+    (BY_PACKAGE | {"overage_tiers": (REST,)}, "prices.EUR.overage_tiers", "policy"),
+    ({"package_price": Decimal(1)}, "prices.EUR.package_price", "model"),
+    (
+        BY_PACKAGE
+        | {"package_price": Decimal(10**9), "overage_cap_microtokens": 1_001 * 1_000 * TOKEN},
+        "prices.EUR.package_price",
+        "amount",
+    ),
+    ({"overage_policy": BILL, "overage_model": VOLUME}, "prices.EUR.overage_tiers", "required"),
+    (
+        {"overage_policy": BILL, "overage_model": VOLUME, "overage_tiers": (TO_9,)},
+        "prices.EUR.overage_tiers",
+        "last",
     ),
     ({"unit_id": 0}, "unit_id", "exists"),
     ({"rate_card_id": 0}, "rate_card_id", "exists"),
@@ -145,7 +181,7 @@ def test_the_prices_and_tiers_of_a_published_version_are_frozen_with_it():
     ):
         with pytest.raises(IntegrityError, match="plan version is published"), transaction.atomic():
             change()
-    assert in_euros(version).tiers == builders.TIERS
+    assert in_euros(version).tiers == Tiers(steps=builders.TIERS)
 
 
 @pytest.mark.parametrize(("euros", "fits"), [(1_000, True), (1_001, False)])
@@ -220,7 +256,7 @@ def published_meanwhile(change):
 def test_nobody_changes_a_tier_while_its_version_is_being_published(change):
     [refusal], tiers = published_meanwhile(change)
     assert "plan version is published" in refusal
-    assert tiers == builders.TIERS
+    assert tiers == Tiers(steps=builders.TIERS)
 
 
 def test_a_retired_version_is_not_for_sale_and_stays_what_it_was():
@@ -257,9 +293,26 @@ def test_the_currency_of_a_customer_picks_the_price():
     for currency, fee, tiers in (("EUR", 100, builders.TIERS), ("JPY", 16_000, (REST,))):
         customer = builders.customer(shop, currency=currency)
         billed_by = terms.of(subscription=builders.subscription(customer, version))
-        assert (billed_by.platform_fee, billed_by.tiers) == (Money(fee, currency), tiers)
+        assert (billed_by.platform_fee, billed_by.tiers) == (
+            Money(fee, currency),
+            Tiers(steps=tiers),
+        )
         fee_line = InvoiceLine.objects.get(invoice__customer=customer)
         assert fee_line.amount == Money(fee, currency)
+
+
+def test_terms_name_the_model_of_overage():
+    shop = builders.shop()
+    steps = {"overage_policy": BILL, "overage_tiers": builders.TIERS}
+    package = Package(microtokens=1_000 * TOKEN, micros=5_000_000)
+    for changed, tiers in (
+        ({}, None),
+        ({"overage_model": VOLUME}, None),
+        (steps, Tiers(steps=builders.TIERS)),
+        (steps | {"overage_model": VOLUME}, Tiers(model="volume", steps=builders.TIERS)),
+        (BY_PACKAGE, Tiers(model="package", package=package)),
+    ):
+        assert in_euros(builders.plan_version(shop, **changed)).tiers == tiers
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,11 @@ def broken(change: str) -> Iterator[None]:
 OF_OVERAGE = "kind = 'overage'"
 CARRIED = "SELECT invoice_id FROM billing_invoicecarried"
 FAULTS = {
-    "a published version has a price, and each price its tiers if overage is invoiced": [
+    "a published version has a price, and each its tiers or package if overage is invoiced": [
         "DELETE FROM billing_planprice",
         "DELETE FROM billing_overagetier",
         "UPDATE billing_planversion SET overage_policy = 'block'",
+        "UPDATE billing_planprice SET package_price = 1",
     ],
     "a subscription's plan is sold in its customer's currency": [
         "UPDATE billing_planprice SET currency = 'USD'",

@@ -3,10 +3,10 @@ from decimal import Decimal
 
 import pytest
 
-from billing import terms
-from billing.explain import explain
+from billing import pricing, terms
+from billing.explain import explain, overage_text
 from ledger import catalog as ledger_catalog
-from ledger.value import Tier
+from ledger.value import Package, Tier, Tiers
 from tests import builders
 from tests.builders import TOKEN
 
@@ -28,8 +28,8 @@ def test_a_plan_that_bills_overage_explains_itself():
         "One token is one execution.",
         "The platform costs €500.00 a month, invoiced in advance.",
         "Each month starts with 1,000 tokens for €1,000.00, invoiced in advance: €1.00 a token.",
-        "Tokens used beyond that are invoiced after the month's end: the first 250 tokens"
-        " free, then €0.02 for each further token.",
+        "Tokens used beyond that are invoiced after the month's end, each at the price of its own"
+        " tier (graduated): the first 250 tokens free, then €0.02 for each further token.",
         "At most 5,000 tokens a month are invoiced this way; what is used beyond is repaid by the"
         " next tokens you receive.",
         "Of the tokens left at the month's end up to 200 tokens (20 % of the allotment) stay"
@@ -86,6 +86,73 @@ def test_the_smallest_plan_still_says_what_it_is():
         "Overage, 100 tokens at €0.0125: €1.25.",
         "Together €1.25.",
     ]
+
+
+PACKAGES = Tiers(model="package", package=Package(microtokens=40 * TOKEN, micros=3_200_000))
+UP_TO = (
+    Tier(up_to_microtokens=100 * TOKEN, micros_per_token=100_000),
+    Tier(up_to_microtokens=200 * TOKEN, micros_per_token=50_000),
+    Tier(up_to_microtokens=None, micros_per_token=0),
+)
+
+
+def test_overage_by_volume_says_that_all_tokens_have_one_price():
+    text = explained(**builders.billed(overage_model="volume", overage_tiers=UP_TO))
+    assert text[3] == (
+        "Tokens used beyond that are invoiced after the month's end, all of them at one price that"
+        " their number decides (volume): up to 100 tokens €0.10 each, up to 200 tokens €0.05 each,"
+        " beyond that free."
+    )
+    assert text[-2:] == ["Overage, 150 tokens, all at €0.05: €7.50.", "Together €1,507.50."]
+
+
+def test_overage_by_the_package_says_what_a_package_is_and_costs():
+    text = explained(
+        overage_policy="bill",
+        overage_model="package",
+        overage_package_microtokens=40 * TOKEN,
+        package_price=Decimal("3.20"),
+    )
+    assert text[3] == (
+        "Tokens used beyond that are invoiced after the month's end by the package: €3.20 for each"
+        " package of 40 tokens that is begun."
+    )
+    assert text[-2:] == [
+        "Overage, 60 tokens: 2 packages of 40 tokens at €3.20 each: €6.40.",
+        "Together €1,506.40.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "before", "after", "said"),
+    [
+        (Tiers(model="volume", steps=UP_TO), 0, 99, "99 tokens, all at €0.10"),
+        (
+            Tiers(model="volume", steps=UP_TO),
+            60,
+            120,
+            "60 tokens more: all 120 tokens at €0.05 come to €6.00, of which €6.00 stand on"
+            " invoices",
+        ),
+        (
+            Tiers(model="volume", steps=UP_TO),
+            101,
+            100,
+            "1 token less: all 100 tokens at €0.10 come to €10.00, of which €5.05 stand on"
+            " invoices",
+        ),
+        (Tiers(model="volume", steps=UP_TO[2:]), 60, 120, "60 tokens free"),
+        (PACKAGES, 0, 40, "40 tokens: 1 package of 40 tokens at €3.20 each"),
+        (PACKAGES, 39, 40, "1 token more, in a package of 40 tokens that stands on an invoice"),
+        (PACKAGES, 40, 41, "1 token more: 1 more package of 40 tokens at €3.20 each"),
+        (PACKAGES, 1, 200, "199 tokens more: 4 more packages of 40 tokens at €3.20 each"),
+    ],
+)
+def test_a_line_of_overage_says_what_it_is_for(tiers, before, after, said):
+    [part] = pricing.overage_parts(
+        tiers=tiers, from_microtokens=before * TOKEN, to_microtokens=after * TOKEN
+    )
+    assert overage_text(tiers=tiers, part=part, currency="EUR") == said
 
 
 def test_a_price_that_does_not_come_out_even_says_about():

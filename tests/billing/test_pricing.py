@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from billing import money, pricing
 from ledger.units import MICROTOKENS_PER_TOKEN
-from ledger.value import Tier, Tiers, prepaid_slice_micros, tiered_micros
+from ledger.value import Package, Tier, Tiers, prepaid_slice_micros, tiered_micros
 
 TOKEN = MICROTOKENS_PER_TOKEN
-FREE_THEN_TWO_CENTS = (
-    Tier(up_to_microtokens=250 * TOKEN, micros_per_token=0),
-    Tier(up_to_microtokens=None, micros_per_token=20_000),
+FREE_THEN_TWO_CENTS = Tiers(
+    steps=(
+        Tier(up_to_microtokens=250 * TOKEN, micros_per_token=0),
+        Tier(up_to_microtokens=None, micros_per_token=20_000),
+    )
 )
 
 
@@ -20,44 +22,67 @@ FREE_THEN_TWO_CENTS = (
     ("tokens", "amount"), [(0, "0.00"), (249, "0.00"), (250, "0.00"), (251, "0.02"), (300, "1.00")]
 )
 def test_the_first_token_beyond_a_free_tier_is_the_first_that_costs(tokens, amount):
-    slices = pricing.overage_slices(
+    slices = pricing.overage_parts(
         tiers=FREE_THEN_TWO_CENTS, from_microtokens=0, to_microtokens=tokens * TOKEN
     )
     exact = sum(part.micros for part in slices)
     assert money.rounded(exact, "EUR") == Money(amount, "EUR")
 
 
-tiers = st.lists(
+steps = st.lists(
     st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=3, unique_by=lambda one: one[0]
 ).map(
-    lambda steps: [
+    lambda steps: (
         *(
             Tier(up_to_microtokens=bound, micros_per_token=micros)
             for bound, micros in sorted(steps)
         ),
         Tier(up_to_microtokens=None, micros_per_token=700_001),
-    ]
+    )
+)
+tiers = st.one_of(
+    steps.map(lambda steps: Tiers(steps=steps)),
+    steps.map(lambda steps: Tiers(model="volume", steps=steps)),
+    st.builds(Package, microtokens=st.integers(1, 9), micros=st.integers(0, 9)).map(
+        lambda package: Tiers(model="package", package=package)
+    ),
 )
 
 
 @given(tiers, st.lists(st.integers(0, 12), min_size=1, max_size=6))
-def test_however_overage_is_cut_into_stretches_its_slices_add_up(tiers, cuts):
+def test_however_overage_is_cut_into_stretches_its_parts_add_up(tiers, cuts):
     bounds = [0, *sorted(cuts)]
-    slices = [
+    parts = [
         part
         for start, end in pairwise(bounds)
-        for part in pricing.overage_slices(tiers=tiers, from_microtokens=start, to_microtokens=end)
+        for part in pricing.overage_parts(tiers=tiers, from_microtokens=start, to_microtokens=end)
     ]
-    assert sum(part.micros for part in slices) == tiered_micros(
-        tiers=Tiers(steps=tuple(tiers)), out_microtokens=bounds[-1]
+    assert sum(part.micros for part in parts) == tiered_micros(
+        tiers=tiers, out_microtokens=bounds[-1]
     )
-    assert sum(part.microtokens for part in slices) == bounds[-1]
-    for part in slices:
+    assert sum(part.microtokens for part in parts) == bounds[-1]
+    for part in parts:
         assert part.microtokens > 0
-        assert not any(
-            part.from_microtokens < (tier.up_to_microtokens or 0) < part.to_microtokens
-            for tier in tiers
+        assert tiers.model != "graduated" or not any(
+            part.from_microtokens < (step.up_to_microtokens or 0) < part.to_microtokens
+            for step in tiers.steps
         )
+
+
+@pytest.mark.parametrize(
+    ("tiers", "tokens"),
+    [
+        (Tiers(steps=(Tier(up_to_microtokens=None, micros_per_token=1_000_000),)), 10**12),
+        (Tiers(steps=(Tier(up_to_microtokens=None, micros_per_token=0),)), 4 * 10**12),
+        (Tiers(model="package", package=Package(microtokens=3 * TOKEN, micros=2 * 10**18)), 0),
+        (
+            Tiers(model="package", package=Package(microtokens=3 * TOKEN, micros=4 * 10**17)),
+            6,
+        ),
+    ],
+)
+def test_no_more_overage_is_taken_than_an_amount_can_say(tiers, tokens):
+    assert pricing.overage_microtokens_max(tiers=tiers) == tokens * TOKEN
 
 
 def test_100_euros_over_three_cost_centres_add_up_to_100_euros():

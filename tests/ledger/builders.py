@@ -13,7 +13,7 @@ from ledger.catalog import NewRate
 from ledger.intake import Accepted, NewInference, NewRun
 from ledger.models import Book
 from ledger.units import shard_of
-from ledger.value import Tier, Tiers
+from ledger.value import Package, Tier, Tiers
 
 NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -126,11 +126,7 @@ SMALL_TIERS = (
             Tier(up_to_microtokens=None, micros_per_token=0),
         ),
     ),
-    Tiers(
-        model="package",
-        steps=(Tier(up_to_microtokens=None, micros_per_token=5),),
-        package_microtokens=4,
-    ),
+    Tiers(model="package", package=Package(microtokens=4, micros=5)),
 )
 
 

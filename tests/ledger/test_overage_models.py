@@ -10,7 +10,7 @@ from ledger import accounts, corrections, heads, limits, proofs, queries, receip
 from ledger.errors import LimitReached
 from ledger.limits import NewLimit
 from ledger.reported import NewPart
-from ledger.value import Tier, Tiers
+from ledger.value import Package, Tier, Tiers
 from ledger.verify_receipts import main
 from tests.ledger import holding
 from tests.ledger.builders import HOUR, NOON, debit, make_overage, make_run
@@ -24,11 +24,7 @@ VOLUME = Tiers(
         Tier(up_to_microtokens=None, micros_per_token=5 * CENT),
     ),
 )
-PACKAGE = Tiers(
-    model="package",
-    steps=(Tier(up_to_microtokens=None, micros_per_token=70 * CENT),),
-    package_microtokens=10 * TOKEN,
-)
+PACKAGE = Tiers(model="package", package=Package(microtokens=10 * TOKEN, micros=70 * CENT))
 CHEAPER = (
     "The period's overage passes 100 tokens with it: each of its tokens, those before too, costs"
     " 0.05 EUR now, no longer 0.1 EUR."

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.value import (
+    Package,
     Tier,
     Tiers,
     packages_begun,
@@ -88,11 +89,7 @@ FALLING = (
     Tier(up_to_microtokens=200_000_000, micros_per_token=5 * A_CENT),
     Tier(up_to_microtokens=None, micros_per_token=A_CENT),
 )
-PACKAGE = Tiers(
-    model="package",
-    steps=(Tier(up_to_microtokens=None, micros_per_token=7 * A_CENT),),
-    package_microtokens=100_000_000,
-)
+PACKAGE = Tiers(model="package", package=Package(microtokens=100_000_000, micros=7 * A_CENT))
 TOKEN = 1_000_000
 
 
@@ -180,13 +177,10 @@ def test_overage_by_volume_is_all_at_the_price_that_its_total_reaches(
 
 @given(size=st.integers(1, 20_000_000), price=st.integers(0, 9), cuts=cuts)
 def test_packages_cost_as_often_as_one_is_begun(size: int, price: int, cuts: list[int]) -> None:
-    tiers = Tiers(
-        model="package",
-        steps=(Tier(up_to_microtokens=None, micros_per_token=price),),
-        package_microtokens=size,
-    )
+    package = Package(microtokens=size, micros=price)
+    tiers = Tiers(model="package", package=package)
     begun = len(range(0, cuts[-1], size))
-    assert packages_begun(tiers=tiers, out_microtokens=cuts[-1]) == begun
+    assert packages_begun(package=package, out_microtokens=cuts[-1]) == begun
     assert worth_of_slices(tiers, cuts) == begun * price
 
 

@@ -13,7 +13,7 @@ from billing.models import (
     Plan,
     PlanVersion,
 )
-from ledger.value import Tier
+from ledger.value import Tier, Tiers
 from tests import builders
 from tests.builders import TOKEN
 from tests.web.conftest import Company, text_of
@@ -32,6 +32,7 @@ def version_form(plan: Plan, card_id: int, **changed: Any) -> dict[str, Any]:
         "rollover_percent": "12.5",
         "grace_hours": "36",
         "overage_policy": "bill",
+        "overage_model": "graduated",
         "overage_cap_microtokens": "",
         "alert_thresholds": "70, 90, 100",
         "prices-TOTAL_FORMS": 1,
@@ -78,9 +79,11 @@ def test_a_plan_is_drafted_in_tokens_and_money(pricing, ours: Company, plan: Pla
     assert version.rollover_basis_points == 1_250
     assert version.grace == timedelta(hours=36)
     assert version.alert_thresholds == [70, 90, 100]
-    assert billed_by.tiers == (
-        Tier(up_to_microtokens=1_000 * TOKEN, micros_per_token=150_000),
-        Tier(up_to_microtokens=None, micros_per_token=100_000),
+    assert billed_by.tiers == Tiers(
+        steps=(
+            Tier(up_to_microtokens=1_000 * TOKEN, micros_per_token=150_000),
+            Tier(up_to_microtokens=None, micros_per_token=100_000),
+        )
     )
 
 
