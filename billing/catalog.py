@@ -37,6 +37,10 @@ class PlanTerms:
     rollover_basis_points: int = 2_000
     grace: timedelta = timedelta(hours=24)
     alert_thresholds: Sequence[int] = (70, 90, 100)
+    trial_days: int = 0
+    trial_microtokens: int = 0
+    welcome_microtokens: int = 0
+    welcome_months: int = 3
 
 
 def create_plan(*, vendor_id: int, code: str, name: str) -> Plan:
@@ -67,6 +71,10 @@ def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
             rollover_basis_points=terms.rollover_basis_points,
             grace=terms.grace,
             alert_thresholds=list(terms.alert_thresholds),
+            trial_days=terms.trial_days,
+            trial_microtokens=terms.trial_microtokens,
+            welcome_microtokens=terms.welcome_microtokens,
+            welcome_months=terms.welcome_months,
         )
         faults.refuse(plan_faults.found(version=version, prices=terms.prices))
         version.save(force_insert=True)

@@ -36,6 +36,7 @@ def explain(*, terms: Terms, unit: UnitFacts) -> Explanation:
     sentences = [
         unit.sentence.rstrip(".") + ".",
         *_of_prices(terms),
+        *_of_gifts(terms),
         *_of_overage(terms),
         *_of_commitment(terms),
         *_of_rollover(terms),
@@ -116,6 +117,27 @@ def saving(size: Size, *, against: Size) -> str:
     if not discount:
         return ""
     return f" ({percent(abs(discount))} {'less' if discount > 0 else 'more'} a token)"
+
+
+def _of_gifts(terms: Terms) -> list[str]:
+    trial, gift = tokens(terms.trial_microtokens), tokens(terms.welcome_microtokens)
+    before = f"You first try it for {_days(terms.trial_days)}" if terms.trial_days else ""
+    if before and terms.trial_microtokens:
+        before += f" with {trial} for free, which expire with the trial"
+    elif before:
+        before += " for free"
+    if not terms.welcome_microtokens:
+        return [f"{before}."] if before else []
+    given = f"{gift} valid for {_months(terms.welcome_months)} are a gift"
+    return [f"{before}; another {given}." if before else f"{given[0].upper()}{given[1:]}, once."]
+
+
+def _days(days: int) -> str:
+    return "1 day" if days == 1 else f"{days} days"
+
+
+def _months(months: int) -> str:
+    return "1 month" if months == 1 else f"{months} months"
 
 
 def _price_of_a_token(terms: Terms) -> str:

@@ -56,6 +56,20 @@ INVARIANTS: Final[dict[str, str]] = {
            OR (subscription.size_id IS NOT NULL
                AND (size.version_id, size.currency) <> (price.version_id, price.currency))
     """,
+    "a gift is a free lot of its customer, of the size that the plan gives": """
+        SELECT gift.id
+        FROM billing_gift AS gift
+        JOIN billing_customer AS customer ON customer.id = gift.customer_id
+        JOIN billing_subscription AS subscription ON subscription.id = gift.subscription_id
+        JOIN billing_planversion AS version ON version.id = subscription.plan_version_id
+        LEFT JOIN ledger_lot AS lot ON lot.id = gift.lot_id
+        WHERE (lot.granted_microtokens, lot.account_id, lot.source, lot.price_micros)
+              IS DISTINCT FROM (
+                  CASE gift.kind WHEN 'trial' THEN version.trial_microtokens
+                                 ELSE version.welcome_microtokens END,
+                  customer.account_id, gift.kind, 0)
+           OR (subscription.customer_id, version.plan_id) <> (gift.customer_id, gift.plan_id)
+    """,
     "a settlement says what the ledger moved out of the allotment": """
         SELECT settlement.period_id
         FROM billing_periodsettlement AS settlement

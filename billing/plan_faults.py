@@ -11,7 +11,7 @@ from djmoney.money import Money
 
 from billing import faults, pricing, terms
 from billing.models import PlanVersion
-from billing.models.catalog import TERMS_MONTHS
+from billing.models.catalog import TERMS_MONTHS, TRIAL_DAYS_MAX, VALIDITY_MONTHS_MAX
 from billing.pricing import WHOLE_BASIS_POINTS
 from billing.terms import Price, in_order
 from ledger import catalog as ledger_catalog
@@ -38,6 +38,7 @@ def of_version(*, version: PlanVersion) -> list[Fault]:
         *_of_thresholds(version.alert_thresholds),
         *_of_package(version),
         *_of_cap(version),
+        *_of_gifts(version),
     ]
 
 
@@ -160,6 +161,22 @@ def _of_package(version: PlanVersion) -> list[Fault]:
         message = "must be from 1 to a billion tokens, for overage that is sold by the package"
         return [faults.fault("overage_package_microtokens", "range", message)]
     return []
+
+
+def _of_gifts(version: PlanVersion) -> list[Fault]:
+    wrong = []
+    for name in ("trial_microtokens", "welcome_microtokens"):
+        if not 0 <= getattr(version, name) <= LOT_MICROTOKENS_MAX:
+            wrong.append(faults.fault(name, "range", "must be from 0 to a billion tokens"))
+    if not 0 <= version.trial_days <= TRIAL_DAYS_MAX:
+        wrong.append(faults.fault("trial_days", "range", f"must be from 0 to {TRIAL_DAYS_MAX}"))
+    if version.trial_microtokens and not version.trial_days:
+        message = "are for a trial: say how many days it has"
+        wrong.append(faults.fault("trial_microtokens", "trial", message))
+    if not 1 <= version.welcome_months <= VALIDITY_MONTHS_MAX:
+        message = f"must be from 1 to {VALIDITY_MONTHS_MAX}"
+        wrong.append(faults.fault("welcome_months", "range", message))
+    return wrong
 
 
 def _of_cap(version: PlanVersion) -> list[Fault]:

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.db.models.functions import Coalesce
 
-from billing import catalog, faults, invoicing, money, periods, pricing, sweeps, terms
+from billing import catalog, faults, gifts, invoicing, money, periods, pricing, sweeps, terms
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, SizeOption, Subscription
 from ledger import accounts, grants
@@ -183,6 +183,7 @@ def _open_next(subscription: Subscription, *, at: datetime) -> None:
         opened_at=at,
     )
     if period.number == 1:
+        gifts.give_welcome(subscription=subscription, starts_at=span.starts_at, at=at)
         invoicing.build(
             period=period,
             occasion=Invoice.Occasion.OPENING,

@@ -67,6 +67,10 @@ class Terms:
     rollover_basis_points: int
     grace: timedelta
     alert_thresholds: tuple[int, ...]
+    trial_days: int
+    trial_microtokens: int
+    welcome_microtokens: int
+    welcome_months: int
 
     @property
     def bills_overage(self) -> bool:
@@ -138,6 +142,10 @@ def put_together(*, version: PlanVersion, price: Price, size: str | None = None)
         rollover_basis_points=version.rollover_basis_points,
         grace=version.grace,
         alert_thresholds=tuple(version.alert_thresholds),
+        trial_days=version.trial_days,
+        trial_microtokens=version.trial_microtokens,
+        welcome_microtokens=version.welcome_microtokens,
+        welcome_months=version.welcome_months,
     )
 
 

@@ -36,6 +36,7 @@ TOKEN = MICROTOKENS_PER_TOKEN
 OPENED = datetime(2025, 1, 1, tzinfo=UTC)
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
+DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 TIERS = (
     Tier(up_to_microtokens=250 * TOKEN, micros_per_token=0),

@@ -89,6 +89,10 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
             "overage_package_microtokens",
             "overage_cap_microtokens",
             "alert_thresholds",
+            "trial_days",
+            "trial_microtokens",
+            "welcome_microtokens",
+            "welcome_months",
         )
 
     def __init__(self, *given: Any, **options: Any) -> None:
@@ -105,6 +109,9 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
         if "rollover_percent" in cleaned:
             points = cleaned["rollover_percent"] * BASIS_POINTS_PER_PERCENT
             self.instance.rollover_basis_points = int(points)
+        for name, default in LEFT_EMPTY.items():
+            if name in cleaned and cleaned[name] is None:
+                cleaned[name] = default
         if "grace_hours" in cleaned:
             self.instance.grace = timedelta(hours=cleaned["grace_hours"])
         return cleaned
@@ -116,6 +123,12 @@ class PlanVersionForm(OneBookForm[PlanVersion]):
             add_faults(self, [at_our_field(fault) for fault in found])
 
 
+LEFT_EMPTY = {
+    "trial_days": 0,
+    "trial_microtokens": 0,
+    "welcome_microtokens": 0,
+    "welcome_months": 3,
+}
 DEFAULTS: dict[str, Any] = {
     "rollover_percent": Decimal(20),
     "grace_hours": 24,
@@ -136,6 +149,10 @@ def initial_of(version: PlanVersion) -> dict[str, Any]:
         "rollover_percent": Decimal(version.rollover_basis_points) / BASIS_POINTS_PER_PERCENT,
         "grace_hours": int(version.grace.total_seconds()) // 3600,
         "alert_thresholds": version.alert_thresholds,
+        "trial_days": version.trial_days,
+        "trial_microtokens": version.trial_microtokens,
+        "welcome_microtokens": version.welcome_microtokens,
+        "welcome_months": version.welcome_months,
     }
 
 

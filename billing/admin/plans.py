@@ -190,6 +190,15 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
             },
         ),
         ("Telling people", {"fields": ("alert_thresholds",)}),
+        (
+            "Given for free",
+            {
+                "fields": (
+                    ("trial_days", "trial_microtokens"),
+                    ("welcome_microtokens", "welcome_months"),
+                )
+            },
+        ),
     )
 
     frozen_fieldsets = (
@@ -197,9 +206,11 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         ("What is left over", {"fields": ("rollover", "grace_text")}),
         ("What goes beyond", {"fields": ("overage_policy", "overage_model", "package", "cap")}),
         ("Telling people", {"fields": ("alert_thresholds",)}),
+        ("Given for free", {"fields": ("trial_text", "gift_text")}),
     )
     frozen_fields = (
         *("state", "token", "rate_card", "allotment", "rollover", "grace_text", "package", "cap"),
+        *("trial_text", "gift_text"),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -238,6 +249,17 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     @admin.display(description="hard cap of overage")
     def cap(self, version: PlanVersion) -> str:
         return tokens_shown(version.overage_cap_microtokens)
+
+    @admin.display(description="trial")
+    def trial_text(self, version: PlanVersion) -> str:
+        granted = explain.tokens(version.trial_microtokens)
+        return f"{version.trial_days} days, {granted}" if version.trial_days else "none"
+
+    @admin.display(description="welcome gift")
+    def gift_text(self, version: PlanVersion) -> str:
+        granted = explain.tokens(version.welcome_microtokens)
+        months = f"valid for {version.welcome_months} months"
+        return f"{granted}, {months}" if version.welcome_microtokens else "none"
 
     @admin.display(description="price")
     def price_text(self, version: PlanVersion) -> str:

@@ -285,6 +285,10 @@ class Migration(migrations.Migration):
                 ('rollover_basis_points', models.PositiveSmallIntegerField(default=2000, help_text='Share of the allotment that may roll over, once: 2,000 is 20 %.', validators=[django.core.validators.MaxValueValidator(10000)], verbose_name='rollover share')),
                 ('grace', models.DurationField(default=datetime.timedelta(days=1), help_text="How long after a term's end the closing waits for late runs.")),
                 ('alert_thresholds', django.contrib.postgres.fields.ArrayField(base_field=models.PositiveSmallIntegerField(validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)]), blank=True, default=billing.models.catalog.default_alert_thresholds, help_text='Per cent of the allotment used at which people are told.', size=10)),
+                ('trial_days', models.PositiveSmallIntegerField(blank=True, default=0, help_text='Before the first term. 0: none.', verbose_name='trial (days)')),
+                ('trial_microtokens', models.BigIntegerField(blank=True, default=0, help_text='Free; what is left expires with the trial.', verbose_name='tokens of the trial')),
+                ('welcome_microtokens', models.BigIntegerField(blank=True, default=0, help_text='Free tokens when the first term begins, once for a customer and plan.', verbose_name='welcome gift')),
+                ('welcome_months', models.PositiveSmallIntegerField(blank=True, default=3, verbose_name='gift valid for (months)')),
                 ('published_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('retired_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('plan', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='billing.plan')),
@@ -404,6 +408,18 @@ class Migration(migrations.Migration):
             model_name='period',
             name='subscription',
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='periods', to='billing.subscription'),
+        ),
+        migrations.CreateModel(
+            name='Gift',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(choices=[('trial', 'trial'), ('welcome', 'welcome gift')], max_length=10)),
+                ('lot_id', models.BigIntegerField(unique=True)),
+                ('given_at', models.DateTimeField()),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='gifts', to='billing.customer')),
+                ('plan', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='gifts', to='billing.plan')),
+                ('subscription', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='gifts', to='billing.subscription')),
+            ],
         ),
         migrations.CreateModel(
             name='TopUp',
@@ -636,6 +652,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='planversion',
+            constraint=models.CheckConstraint(condition=models.Q(('trial_days__lte', 90), models.Q(('trial_microtokens', 0), ('trial_days__gt', 0), _connector='OR')), name='plan_version_trial_in_range'),
+        ),
+        migrations.AddConstraint(
+            model_name='planversion',
+            constraint=models.CheckConstraint(condition=models.Q(('trial_microtokens__gte', 0), ('trial_microtokens__lte', 1000000000000000), ('welcome_microtokens__gte', 0), ('welcome_microtokens__lte', 1000000000000000), ('welcome_months__gte', 1), ('welcome_months__lte', 120)), name='plan_version_gifts_in_range'),
+        ),
+        migrations.AddConstraint(
+            model_name='planversion',
             constraint=models.CheckConstraint(condition=models.Q(('retired_at__isnull', True), ('retired_at__gte', models.F('published_at')), _connector='OR'), name='plan_version_retired_after_published'),
         ),
         migrations.AddConstraint(
@@ -701,6 +725,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='period',
             constraint=models.CheckConstraint(condition=models.Q(('ends_at__gt', models.F('starts_at'))), name='period_ends_after_start'),
+        ),
+        migrations.AddConstraint(
+            model_name='gift',
+            constraint=models.UniqueConstraint(fields=('customer', 'plan', 'kind'), name='gift_once_a_customer_and_plan'),
         ),
         migrations.AddIndex(
             model_name='topup',

@@ -103,6 +103,8 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_perioduse
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_gift
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topup
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('sync_token');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupsession

@@ -15,6 +15,7 @@ from billing.models.catalog import (
 )
 from billing.models.credits import Credit, CreditUse
 from billing.models.customers import Customer, CustomerMember
+from billing.models.gifts import Gift
 from billing.models.invoices import (
     Invoice,
     InvoiceCarried,
@@ -44,6 +45,7 @@ __all__ = [
     "CreditUse",
     "Customer",
     "CustomerMember",
+    "Gift",
     "Invoice",
     "InvoiceCarried",
     "InvoiceFinalization",

@@ -19,6 +19,8 @@ from billing.pricing import WHOLE_BASIS_POINTS
 from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
 
 TERMS_MONTHS = (1, 3, 12)
+TRIAL_DAYS_MAX = 90
+VALIDITY_MONTHS_MAX = 120
 
 
 def default_alert_thresholds() -> list[int]:
@@ -98,6 +100,24 @@ class PlanVersion(models.Model):
         size=10,
         help_text="Per cent of the allotment used at which people are told.",
     )
+    trial_days = models.PositiveSmallIntegerField(
+        "trial (days)", default=0, blank=True, help_text="Before the first term. 0: none."
+    )
+    trial_microtokens = models.BigIntegerField(
+        "tokens of the trial",
+        default=0,
+        blank=True,
+        help_text="Free; what is left expires with the trial.",
+    )
+    welcome_microtokens = models.BigIntegerField(
+        "welcome gift",
+        default=0,
+        blank=True,
+        help_text="Free tokens when the first term begins, once for a customer and plan.",
+    )
+    welcome_months = models.PositiveSmallIntegerField(
+        "gift valid for (months)", default=3, blank=True
+    )
     published_at = models.DateTimeField(null=True, blank=True, editable=False)
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -137,6 +157,22 @@ class PlanVersion(models.Model):
             models.CheckConstraint(
                 name="plan_version_grace_not_negative",
                 condition=Q(grace__gte=timedelta(0), grace__lte=timedelta(days=31)),
+            ),
+            models.CheckConstraint(
+                name="plan_version_trial_in_range",
+                condition=Q(trial_days__lte=TRIAL_DAYS_MAX)
+                & (Q(trial_microtokens=0) | Q(trial_days__gt=0)),
+            ),
+            models.CheckConstraint(
+                name="plan_version_gifts_in_range",
+                condition=Q(
+                    trial_microtokens__gte=0,
+                    trial_microtokens__lte=LOT_MICROTOKENS_MAX,
+                    welcome_microtokens__gte=0,
+                    welcome_microtokens__lte=LOT_MICROTOKENS_MAX,
+                    welcome_months__gte=1,
+                    welcome_months__lte=VALIDITY_MONTHS_MAX,
+                ),
             ),
             models.CheckConstraint(
                 name="plan_version_retired_after_published",

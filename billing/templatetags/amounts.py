@@ -15,6 +15,7 @@ register = template.Library()
 WORDS = {
     "allotment": "Allotment",
     "top_up": "Top-up",
+    "welcome": "Welcome gift",
     "rollover": "Rolled over",
     "roll_over": "Rolled over",
     "debt": "Owed",

@@ -36,7 +36,7 @@ def history() -> None:
     """
     shop = builders.shop()
     thrifty, keen = builders.customer(shop), builders.customer(shop)
-    version = builders.plan_version(shop, **builders.billed())
+    version = builders.plan_version(shop, **builders.billed(welcome_microtokens=TOKEN))
     for customer, tokens in ((thrifty, 667), (keen, 1_300)):
         builders.subscription(customer, version)
         builders.use(customer, tokens, occurred_at=MID)
@@ -149,6 +149,11 @@ FAULTS = {
         "INSERT INTO billing_sizeoption (version_id, currency, code, name, allotment_microtokens,"
         " allotment_price)"
         " SELECT DISTINCT plan_version_id, 'EUR', 'one', 'One', 1, 1 FROM billing_subscription",
+    ],
+    "a gift is a free lot of its customer, of the size that the plan gives": [
+        "UPDATE billing_gift SET lot_id = -lot_id",
+        "UPDATE billing_gift SET kind = 'trial'",
+        "UPDATE billing_gift SET plan_id = plan_id + 1",
     ],
     "a settlement says what the ledger moved out of the allotment": [
         "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
