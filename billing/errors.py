@@ -181,7 +181,8 @@ class StripeUnavailable(StripeError):
 class StripeRefused(StripeError):
     """Stripe understood and said no: a declined card, a broken rule. Asking again is no use.
 
-    `of_card`: a bank declined; `charge_id` names the attempt, if Stripe made one.
+    `of_card`: a bank declined; `charge_id` names the attempt, if Stripe made one, and
+    `payment_intent_id` what was to be paid; `decline_code` is the bank's own reason.
     """
 
     code = "stripe_refused"
@@ -194,6 +195,8 @@ class StripeRefused(StripeError):
         param: str = "",
         of_card: bool = False,
         charge_id: str = "",
+        decline_code: str = "",
+        payment_intent_id: str = "",
         request_id: str = "",
         http_status: int | None = None,
     ) -> None:
@@ -202,6 +205,8 @@ class StripeRefused(StripeError):
         self.param = param
         self.of_card = of_card
         self.charge_id = charge_id
+        self.decline_code = decline_code
+        self.payment_intent_id = payment_intent_id
 
 
 class StripeKeyReused(StripeError):

@@ -5,10 +5,11 @@ leaves it to be sent again; its Message-ID is the same, so a mailbox shows it on
 takes is tried again for three days, and then parked.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from smtplib import SMTPException
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -18,27 +19,44 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from billing import explain, periods, sweeps
-from billing.models import AlertMessage, CustomerMember
+from billing.models import AlertMessage, Customer, CustomerMember, Notice
 
 MESSAGES_PER_SWEEP_MAX: Final = 200
 LEASE: Final = timedelta(minutes=5)  # counted from the sweep's start
 TRIES_MAX: Final = 20  # over some three days
 BACK_OFF_MIN: Final = timedelta(minutes=1)
 BACK_OFF_MAX: Final = timedelta(hours=6)
+PAYERS: Final = (
+    CustomerMember.Role.ADMIN,
+    CustomerMember.Role.BUYER,
+    CustomerMember.Role.FINANCE,
+)
 TOLD_ROLES: Final = (CustomerMember.Role.ADMIN, CustomerMember.Role.BUYER)
+
+Message = AlertMessage | Notice
+Kind = type[AlertMessage] | type[Notice]
+# What to send, and the way from it to whom it may concern.
+KINDS: Final[dict[Kind, str]] = {
+    AlertMessage: "period__subscription__customer__account_manager",
+    Notice: "customer__account_manager",
+}
 
 logger = structlog.get_logger(__name__)
 
 
 def send_due(*, at: datetime) -> int:
-    """Send the messages that wait, oldest first; how many were sent."""
-    ids = _free(at).order_by("id").values_list("id", flat=True)
+    """Send the messages that wait, each kind oldest first; how many were sent."""
+    return sum(_send_kind(kind, at=at) for kind in KINDS)
+
+
+def _send_kind(kind: Kind, *, at: datetime) -> int:
+    ids = _free(kind, at).order_by("id").values_list("id", flat=True)
     return sweeps.each(
         list(ids[:MESSAGES_PER_SWEEP_MAX]),
-        partial(_send, at=at),
+        partial(_send, kind, at=at),
         what="mail",
         items_max=MESSAGES_PER_SWEEP_MAX,
-        lasts_max=LEASE / sweeps.SHARE_OF_LEASE,
+        lasts_max=LEASE / (sweeps.SHARE_OF_LEASE * len(KINDS)),
     )
 
 
@@ -56,22 +74,37 @@ def alert_mail(*, message: AlertMessage) -> EmailMessage:
             f"{customer} has used {used} of {granted} of the period that ends on {until}.\n\n"
             f"Tokens, and packs to top up: {settings.WEB_URL}/portal/\n"
         ),
-        to=_recipients(message),
+        to=_recipients(customer, TOLD_ROLES),
         headers={"Message-ID": f"<alert-{message.pk}@{urlsplit(settings.WEB_URL).hostname}>"},
     )
 
 
-def _recipients(message: AlertMessage) -> list[str]:
-    customer = message.period.subscription.customer
-    members = customer.members.filter(role__in=TOLD_ROLES).values_list("user__email", flat=True)
+def notice_mail(*, message: Notice) -> EmailMessage:
+    """The mail about a payment: to those who pay for the customer, and its account manager."""
+    return EmailMessage(
+        subject=message.subject,
+        body=message.body,
+        to=_recipients(message.customer, PAYERS),
+        headers={"Message-ID": f"<notice-{message.pk}@{urlsplit(settings.WEB_URL).hostname}>"},
+    )
+
+
+def _mail(message: Message) -> EmailMessage:
+    if isinstance(message, Notice):
+        return notice_mail(message=message)
+    return alert_mail(message=message)
+
+
+def _recipients(customer: Customer, roles: Sequence[str]) -> list[str]:
+    members = customer.members.filter(role__in=roles).values_list("user__email", flat=True)
     manager = customer.account_manager
     addresses = [customer.email, *members, manager.email if manager is not None else ""]
     return list(dict.fromkeys(address for address in addresses if address))
 
 
-def _free(at: datetime) -> QuerySet[AlertMessage]:
+def _free(kind: Kind, at: datetime) -> QuerySet[Any]:
     """Messages that wait, whose time has come, and that nobody is sending."""
-    return AlertMessage.objects.filter(
+    return kind.objects.filter(
         Q(leased_until__isnull=True) | Q(leased_until__lte=at),
         Q(next_try_at__isnull=True) | Q(next_try_at__lte=at),
         sent_at__isnull=True,
@@ -79,8 +112,8 @@ def _free(at: datetime) -> QuerySet[AlertMessage]:
     )
 
 
-def _send(message_id: int, *, at: datetime) -> int:
-    message = _claim(message_id, at=at)
+def _send(kind: Kind, message_id: int, *, at: datetime) -> int:
+    message = _claim(kind, message_id, at=at)
     if message is None:
         return 0
     return sweeps.attempt(
@@ -88,37 +121,37 @@ def _send(message_id: int, *, at: datetime) -> int:
     )
 
 
-def _deliver(message: AlertMessage, *, at: datetime) -> int:
+def _deliver(message: Message, *, at: datetime) -> int:
     try:
-        alert_mail(message=message).send()
+        _mail(message).send()
     except (SMTPException, OSError, BadHeaderError) as error:
-        logger.warning("mail not sent, tried again later", message=message.pk, error=str(error))
+        logger.warning("mail not sent, tried again later", message=str(message), error=str(error))
         return _try_later(message, error, at=at)
-    AlertMessage.objects.filter(pk=message.pk).update(sent_at=at, leased_until=None, error="")
+    type(message).objects.filter(pk=message.pk).update(sent_at=at, leased_until=None, error="")
     return 1
 
 
-def _try_later(message: AlertMessage, error: Exception, *, at: datetime) -> int:
+def _try_later(message: Message, error: Exception, *, at: datetime) -> int:
     """Each time after a longer while, and in the end no more: the desk shows what it said."""
     give_up = message.tries >= TRIES_MAX
     wait = min(BACK_OFF_MIN * 2 ** min(message.tries - 1, 12), BACK_OFF_MAX)
-    AlertMessage.objects.filter(pk=message.pk, sent_at__isnull=True).update(
+    type(message).objects.filter(pk=message.pk, sent_at__isnull=True).update(
         leased_until=None,
         next_try_at=at + wait,
         parked_at=at if give_up else None,
         error=repr(error),
     )
     if give_up:
-        logger.error("mail given up", message=message.pk, error=str(error))
+        logger.error("mail given up", message=str(message), error=str(error))
     return 0
 
 
-def _claim(message_id: int, *, at: datetime) -> AlertMessage | None:
+def _claim(kind: Kind, message_id: int, *, at: datetime) -> Message | None:
     with transaction.atomic():
-        message = (
-            _free(at)
+        message: Message | None = (
+            _free(kind, at)
             .select_for_update(skip_locked=True, of=("self",))
-            .select_related("period__subscription__customer__account_manager")
+            .select_related(KINDS[kind])
             .filter(pk=message_id)
             .first()
         )

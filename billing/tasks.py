@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from billing import alerts, closing, mail, subscriptions
+from billing import alerts, auto_top_ups, closing, mail, subscriptions
 from billing.stripe import inbox, outbox, reconcile
 
 logger = structlog.get_logger(__name__)
@@ -53,6 +53,13 @@ def act_on_stripe_events() -> None:
 def evaluate_alerts() -> None:
     if alerts.evaluate(at=timezone.now()):
         _wake(send_mail)
+
+
+@shared_task
+def buy_what_runs_short() -> None:
+    """Begin the purchases that customers want made by themselves, and have them charged."""
+    if auto_top_ups.evaluate(at=timezone.now()):
+        _wake(send_stripe_calls)
 
 
 @shared_task

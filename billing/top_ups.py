@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
+from djmoney.money import Money
 
 from billing import catalog, money, periods
 from billing.errors import KeyReused, PaymentDoesNotMatch, UnknownTopUp
@@ -51,18 +52,37 @@ def begin(
         catalog.require_for_sale(
             item=pack, vendor_id=customer.vendor_id, currency=customer.currency, at=at
         )
-        top_up = TopUp.objects.create(
-            id=idempotency_key,
+        top_up = write(
             customer=customer,
             pack=pack,
-            microtokens=pack.microtokens,
-            price=pack.price,
-            validity_months=pack.validity_months,
             keeps_card=keeps_card,
-            begun_at=at,
+            idempotency_key=idempotency_key,
+            at=at,
         )
         calls.write_checkout_create(top_up=top_up, at=at)
         return top_up
+
+
+def write(
+    *,
+    customer: Customer,
+    pack: TopUpPack,
+    packs: int = 1,
+    keeps_card: bool = False,
+    idempotency_key: uuid.UUID,
+    at: datetime,
+) -> TopUp:
+    """The purchase itself: so many packs as they are sold now."""
+    return TopUp.objects.create(
+        id=idempotency_key,
+        customer=customer,
+        pack=pack,
+        microtokens=packs * pack.microtokens,
+        price=packs * pack.price,
+        validity_months=pack.validity_months,
+        keeps_card=keeps_card,
+        begun_at=at,
+    )
 
 
 def record_session(
@@ -108,8 +128,11 @@ def fulfil(*, top_up_id: uuid.UUID, stripe_session_id: str = "", at: datetime) -
 def state(*, top_up: TopUp) -> str:
     """In one word: granted, failed, expired, processing or pending."""
     session = getattr(top_up, "session", None)
+    charge = getattr(top_up, "charge", None)
     if hasattr(top_up, "fulfilment"):
         return "granted"
+    if charge is not None:
+        return "processing" if charge.failed_at is None else "failed"
     if session is None:
         return "pending"
     if session.expired_at is not None:
@@ -127,7 +150,13 @@ def _apply(top_up: TopUp, facts: CheckoutFacts, *, at: datetime) -> None:
     _note_progress(session, facts, at=at)
     if facts.status == "complete" and facts.payment_status in PAID:
         _require_amount(top_up, facts)
-        _grant(top_up, facts, at=at)
+        grant_paid(
+            top_up=top_up,
+            stripe_payment_intent_id=facts.payment_intent_id,
+            amount=money.from_minor_units(facts.amount_total, facts.currency),
+            paid_at=facts.paid_at or at,
+            at=at,
+        )
 
 
 def _note_progress(session: TopUpSession, facts: CheckoutFacts, *, at: datetime) -> None:
@@ -143,14 +172,24 @@ def _note_progress(session: TopUpSession, facts: CheckoutFacts, *, at: datetime)
     session.save(update_fields=["completed_at", "expired_at", "failed_at"])
 
 
-def _grant(top_up: TopUp, facts: CheckoutFacts, *, at: datetime) -> None:
+def grant_paid(
+    *,
+    top_up: TopUp,
+    stripe_payment_intent_id: str,
+    amount: Money,
+    paid_at: datetime,
+    at: datetime,
+) -> None:
+    """A payment was made: the tokens are granted. Told again, nothing changes.
+
+    The top-up must be locked, and the payment be what was asked for.
+    """
     if TopUpFulfilment.objects.filter(top_up=top_up).exists():
         return
-    paid_at = facts.paid_at or at
     TopUpPayment.objects.create(
         top_up=top_up,
-        stripe_payment_intent_id=facts.payment_intent_id,
-        amount=money.from_minor_units(facts.amount_total, facts.currency),
+        stripe_payment_intent_id=stripe_payment_intent_id,
+        amount=amount,
         paid_at=paid_at,
     )
     granted = grants.grant(

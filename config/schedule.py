@@ -64,5 +64,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "act on events of Stripe": _every(5, "billing.tasks.act_on_stripe_events"),
     "ask Stripe what it never told": _every(600, "billing.tasks.reconcile_stripe"),
     "evaluate alerts": _every(30, "billing.tasks.evaluate_alerts"),
+    "buy what runs short": _every(30, "billing.tasks.buy_what_runs_short"),
     "send mail": _every(15, "billing.tasks.send_mail"),
 }

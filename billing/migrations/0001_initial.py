@@ -121,6 +121,21 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='AutoTopUp',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                ('threshold_microtokens', models.BigIntegerField()),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('ceiling', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='At most so much a calendar month, before tax.', max_digits=16)),
+                ('turned_on_at', models.DateTimeField()),
+                ('turned_off_at', models.DateTimeField(null=True)),
+                ('turned_off_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('turned_on_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='auto_top_ups', to='billing.customer')),
+                ('pack', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.topuppack')),
+            ],
+        ),
+        migrations.CreateModel(
             name='Invoice',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
@@ -437,6 +452,37 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='TopUpCharge',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('month', models.DateField(help_text="Its first day, where the customer's days begin.")),
+                ('available_microtokens', models.BigIntegerField(help_text='What was there, less what was owed.')),
+                ('stripe_payment_intent_id', models.CharField(blank=True, max_length=255)),
+                ('begun_at', models.DateTimeField()),
+                ('failed_at', models.DateTimeField(null=True)),
+                ('code', models.CharField(blank=True, max_length=100)),
+                ('message', models.TextField(blank=True)),
+                ('ended_at', models.DateTimeField(null=True)),
+                ('auto_top_up', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='charges', to='billing.autotopup')),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='top_up_charges', to='billing.customer')),
+                ('method', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.paymentmethod')),
+                ('top_up', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='charge', to='billing.topup')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='AutoTopUpPause',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('reason', models.CharField(choices=[('authentication', 'the bank wants to hear from the cardholder'), ('hard_decline', 'the bank will not accept this card again'), ('soft_decline', 'the bank declined this time'), ('soft_declines', 'the bank declined several times in a row')], max_length=20)),
+                ('paused_at', models.DateTimeField()),
+                ('until', models.DateTimeField(help_text='Empty: until somebody resumes it.', null=True)),
+                ('resumed_at', models.DateTimeField(null=True)),
+                ('auto_top_up', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='pauses', to='billing.autotopup')),
+                ('resumed_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('charge', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='pause', to='billing.topupcharge')),
+            ],
+        ),
+        migrations.CreateModel(
             name='TopUpFulfilment',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -478,6 +524,20 @@ class Migration(migrations.Migration):
             model_name='plan',
             name='vendor',
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='plans', to='billing.vendor'),
+        ),
+        migrations.CreateModel(
+            name='AutoTopUpWithheld',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('reason', models.CharField(max_length=30)),
+                ('words', models.TextField()),
+                ('available_microtokens', models.BigIntegerField()),
+                ('noted_at', models.DateTimeField()),
+                ('auto_top_up', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='withheld', to='billing.autotopup')),
+            ],
+            options={
+                'indexes': [models.Index(fields=['auto_top_up', '-id'], name='auto_top_up_withheld_latest')],
+            },
         ),
         migrations.CreateModel(
             name='CustomerMember',
@@ -528,6 +588,27 @@ class Migration(migrations.Migration):
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('invoice', 'reference'), name='payment_failure_once')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Notice',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('about', models.CharField(max_length=200, unique=True)),
+                ('subject', models.CharField(max_length=300)),
+                ('body', models.TextField()),
+                ('written_at', models.DateTimeField()),
+                ('tries', models.PositiveIntegerField(default=0, editable=False)),
+                ('next_try_at', models.DateTimeField(editable=False, null=True)),
+                ('leased_until', models.DateTimeField(editable=False, null=True)),
+                ('sent_at', models.DateTimeField(editable=False, null=True)),
+                ('parked_at', models.DateTimeField(editable=False, help_text='Given up after many tries: no mail server took it.', null=True)),
+                ('error', models.TextField(blank=True, editable=False, help_text='Why the last try failed.')),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='notices', to='billing.customer')),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('parked_at__isnull', True), ('sent_at__isnull', True)), fields=['id'], name='notice_to_send')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('sent_at__isnull', True), ('parked_at__isnull', True), _connector='OR'), name='notice_ends_once')],
             },
         ),
         migrations.AddIndex(
@@ -731,6 +812,22 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('customer', 'plan', 'kind'), name='gift_once_a_customer_and_plan'),
         ),
         migrations.AddIndex(
+            model_name='topupcharge',
+            index=models.Index(fields=['customer', 'month'], name='top_up_charge_month'),
+        ),
+        migrations.AddConstraint(
+            model_name='topupcharge',
+            constraint=models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True)), fields=('customer',), name='top_up_charge_one_at_a_time'),
+        ),
+        migrations.AddConstraint(
+            model_name='topupcharge',
+            constraint=models.CheckConstraint(condition=models.Q(('failed_at__isnull', True), ('ended_at__isnull', False), _connector='OR'), name='top_up_charge_failed_is_ended'),
+        ),
+        migrations.AddConstraint(
+            model_name='autotopuppause',
+            constraint=models.CheckConstraint(condition=models.Q(('until__isnull', True), ('until__gt', models.F('paused_at')), _connector='OR'), name='auto_top_up_pause_ends_after_it_began'),
+        ),
+        migrations.AddIndex(
             model_name='topup',
             index=models.Index(fields=['begun_at'], name='top_up_begun'),
         ),
@@ -741,6 +838,22 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='topup',
             constraint=models.CheckConstraint(condition=models.Q(('price__gt', 0)), name='top_up_has_a_price'),
+        ),
+        migrations.AddConstraint(
+            model_name='autotopup',
+            constraint=models.UniqueConstraint(condition=models.Q(('turned_off_at__isnull', True)), fields=('customer',), name='auto_top_up_one_at_a_time'),
+        ),
+        migrations.AddConstraint(
+            model_name='autotopup',
+            constraint=models.CheckConstraint(condition=models.Q(('threshold_microtokens__gt', 0)), name='auto_top_up_below_something'),
+        ),
+        migrations.AddConstraint(
+            model_name='autotopup',
+            constraint=models.CheckConstraint(condition=models.Q(('ceiling__gt', 0)), name='auto_top_up_has_a_ceiling'),
+        ),
+        migrations.AddConstraint(
+            model_name='autotopup',
+            constraint=models.CheckConstraint(condition=models.Q(('turned_off_at__isnull', True), ('turned_off_at__gte', models.F('turned_on_at')), _connector='OR'), name='auto_top_up_off_after_on'),
         ),
         migrations.AddConstraint(
             model_name='topuppack',

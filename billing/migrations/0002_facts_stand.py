@@ -110,6 +110,18 @@ FORBID = """
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupsession
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
             'completed_at', 'failed_at', 'expired_at');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupcharge
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'stripe_payment_intent_id', 'failed_at', 'code', 'message', 'ended_at');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_autotopup
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('turned_off_at', 'turned_off_by_id');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_autotopuppause
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('resumed_at', 'resumed_by_id');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_autotopupwithheld
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_notice
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'tries', 'next_try_at', 'leased_until', 'sent_at', 'parked_at', 'error');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topuppayment
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupfulfilment

@@ -5,15 +5,9 @@ dated null ("not yet"), the triggers leave exactly those columns free.
 """
 
 from billing.models.alerts import Alert, AlertMessage
-from billing.models.catalog import (
-    OverageTier,
-    Plan,
-    PlanPrice,
-    PlanVersion,
-    SizeOption,
-    TopUpPack,
-)
-from billing.models.credits import Credit, CreditUse
+from billing.models.catalog import (OverageTier, Plan, PlanPrice, PlanVersion, SizeOption, TopUpPack,)
+from billing.models.credits import (Credit, CreditUse,)
+from billing.models.auto_top_ups import (AutoTopUp, AutoTopUpPause, AutoTopUpWithheld, TopUpCharge,)
 from billing.models.customers import Customer, CustomerMember
 from billing.models.gifts import Gift
 from billing.models.invoices import (
@@ -26,6 +20,7 @@ from billing.models.invoices import (
     InvoicePaymentFailure,
 )
 from billing.models.methods import CardSetup, PaymentMethod, PaymentMethodChoice
+from billing.models.notices import Notice
 from billing.models.stripe import StripeCall, StripeEvent
 from billing.models.subscriptions import (
     Period,
@@ -40,6 +35,9 @@ from billing.models.vendors import Vendor
 __all__ = [
     "Alert",
     "AlertMessage",
+    "AutoTopUp",
+    "AutoTopUpPause",
+    "AutoTopUpWithheld",
     "CardSetup",
     "Credit",
     "CreditUse",
@@ -53,6 +51,7 @@ __all__ = [
     "InvoiceLine",
     "InvoicePayment",
     "InvoicePaymentFailure",
+    "Notice",
     "OverageTier",
     "PaymentMethod",
     "PaymentMethodChoice",
@@ -68,6 +67,7 @@ __all__ = [
     "StripeEvent",
     "Subscription",
     "TopUp",
+    "TopUpCharge",
     "TopUpFulfilment",
     "TopUpPack",
     "TopUpPayment",

@@ -14,13 +14,22 @@ from django.conf import settings
 from django.db.models import Max
 
 from billing import money
-from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeCall, TopUp
+from billing.models import (
+    CardSetup,
+    Customer,
+    Invoice,
+    PaymentMethod,
+    StripeCall,
+    TopUp,
+    TopUpCharge,
+)
 
 CUSTOMER_CREATE: Final = "customer.create"
 CARD_ATTACH: Final = "card.attach"
 CARD_DEFAULT: Final = "card.default"
 CARD_DETACH: Final = "card.detach"
 CHECKOUT_CREATE: Final = "checkout.create"
+TOP_UP_CHARGE: Final = "top_up.charge"
 SETUP_CREATE: Final = "setup.create"
 INVOICE_CREATE: Final = "invoice.create"
 INVOICE_LINES: Final = "invoice.lines"  # followed by the number of the chunk
@@ -167,6 +176,26 @@ def write_card_detach(*, method: PaymentMethod, at: datetime) -> StripeCall:
     return write(operation=CARD_DETACH, aggregate_id=method.pk, params={}, after=None, at=at)
 
 
+def write_top_up_charge(*, charge: TopUpCharge, at: datetime) -> StripeCall:
+    """Nobody is there to confirm: a bank that asks for it has declined.
+
+    https://docs.stripe.com/payments/save-during-payment#charge-saved-payment-method
+    """
+    top_up = charge.top_up
+    params = {
+        "amount": money.to_minor_units(top_up.price),
+        "currency": top_up.currency.lower(),
+        "payment_method": charge.method.stripe_payment_method_id,
+        "confirm": True,
+        "off_session": True,
+        "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+        "description": top_up.pack.name,
+        "metadata": _of_metadata(top_up),
+        "expand": ["latest_charge"],
+    }
+    return write(operation=TOP_UP_CHARGE, aggregate_id=top_up.pk, params=params, after=None, at=at)
+
+
 def write_invoice_create(*, invoice: Invoice, at: datetime) -> StripeCall:
     """The first call of an invoice's chain; each next one is written when the last is done."""
     return write(
@@ -244,11 +273,7 @@ def _of_customer(customer: Customer) -> Params:
 def _of_top_up(top_up: TopUp, *, at: datetime) -> Params:
     """https://docs.stripe.com/api/checkout/sessions/create"""
     page = f"{settings.WEB_URL}/portal/top-ups/{top_up.pk}/"
-    metadata = {
-        "top_up_id": str(top_up.pk),
-        "customer_reference": str(top_up.customer.reference),
-        "env": environment(),
-    }
+    metadata = _of_metadata(top_up)
     params: Params = {
         "mode": "payment",
         "client_reference_id": str(top_up.pk),
@@ -282,6 +307,14 @@ def _of_top_up(top_up: TopUp, *, at: datetime) -> Params:
             "tax_id_collection": {"enabled": True},
         }
     return params
+
+
+def _of_metadata(top_up: TopUp) -> dict[str, str]:
+    return {
+        "top_up_id": str(top_up.pk),
+        "customer_reference": str(top_up.customer.reference),
+        "env": environment(),
+    }
 
 
 def _of_setup(setup: CardSetup, *, at: datetime) -> Params:

@@ -1,6 +1,7 @@
 """What each call sends, and what follows when Stripe has done it.
 
     customer.create ─▶ (the customer is known at Stripe) ─▶ card.attach ─▶ (kept) ─▶ card.default
+    top_up.charge   ─▶ (paid and granted, or declined)
     setup.create    ─▶ (the customer can give a card)           card.detach ─▶ (gone)
     checkout.create ─▶ (the buyer can pay)
     invoice.create ─▶ invoice.lines.0 ─▶ … ─▶ invoice.verify ─▶ invoice.finalize ─▶ invoice.pay
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from billing import customers, invoicing, money, payment_methods, top_ups
+from billing import customers, invoicing, money, payment_methods, top_up_charges, top_ups
 from billing.errors import PaymentDoesNotMatch, StripeRefused, StripeUnavailable
 from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeCall, TopUp
 from billing.stripe import calls, facts, gateway
@@ -92,6 +93,16 @@ def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> N
             invoice=Invoice.objects.get(pk=call.aggregate_id),
             reference=error.charge_id or call.idempotency_key,
             code=error.stripe_code,
+            message=str(error),
+            at=at,
+        )
+
+    if calls.family(call) == calls.TOP_UP_CHARGE:
+        top_up_charges.record_failure(
+            top_up_id=call.aggregate_id,
+            stripe_payment_intent_id=error.payment_intent_id,
+            code=error.stripe_code,
+            decline_code=error.decline_code,
             message=str(error),
             at=at,
         )
@@ -183,6 +194,11 @@ def _setup_opened(call: StripeCall, reply: Reply, at: datetime) -> None:
         url=reply.body.get("url") or "",
         at=at,
     )
+
+
+def _charged(call: StripeCall, reply: Reply, at: datetime) -> None:
+    intent = facts.of_intent(reply.body)
+    top_up_charges.apply(top_up_id=call.aggregate_id, intent=intent, at=at)
 
 
 def _session_opened(call: StripeCall, reply: Reply, at: datetime) -> None:
@@ -293,6 +309,7 @@ LINKS: Final[dict[str, Link]] = {
     calls.CARD_ATTACH: Link(request=_attach, record=_card_attached),
     calls.CARD_DEFAULT: Link(request=_make_default, record=_card_default),
     calls.CARD_DETACH: Link(request=_detach, record=_card_detached),
+    calls.TOP_UP_CHARGE: Link(request=_of_top_up, record=_charged),
     calls.SETUP_CREATE: Link(request=_of_new_setup, record=_setup_opened),
     calls.CHECKOUT_CREATE: Link(request=_of_top_up, record=_session_opened),
     calls.INVOICE_CREATE: Link(request=_of_new_invoice, record=_invoice_made),

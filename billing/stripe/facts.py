@@ -77,6 +77,22 @@ class DeclineFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IntentFacts:
+    """A payment intent; `code`, `decline_code` and `message` tell why it was refused last."""
+
+    stripe_id: str
+    status: str
+    customer_id: str
+    amount: Money
+    metadata: dict[str, str]
+    livemode: bool
+    code: str
+    decline_code: str
+    message: str
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class InvoiceFacts:
     """An invoice at Stripe. `declines` is known only where it was read, not from other answers."""
 
@@ -159,6 +175,23 @@ def of_checkout(body: Json) -> CheckoutFacts:
         url=body.get("url") or "",
         payment_intent_id=intent.get("id", ""),
         payment_status_of_intent=intent.get("status", ""),
+        paid_at=_instant(charge.get("created") if isinstance(charge, dict) else None),
+    )
+
+
+def of_intent(body: Json) -> IntentFacts:
+    error = body.get("last_payment_error") or {}
+    charge = body.get("latest_charge") or {}
+    return IntentFacts(
+        stripe_id=body["id"],
+        status=body["status"],
+        customer_id=body.get("customer") or "",
+        amount=money.from_minor_units(body["amount"], body["currency"]),
+        metadata=body.get("metadata") or {},
+        livemode=body["livemode"],
+        code=error.get("code") or "",
+        decline_code=error.get("decline_code") or "",
+        message=error.get("message") or "",
         paid_at=_instant(charge.get("created") if isinstance(charge, dict) else None),
     )
 

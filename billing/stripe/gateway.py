@@ -33,6 +33,7 @@ from billing.stripe.facts import (
     CheckoutFacts,
     CustomerFacts,
     EventFacts,
+    IntentFacts,
     InvoiceFacts,
     InvoiceLineFacts,
     MethodFacts,
@@ -135,6 +136,29 @@ def checkout_sessions(*, customer_id: str, since: datetime) -> list[CheckoutFact
         return [facts.of_checkout(one.to_dict(for_json=True)) for one in found.auto_paging_iter()]
 
 
+def payment_intent(*, stripe_payment_intent_id: str) -> IntentFacts:
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.payment_intents.retrieve(
+            stripe_payment_intent_id, params={"expand": ["latest_charge"]}
+        )
+    return facts.of_intent(found.to_dict(for_json=True))
+
+
+def payment_intents(*, customer_id: str, since: datetime) -> list[Json]:
+    """The customer's that were made since then, newest first, as Stripe shows them."""
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.payment_intents.list(
+            params={
+                "customer": customer_id,
+                "created": {"gte": int(since.timestamp())},
+                "expand": ["data.latest_charge"],
+            }
+        )
+        return [one.to_dict(for_json=True) for one in found.auto_paging_iter()]
+
+
 def customers(*, email: str, since: datetime) -> list[tuple[str, dict[str, str]]]:
     """Id and metadata of the customers with this address that were made since then."""
     _require_no_transaction()
@@ -232,6 +256,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "setup.create": lambda client, target, params, options: client.v1.checkout.sessions.create(
         params, options
     ),
+    "top_up.charge": lambda client, target, params, options: client.v1.payment_intents.create(
+        params, options
+    ),
     "checkout.create": lambda client, target, params, options: client.v1.checkout.sessions.create(
         params, options
     ),
@@ -297,7 +324,7 @@ def _own(error: stripe.StripeError) -> Exception:
             stripe_code=error.code or "",
             param=str(error.param or ""),
             of_card=isinstance(error, stripe.CardError),
-            charge_id=_charge_id(error),
+            **_of_refused_charge(error),
             **known,
         )
     headers = cast(dict[str, str], error.headers or {})
@@ -305,12 +332,17 @@ def _own(error: stripe.StripeError) -> Exception:
     return StripeUnavailable(message, replayed=replayed == "true", **known)
 
 
-def _charge_id(error: stripe.StripeError) -> str:
-    """The charge that was declined, which Stripe names in one place or another."""
+def _of_refused_charge(error: stripe.StripeError) -> dict[str, Any]:
+    """The charge that was declined, which Stripe names in one place or another, and why."""
     body = cast(Json, error.json_body) if isinstance(error.json_body, dict) else {}
     told = body.get("error") or {}
     intent = told.get("payment_intent") or {}
-    return told.get("charge") or intent.get("latest_charge") or ""
+    charge = told.get("charge") or intent.get("latest_charge") or ""
+    return {
+        "charge_id": charge.get("id", "") if isinstance(charge, dict) else charge,
+        "decline_code": told.get("decline_code") or "",
+        "payment_intent_id": intent.get("id") or "",
+    }
 
 
 def _require_no_transaction() -> None:

@@ -16,9 +16,17 @@ import structlog
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from billing import payment_methods, sweeps, top_ups
+from billing import payment_methods, sweeps, top_up_charges, top_ups
 from billing.errors import BillingError, PaymentDoesNotMatch
-from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeEvent, TopUp
+from billing.models import (
+    CardSetup,
+    Customer,
+    Invoice,
+    PaymentMethod,
+    StripeEvent,
+    TopUp,
+    TopUpCharge,
+)
 from billing.stripe import calls, facts, gateway
 from billing.stripe import invoices as stripe_invoices
 from billing.stripe.facts import EventFacts
@@ -154,6 +162,12 @@ def _about_top_up(event: EventFacts, at: datetime) -> bool:
         return False
     if not TopUp.objects.filter(pk=top_up_id).exists():
         return _late_or_not_ours(event, at)
+    if TopUpCharge.objects.filter(top_up_id=top_up_id).exists():
+        if not top_up_charges.look(
+            top_up_id=top_up_id, stripe_payment_intent_id=event.object_id, at=at
+        ):
+            raise Overtaken
+        return True
     session_id = event.object_id if event.object_type == "checkout.session" else ""
     if not top_ups.fulfil(top_up_id=top_up_id, stripe_session_id=session_id, at=at):
         raise Overtaken

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 import structlog
 from django.db.models import Exists, F, OuterRef, Q
 
-from billing import payment_methods, sweeps, top_ups
+from billing import payment_methods, sweeps, top_up_charges, top_ups
 from billing.errors import BillingError, StripeClosed, StripeUnavailable
-from billing.models import CardSetup, Customer, Invoice, StripeCall, TopUp
+from billing.models import CardSetup, Customer, Invoice, StripeCall, TopUp, TopUpCharge
 from billing.stripe import calls, chains, gateway, outbox
 from billing.stripe import invoices as stripe_invoices
 from billing.stripe.gateway import Reply
@@ -38,6 +38,7 @@ class Reconciled:
 
     calls_count: int
     top_ups_count: int
+    charges_count: int
     card_setups_count: int
     invoices_count: int
     customers_count: int
@@ -107,6 +108,11 @@ def _questions(at: datetime) -> Iterator[tuple[str, Iterable[Any], Callable[[Any
         lambda top_up: top_ups.fulfil(top_up_id=top_up.pk, at=at),
     )
     yield (
+        "charges_count",
+        _under_way(at),
+        lambda charge: top_up_charges.look(top_up_id=charge.top_up_id, at=at),
+    )
+    yield (
         "card_setups_count",
         _unfinished_setups(at),
         lambda setup: payment_methods.finish_setup(card_setup_id=setup.pk, at=at),
@@ -163,6 +169,13 @@ def _unfulfilled(at: datetime) -> list[TopUp]:
         begun_at__gt=at - WATCHED_FOR,
     )
     return list(open_ones.order_by("sync_token", "begun_at")[:ITEMS_PER_SWEEP_MAX])
+
+
+def _under_way(at: datetime) -> list[TopUpCharge]:
+    """Charges that Stripe has accepted: it may take days to know."""
+    begun = TopUpCharge.objects.filter(ended_at__isnull=True, begun_at__lte=at - LEFT_ALONE_FOR)
+    accepted = begun.exclude(stripe_payment_intent_id="")
+    return list(accepted.order_by("top_up__sync_token", "id")[:ITEMS_PER_SWEEP_MAX])
 
 
 def _unfinished_setups(at: datetime) -> list[CardSetup]:
@@ -235,6 +248,16 @@ def _session_opened(call: StripeCall) -> Reply | None:
     return None
 
 
+def _charged(call: StripeCall) -> Reply | None:
+    customer = TopUp.objects.select_related("customer").get(pk=call.aggregate_id).customer
+    for body in gateway.payment_intents(
+        customer_id=customer.stripe_customer_id, since=_since(call)
+    ):
+        if (body.get("metadata") or {}).get("call_key") == call.idempotency_key:
+            return _found(body["id"], body)
+    return None
+
+
 def _setup_opened(call: StripeCall) -> Reply | None:
     customer = CardSetup.objects.select_related("customer").get(pk=call.aggregate_id).customer
     for facts in gateway.checkout_sessions(
@@ -281,6 +304,7 @@ EVIDENCE: Final[dict[str, Callable[[StripeCall], Reply | None]]] = {
     calls.CARD_ATTACH: _unknown,
     calls.CARD_DEFAULT: _unknown,
     calls.CARD_DETACH: _unknown,
+    calls.TOP_UP_CHARGE: _charged,
     calls.SETUP_CREATE: _setup_opened,
     calls.CHECKOUT_CREATE: _session_opened,
     calls.INVOICE_CREATE: _invoice_made,

@@ -40,6 +40,10 @@ TOLD: Final = {
         "have Stripe forget a customer's card",
         "It is still kept, and charged if it is the customer's choice. Ask again.",
     ),
+    calls.TOP_UP_CHARGE: (
+        "charge a card for tokens that buy themselves",
+        "It paused and the payer was told: a new card, then resuming it in the portal, will do.",
+    ),
     calls.SETUP_CREATE: (
         "open the page on which a customer gives a card",
         "Nothing was saved; the customer was told and can begin again.",

@@ -12,9 +12,24 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from djmoney.money import Money
 
-from billing import closing, crediting, invoicing, payment_methods
+from billing import (
+    auto_top_ups,
+    closing,
+    crediting,
+    invoicing,
+    payment_methods,
+    top_up_charges,
+    top_ups,
+)
 from billing.invariants import INVARIANTS, violations
-from billing.models import CardSetup, Invoice, TopUp, TopUpFulfilment, TopUpPayment
+from billing.models import (
+    CardSetup,
+    Invoice,
+    TopUp,
+    TopUpCharge,
+    TopUpFulfilment,
+    TopUpPayment,
+)
 from billing.stripe.facts import MethodFacts
 from ledger import grants
 from tests import builders
@@ -70,8 +85,10 @@ def history() -> None:
         invoicing.record_payment(
             invoice=invoice, amount=subtotal + Money(1, "EUR"), paid_at=NOVEMBER
         )
-    _bought(keen, builders.pack(shop))
+    pack = builders.pack(shop)
+    _bought(keen, pack)
     _keeps_a_card(keen)
+    _buys_by_itself(keen, pack)
 
 
 def _keeps_a_card(customer):
@@ -89,6 +106,46 @@ def _keeps_a_card(customer):
         customer_id=customer.pk, idempotency_key=uuid.uuid4(), at=NOVEMBER
     )
     CardSetup.objects.filter(pk=setup.pk).update(method=method, saved_at=NOVEMBER)
+
+
+def _buys_by_itself(customer, pack):
+    """A pack was bought, then the bank said no."""
+    auto = auto_top_ups.turn_on(
+        customer_id=customer.pk,
+        pack_id=pack.pk,
+        threshold_microtokens=2_000 * TOKEN,
+        ceiling=Money(1_200, "EUR"),
+        by=None,
+        idempotency_key=uuid.uuid4(),
+        at=NOVEMBER,
+    )
+    for day in (1, 2):
+        charge = top_up_charges.begin(
+            auto_top_up=auto,
+            packs=2,
+            method=payment_methods.kept(customer=customer)[0],
+            month=NOVEMBER,
+            available_microtokens=0,
+            at=NOVEMBER + day * DAY,
+        )
+        if day == 1:
+            top_ups.grant_paid(
+                top_up=charge.top_up,
+                stripe_payment_intent_id="pi_2",
+                amount=charge.top_up.price,
+                paid_at=NOVEMBER + DAY,
+                at=NOVEMBER + DAY,
+            )
+            TopUpCharge.objects.filter(pk=charge.pk).update(ended_at=NOVEMBER + DAY)
+        else:
+            top_up_charges.record_failure(
+                top_up_id=charge.top_up_id,
+                stripe_payment_intent_id="pi_3",
+                code="card_declined",
+                decline_code="lost_card",
+                message="Your card was declined.",
+                at=NOVEMBER + 2 * DAY,
+            )
 
 
 def _bought(customer, pack):
@@ -199,10 +256,27 @@ FAULTS = {
     "a closed period is settled": ["DELETE FROM billing_periodsettlement"],
     "a top-up is fulfilled by one lot of its size, its customer's": [
         "UPDATE billing_topup SET microtokens = microtokens + 1",
-        "UPDATE billing_topupfulfilment SET lot_id = 1",
+        "UPDATE billing_topupfulfilment SET lot_id = -lot_id",
     ],
     "a top-up that is paid is fulfilled": ["DELETE FROM billing_topupfulfilment"],
     "a lot that was bought fulfils a top-up": ["DELETE FROM billing_topupfulfilment"],
+    "what is bought by itself in a month stays under the customer's ceiling": [
+        "UPDATE billing_autotopup SET ceiling = 1_199",
+        "UPDATE billing_topup SET price = price + 0.01 WHERE id IN"
+        " (SELECT top_up_id FROM billing_topupcharge)",
+    ],
+    "a charge that is under way or went well is as its top-up is": [
+        "UPDATE billing_topupcharge SET ended_at = NULL WHERE failed_at IS NULL",
+        "UPDATE billing_topupcharge SET failed_at = NULL",
+    ],
+    "a charge, its top-up, its terms and its card are one customer's": [
+        "UPDATE billing_topupcharge SET customer_id = (SELECT max(id) FROM billing_customer)",
+        "UPDATE billing_paymentmethod SET customer_id = (SELECT max(id) FROM billing_customer)",
+    ],
+    "a declined charge pauses what it was made for, and nothing else does": [
+        "DELETE FROM billing_autotopuppause",
+        "UPDATE billing_topupcharge SET failed_at = ended_at",
+    ],
     "what a customer is charged with is its own": [
         "UPDATE billing_paymentmethodchoice SET customer_id ="
         " (SELECT max(id) FROM billing_customer)",
@@ -265,14 +339,15 @@ def test_sound_billing_is_told_in_a_sentence_and_as_json(history: None) -> None:
 
 def test_what_is_broken_is_named_row_by_row_and_the_command_fails(history: None) -> None:
     err, out = StringIO(), StringIO()
-    with broken("DELETE FROM billing_topupfulfilment"):
+    by_hand = "top_up_id NOT IN (SELECT top_up_id FROM billing_topupcharge)"
+    with broken(f"DELETE FROM billing_topupfulfilment WHERE {by_hand}"):
         with pytest.raises(CommandError, match=r"not sound: 2 of \d+ rules broken"):
             call_command("check_billing", stderr=err)
         with pytest.raises(SystemExit) as end:
             call_command("check_billing", "--json", stdout=out)
     assert err.getvalue().splitlines()[:2] == [
         "BROKEN  a top-up that is paid is fulfilled",
-        f"        {TopUp.objects.get().pk}",
+        f"        {TopUp.objects.get(charge=None).pk}",
     ]
     assert end.value.code == 1
     assert json.loads(out.getvalue())["sound"] is False

@@ -30,6 +30,7 @@ def test_the_tasks_alone_take_a_month_from_its_end_to_paid_invoices(at_stripe):
         tasks.send_stripe_calls,
         tasks.act_on_stripe_events,
         tasks.evaluate_alerts,
+        tasks.buy_what_runs_short,
         tasks.send_mail,
         tasks.reconcile_stripe,
     ):
