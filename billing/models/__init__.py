@@ -5,9 +5,24 @@ dated null ("not yet"), the triggers leave exactly those columns free.
 """
 
 from billing.models.alerts import Alert, AlertMessage
-from billing.models.catalog import (OverageTier, Plan, PlanPrice, PlanVersion, SizeOption, TopUpPack,)
-from billing.models.credits import (Credit, CreditUse,)
-from billing.models.auto_top_ups import (AutoTopUp, AutoTopUpPause, AutoTopUpWithheld, TopUpCharge,)
+from billing.models.auto_top_ups import (
+    AutoTopUp,
+    AutoTopUpPause,
+    AutoTopUpWithheld,
+    TopUpCharge,
+)
+from billing.models.catalog import (
+    OverageTier,
+    Plan,
+    PlanPrice,
+    PlanVersion,
+    SizeOption,
+    TopUpPack,
+)
+from billing.models.credits import (
+    Credit,
+    CreditUse,
+)
 from billing.models.customers import Customer, CustomerMember
 from billing.models.gifts import Gift
 from billing.models.invoices import (
