@@ -5,6 +5,7 @@ read it.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from ledger.instants import from_us
@@ -53,6 +54,7 @@ def result(of: RunResult) -> dict[str, Any]:
     return answer
 
 
+@lru_cache(maxsize=1_024)  # those who are answered together were decided at one instant
 def instant(of: datetime) -> str:
     return of.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
