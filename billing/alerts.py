@@ -5,9 +5,10 @@ granted. Used is what runs took and what repaid a debt, not what expired or roll
 threshold is raised once a period, and one look that finds several crossed sends one message, which
 names the highest. The last look at a period is part of its closing.
 
-A top-up that is bought after a message widens what is measured: its tokens count beside the
-allotment's. If that brings the share below a threshold that was raised, the threshold is armed
-again. Nothing else arms it, so a share that goes up and down raises nothing twice.
+A top-up that is bought after a message widens what is measured, and so does a change to a larger
+plan: their tokens count beside the allotment's. If that brings the share below a threshold that was
+raised, the threshold is armed again. Nothing else arms it, so a share that goes up and down raises
+nothing twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from django.db import transaction
 from django.db.models import Min, QuerySet
 
 from billing import sweeps
-from billing.models import Alert, AlertMessage, Period, TopUpFulfilment
+from billing.models import Alert, AlertMessage, Period, PlanChange, TopUpFulfilment
 from ledger import queries
 from ledger.queries import LotNow
 
@@ -62,7 +63,7 @@ def acknowledge(*, message_id: int, user: Any, at: datetime) -> AlertMessage:
 def share(*, period: Period, lots: Sequence[LotNow]) -> Share:
     """What is measured for a period, among all lots of its account."""
     first = AlertMessage.objects.filter(period=period).aggregate(at=Min("raised_at"))["at"]
-    widening = {} if first is None else _top_ups_since(period, first)
+    widening = _changes(period) | ({} if first is None else _top_ups_since(period, first))
     measured = [lot for lot in lots if lot.id == period.allotment_lot_id or lot.id in widening]
     return Share(
         used_microtokens=_used(measured),
@@ -158,6 +159,12 @@ def _raise_reached(period_id: int, lots: Sequence[LotNow], *, at: datetime) -> i
             for threshold in new
         )
         return 1
+
+
+def _changes(period: Period) -> dict[int, datetime]:
+    """Lots that changes within the period brought, and when: more of the plan's own allotment."""
+    granted = PlanChange.objects.filter(period=period, allotment_lot_id__isnull=False)
+    return {lot_id or 0: at for lot_id, at in granted.values_list("allotment_lot_id", "changed_at")}
 
 
 def _top_ups_since(period: Period, since: datetime) -> dict[int, datetime]:

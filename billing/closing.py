@@ -116,6 +116,8 @@ def settle(*, period_id: int, at: datetime) -> None:
         if PeriodSettlement.objects.filter(period_id=period_id).exists():
             return
         period = _period(period_id)
+        for change in period.changes.exclude(allotment_lot_id=None):
+            grants.close_lot(lot_id=change.allotment_lot_id or 0, at=at)
         if period.allotment_lot_id is None:
             PeriodSettlement.objects.create(
                 period=period,

@@ -81,6 +81,25 @@ class AlreadySubscribed(BillingError):
         self.until = until
 
 
+class NotChangeable(BillingError):
+    """The subscription cannot be changed in this way, or not now."""
+
+    code = "not_changeable"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(f"the subscription cannot be changed: {reason}")
+        self.reason = reason
+
+
+class QuoteOutdated(BillingError):
+    """What was quoted does not hold any more: something has moved, or it was long ago."""
+
+    code = "quote_outdated"
+
+    def __init__(self) -> None:
+        super().__init__("what was shown does not hold any more: look at it again, then confirm")
+
+
 class KeyReused(BillingError):
     """The key already names a different request."""
 

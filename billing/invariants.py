@@ -112,6 +112,47 @@ INVARIANTS: Final[dict[str, str]] = {
                AND (overage.account_id, overage.kind) IS DISTINCT FROM
                    (customer.account_id, 'overage'))
     """,
+    "a change's further lot is its customer's, and as large and dear as the change says": """
+        SELECT change.id
+        FROM billing_planchange AS change
+        JOIN billing_subscription AS subscription ON subscription.id = change.subscription_id
+        JOIN billing_customer AS customer ON customer.id = subscription.customer_id
+        LEFT JOIN ledger_lot AS lot ON lot.id = change.allotment_lot_id
+        WHERE change.allotment_lot_id IS NOT NULL
+          AND (lot.account_id, lot.granted_microtokens, lot.price_micros) IS DISTINCT FROM
+              (customer.account_id, change.allotment_microtokens, change.allotment_micros)
+    """,
+    "a change is invoiced, or credited, as it says": """
+        SELECT change.id
+        FROM billing_planchange AS change
+        LEFT JOIN (
+            SELECT invoice_id, sum(micros) AS micros FROM billing_invoiceline
+            WHERE kind IN ('fee_change', 'allotment_change') GROUP BY invoice_id
+        ) AS line ON line.invoice_id = change.invoice_id
+        LEFT JOIN billing_credit AS credit ON credit.key = 'change:' || change.subscription_id
+        WHERE coalesce(line.micros, 0)
+              <> greatest(change.fee_micros, 0) + change.allotment_micros
+           OR abs(coalesce(credit.amount, 0) - greatest(-change.fee_micros, 0) / 1000000.0) > 0.5
+    """,
+    "no period is granted more than the largest plan that it had": """
+        SELECT period.id
+        FROM billing_period AS period
+        JOIN (
+            SELECT period_id, sum(allotment_microtokens) AS microtokens
+            FROM billing_planchange GROUP BY period_id
+        ) AS further ON further.period_id = period.id
+        JOIN LATERAL (
+            SELECT max(coalesce(size.allotment_microtokens, version.allotment_microtokens))
+                   AS microtokens
+            FROM billing_subscription AS subscription
+            JOIN billing_planversion AS version ON version.id = subscription.plan_version_id
+            LEFT JOIN billing_sizeoption AS size ON size.id = subscription.size_id
+            WHERE subscription.id = period.subscription_id OR subscription.id IN (
+                SELECT subscription_id FROM billing_planchange WHERE period_id = period.id)
+        ) AS largest ON true
+        LEFT JOIN ledger_lot AS lot ON lot.id = period.allotment_lot_id
+        WHERE coalesce(lot.granted_microtokens, 0) + further.microtokens > largest.microtokens
+    """,
     "no more overage is invoiced than runs have used": """
         SELECT period.id
         FROM billing_period AS period
@@ -164,7 +205,8 @@ INVARIANTS: Final[dict[str, str]] = {
             LEFT JOIN (
                 SELECT line_id, sum(amount) AS amount FROM billing_credituse GROUP BY line_id
             ) AS used ON used.line_id = line.id
-            WHERE kind IN ('platform_fee', 'seats', 'allotment', 'overage', 'true_up')
+            WHERE kind IN ('platform_fee', 'seats', 'allotment', 'fee_change', 'allotment_change',
+                           'overage', 'true_up')
             GROUP BY line.period_id
         ) AS line ON line.period_id = closing.period_id
         LEFT JOIN (

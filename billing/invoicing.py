@@ -33,10 +33,14 @@ from ledger.value import Tiers
 
 LINES_PER_INVOICE_MAX = 250  # Stripe's limit
 PERIODS_PER_PAGE = 500
-IN_ADVANCE_KINDS = (
+ONCE_A_PERIOD = (Invoice.Occasion.OPENING, Invoice.Occasion.CLOSING)
+# What of a period is paid in advance counts towards its commitment, and so does what changes it.
+PREPAID_KINDS = (
     InvoiceLine.Kind.PLATFORM_FEE,
     InvoiceLine.Kind.SEATS,
     InvoiceLine.Kind.ALLOTMENT,
+    InvoiceLine.Kind.FEE_CHANGE,
+    InvoiceLine.Kind.ALLOTMENT_CHANGE,
 )
 OVERAGE_KINDS = (InvoiceLine.Kind.OVERAGE, InvoiceLine.Kind.LATE_OVERAGE)
 
@@ -82,11 +86,11 @@ def build(
     What earlier invoices were too small to be charged for stands on it, and what the customer has
     coming makes its lines smaller (billing.crediting). If it is too small itself nobody is told of
     it: it is carried over to the next. Building it again returns the invoice that stands. There may
-    be several late ones: their lines are what no invoice has yet.
+    be several late ones, whose lines are what no invoice has yet, and one for each change.
     """
     with transaction.atomic():
         known = None
-        if occasion != Invoice.Occasion.LATE:
+        if occasion in ONCE_A_PERIOD:
             known = Invoice.objects.filter(period=period, occasion=occasion).first()
         if known is not None or not lines:
             return known
@@ -242,7 +246,7 @@ def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine
     Top-ups are bought beside the plan and do not count.
     """
     commitment = terms.of(subscription=period.subscription).commitment
-    invoiced = InvoiceLine.objects.filter(period=period, kind__in=IN_ADVANCE_KINDS)
+    invoiced = InvoiceLine.objects.filter(period=period, kind__in=PREPAID_KINDS)
     spent = -crediting.given_for(period=period)
     for micros in [*(line.micros for line in invoiced), *(line.micros for line in overage)]:
         spent += money.rounded(micros, commitment.currency.code)

@@ -32,14 +32,15 @@ def months_after(*, anchor: datetime, months: int, time_zone: str) -> datetime:
     return local.replace(year=year, month=month, day=day, fold=0).astimezone(UTC)
 
 
-def span(*, anchor: datetime, term_months: int, number: int, time_zone: str) -> Span:
-    """The bounds of period `number` (from 1) of terms that follow from the anchor."""
+def span(
+    *, anchor: datetime, months_before: int = 0, term_months: int, number: int, time_zone: str
+) -> Span:
+    """The bounds of period `number` (from 1) of terms that begin so long after the anchor."""
     assert number >= 1
+    starts, ends = (months_before + n * term_months for n in (number - 1, number))
     return Span(
-        starts_at=months_after(
-            anchor=anchor, months=(number - 1) * term_months, time_zone=time_zone
-        ),
-        ends_at=months_after(anchor=anchor, months=number * term_months, time_zone=time_zone),
+        starts_at=months_after(anchor=anchor, months=starts, time_zone=time_zone),
+        ends_at=months_after(anchor=anchor, months=ends, time_zone=time_zone),
     )
 
 

@@ -37,7 +37,10 @@ def next_invoice(*, customer: Customer, at: datetime) -> NextInvoice | None:
     """What the customer's next invoice would say now; None if none is to come."""
     open_ = _periods(customer).filter(closing__isnull=True).order_by("ends_at", "id").first()
     if open_ is not None:
-        return of_period(period=open_, at=at)
+        following = subscriptions.next_period(period=open_) or subscriptions.coming_period(
+            subscription=open_.subscription
+        )
+        return of_period(period=open_, following=following, at=at)
     to_begin = (
         Subscription.objects.filter(customer=customer, cancelled_at__isnull=True)
         .select_related("customer", "plan_version")
@@ -48,11 +51,8 @@ def next_invoice(*, customer: Customer, at: datetime) -> NextInvoice | None:
     return _of_what_is_late(customer, at=at)
 
 
-def of_period(*, period: Period, at: datetime) -> NextInvoice:
-    """What the closing of a period would bill now."""
-    following = subscriptions.next_period(period=period) or subscriptions.coming_period(
-        subscription=period.subscription
-    )
+def of_period(*, period: Period, following: Period | None, at: datetime) -> NextInvoice:
+    """What the closing of a period would bill now, with this next one in advance."""
     drawn_up = invoicing.draw_up(
         period=period,
         occasion=Invoice.Occasion.CLOSING,

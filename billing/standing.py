@@ -42,22 +42,22 @@ class Standing:
     customer: Customer
     at: datetime
     period: Period | None
+    allotment_lot_ids: frozenset[int]
     balance: Balance
     lots: tuple[LotNow, ...]
 
     @property
-    def allotment(self) -> LotNow | None:
-        """The lot that the plan granted for the period that runs."""
-        wanted = None if self.period is None else self.period.allotment_lot_id
-        return next((lot for lot in self.lots if lot.id == wanted), None)
+    def allotment(self) -> list[LotNow]:
+        """The lots that the plan granted for the period that runs: more than one if it changed."""
+        return [lot for lot in self.lots if lot.id in self.allotment_lot_ids]
 
     @property
     def used_microtokens(self) -> int:
-        return 0 if self.allotment is None else self.allotment.out_microtokens
+        return sum(lot.out_microtokens for lot in self.allotment)
 
     @property
     def granted_microtokens(self) -> int:
-        return 0 if self.allotment is None else self.allotment.granted_microtokens
+        return sum(lot.granted_microtokens for lot in self.allotment)
 
     @property
     def used_percent(self) -> int:
@@ -103,11 +103,13 @@ def of_customers(*, customers: Sequence[Customer], at: datetime) -> list[Standin
     for lot in all_lots:
         lots[lot.account_id].append(lot)
     periods = _running_periods(customers, at)
+    allotments = {pk: _allotment_lot_ids(period) for pk, period in periods.items()}
     return [
         Standing(
             customer=customer,
             at=at,
             period=periods.get(customer.pk),
+            allotment_lot_ids=allotments.get(customer.pk, frozenset()),
             balance=balances[customer.account_id],
             lots=tuple(lots[customer.account_id]),
         )
@@ -126,8 +128,15 @@ def _running_periods(customers: Sequence[Customer], at: datetime) -> dict[int, P
     )
     return {
         period.subscription.customer_id: period
-        for period in running.select_related("subscription__plan_version__plan")
+        for period in running.select_related("subscription__plan_version__plan").prefetch_related(
+            "changes"
+        )
     }
+
+
+def _allotment_lot_ids(period: Period) -> frozenset[int]:
+    granted = [period.allotment_lot_id, *(one.allotment_lot_id for one in period.changes.all())]
+    return frozenset(lot_id for lot_id in granted if lot_id is not None)
 
 
 def _expiring(lot: LotNow) -> Expiring | None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, Q
 from django.db.models.functions import Coalesce
 
 from billing import catalog, faults, gifts, invoicing, money, periods, pricing, sweeps, terms
@@ -60,8 +60,8 @@ def subscribe(
         catalog.require_for_sale(
             item=version, vendor_id=customer.vendor_id, currency=customer.currency, at=at
         )
-        _require_same_rate_card(customer, version)
-        chosen = _choice(customer, version, size=size, seats=seats)
+        require_same_rate_card(customer, version)
+        chosen = choose(customer, version, size=size, seats=seats)
         _require_free(customer, starts_at)
         subscription = Subscription.objects.create(
             id=idempotency_key,
@@ -71,6 +71,7 @@ def subscribe(
             seats=seats,
             time_zone=customer.time_zone,
             starts_at=starts_at,
+            begins_at=starts_at,
             subscribed_at=at,
         )
         renew(subscription_id=subscription.pk, at=at)
@@ -80,11 +81,11 @@ def subscribe(
 def cancel(*, subscription_id: uuid.UUID, at: datetime) -> Subscription:
     """Let a subscription end with the last period that is open; `runs_until` says when that is.
 
-    A period that has begun counts as open, even if nobody has got round to opening it. Cancelling
-    it again changes nothing.
+    A period that has begun counts as open, even if nobody has got round to opening it. If another
+    continues it, or is to, that one ends. Cancelling it again changes nothing.
     """
     with transaction.atomic():
-        subscription = _locked(subscription_id)
+        subscription = _locked(latest(subscription_id=subscription_id).pk)
         if subscription.cancelled_at is None:
             while _next_span(subscription).starts_at < at:
                 _open_next(subscription, at=at)
@@ -96,7 +97,27 @@ def cancel(*, subscription_id: uuid.UUID, at: datetime) -> Subscription:
 def runs_until(*, subscription: Subscription) -> datetime | None:
     """The end of the last period that is open; None before the first is."""
     until: datetime | None = subscription.periods.aggregate(until=Max("ends_at"))["until"]
+    if until is None and subscription.continues is not None:
+        return runs_until(subscription=subscription.continues)
     return until
+
+
+def latest(*, subscription_id: uuid.UUID) -> Subscription:
+    """The subscription itself, or the last that continues it: the one that is not cancelled, or
+    the last that has begun."""
+    subscription = Subscription.objects.select_related("customer", "plan_version", "size").get(
+        pk=subscription_id
+    )
+    while subscription.cancelled_at is not None:
+        following = (
+            subscription.successors.filter(Q(cancelled_at__isnull=True) | Q(periods__isnull=False))
+            .select_related("customer", "plan_version", "size")
+            .first()
+        )
+        if following is None:
+            break
+        subscription = following
+    return subscription
 
 
 def renew_due(*, at: datetime) -> int:
@@ -107,7 +128,7 @@ def renew_due(*, at: datetime) -> int:
     """
     due = (
         Subscription.objects.annotate(
-            next_starts_at=Coalesce(Max("periods__ends_at"), F("starts_at"))
+            next_starts_at=Coalesce(Max("periods__ends_at"), F("begins_at"))
         )
         .filter(cancelled_at__isnull=True, next_starts_at__lte=at + OPENED_AHEAD)
         .order_by("next_starts_at", "id")
@@ -132,7 +153,7 @@ def renew(*, subscription_id: uuid.UUID, at: datetime) -> int:
     """Open one subscription's periods that are due, however many were missed; their number."""
     opened = 0
     with transaction.atomic():
-        subscription = _locked(subscription_id)
+        subscription = _locked(latest(subscription_id=subscription_id).pk)
         if subscription.cancelled_at is not None:
             return 0
         while _next_span(subscription).starts_at <= at + OPENED_AHEAD:
@@ -142,14 +163,22 @@ def renew(*, subscription_id: uuid.UUID, at: datetime) -> int:
 
 
 def next_period(*, period: Period) -> Period | None:
-    following = Period.objects.filter(subscription_id=period.subscription_id)
-    return following.filter(number=period.number + 1).first()
+    """The one after it, if it is open: of the same subscription, or of one that continues it."""
+    following = Period.objects.filter(
+        Q(subscription_id=period.subscription_id, number=period.number + 1)
+        | Q(subscription__continues_id=period.subscription_id, number=1)
+    )
+    return following.select_related("subscription__customer").order_by("starts_at").first()
 
 
 def coming_period(*, subscription: Subscription) -> Period | None:
     """The period that is opened next, as it would be: not written. None if none is to come."""
-    if subscription.cancelled_at is not None:
-        return None
+    subscription = latest(subscription_id=subscription.pk)
+    return None if subscription.cancelled_at else to_open(subscription=subscription)
+
+
+def to_open(*, subscription: Subscription) -> Period:
+    """The next period of a subscription, as it would be: not written."""
     number = _next_number(subscription)
     span = _span(subscription, number)
     return Period(
@@ -182,7 +211,8 @@ def _open_next(subscription: Subscription, *, at: datetime) -> None:
         overage_lot_id=_open_overage(subscription, number, span, at=at),
         opened_at=at,
     )
-    if period.number == 1:
+    # A subscription that continues another is invoiced by the closing of the other's last period.
+    if period.number == 1 and subscription.continues_id is None:
         gifts.give_welcome(subscription=subscription, starts_at=span.starts_at, at=at)
         invoicing.build(
             period=period,
@@ -195,6 +225,7 @@ def _open_next(subscription: Subscription, *, at: datetime) -> None:
 def _span(subscription: Subscription, number: int) -> periods.Span:
     return periods.span(
         anchor=subscription.starts_at,
+        months_before=subscription.months_before,
         term_months=subscription.plan_version.term_months,
         number=number,
         time_zone=subscription.time_zone,
@@ -254,7 +285,7 @@ def _asked(known: Subscription) -> tuple[object, ...]:
     return (known.customer_id, known.plan_version_id, size, known.seats, known.starts_at)
 
 
-def _choice(
+def choose(
     customer: Customer, version: PlanVersion, *, size: str | None, seats: int
 ) -> SizeOption | None:
     """The size that was asked for. Raises InvalidInput if it, or the seats, do not fit the plan."""
@@ -273,7 +304,7 @@ def _choice(
     return None if size is None else offered[size]
 
 
-def _require_same_rate_card(customer: Customer, version: PlanVersion) -> None:
+def require_same_rate_card(customer: Customer, version: PlanVersion) -> None:
     if accounts.account(account_id=customer.account_id).rate_card_id == version.rate_card_id:
         return
     message = f"the account of {customer} is priced by another rate card than {version}"

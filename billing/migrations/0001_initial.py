@@ -139,7 +139,7 @@ class Migration(migrations.Migration):
             name='Invoice',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
-                ('occasion', models.CharField(choices=[('opening', 'first period opened'), ('closing', 'period closed'), ('late', 'came in after the last period')], max_length=10)),
+                ('occasion', models.CharField(choices=[('opening', 'first period opened'), ('closing', 'period closed'), ('late', 'came in after the last period'), ('change', 'changed within a period')], max_length=10)),
                 ('currency', models.CharField(max_length=3)),
                 ('built_at', models.DateTimeField()),
                 ('sync_token', models.BigIntegerField(default=0, editable=False)),
@@ -174,7 +174,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('position', models.PositiveSmallIntegerField()),
-                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('seats', 'seats'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('true_up', 'true-up to the commitment'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
+                ('kind', models.CharField(choices=[('platform_fee', 'platform fee'), ('seats', 'seats'), ('allotment', 'allotment'), ('overage', 'overage'), ('late_overage', 'overage that came in late'), ('fee_change', 'difference in fees, for the rest of a period'), ('allotment_change', 'further allotment, for the rest of a period'), ('true_up', 'true-up to the commitment'), ('carried', 'carried over from an invoice too small to be charged')], max_length=20)),
                 ('description', models.CharField(max_length=500)),
                 ('microtokens', models.BigIntegerField(null=True)),
                 ('from_microtokens', models.BigIntegerField(null=True)),
@@ -412,11 +412,28 @@ class Migration(migrations.Migration):
                 ('seats', models.PositiveIntegerField(default=0, help_text='Of a plan with a price for each seat. 0: it has none.')),
                 ('time_zone', models.CharField(max_length=64)),
                 ('starts_at', models.DateTimeField(help_text="The anchor: every period's start follows from it.")),
+                ('months_before', models.PositiveSmallIntegerField(default=0, help_text='From the anchor to its first period.')),
+                ('begins_at', models.DateTimeField(help_text='When its first period starts.')),
                 ('subscribed_at', models.DateTimeField()),
                 ('cancelled_at', models.DateTimeField(blank=True, help_text='No period is opened after this.', null=True)),
+                ('continues', models.ForeignKey(blank=True, help_text='The subscription whose periods its own follow.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='successors', to='billing.subscription')),
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.customer')),
                 ('plan_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.planversion')),
                 ('size', models.ForeignKey(blank=True, help_text='Of a plan that comes in sizes.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='subscriptions', to='billing.sizeoption')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='PlanChange',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('changed_at', models.DateTimeField()),
+                ('fee_micros', models.BigIntegerField(help_text='Of platform fee and seats, for the rest of the period; below 0: credited.')),
+                ('allotment_micros', models.BigIntegerField()),
+                ('allotment_microtokens', models.BigIntegerField()),
+                ('allotment_lot_id', models.BigIntegerField(null=True, unique=True)),
+                ('invoice', models.OneToOneField(help_text='Empty: costs nothing.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='change', to='billing.invoice')),
+                ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='changes', to='billing.period')),
+                ('subscription', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='change', to='billing.subscription')),
             ],
         ),
         migrations.AddField(
@@ -645,11 +662,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
+            constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['fee_change', 'allotment_change'])), fields=('invoice', 'kind'), name='invoice_line_of_a_change_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='invoiceline',
             constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['overage', 'late_overage'])), fields=('period', 'from_microtokens'), name='invoice_line_overage_once'),
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'seats', 'allotment', 'true_up', 'carried'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'seats', 'allotment', 'true_up', 'carried', 'fee_change', 'allotment_change'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'),
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
@@ -794,6 +815,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='subscription',
             constraint=models.UniqueConstraint(condition=models.Q(('cancelled_at__isnull', True)), fields=('customer',), name='subscription_one_at_a_time'),
+        ),
+        migrations.AddConstraint(
+            model_name='subscription',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('begins_at', models.F('starts_at')), ('continues__isnull', True), ('months_before', 0)), models.Q(('begins_at__gt', models.F('starts_at')), ('continues__isnull', False)), _connector='OR'), name='subscription_begins_at_its_anchor_or_continues'),
+        ),
+        migrations.AddConstraint(
+            model_name='planchange',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('allotment_lot_id__isnull', True), ('allotment_micros', 0), ('allotment_microtokens', 0)), models.Q(('allotment_lot_id__isnull', False), ('allotment_micros__gte', 0), ('allotment_microtokens__gt', 0)), _connector='OR'), name='plan_change_takes_no_tokens'),
         ),
         migrations.AddIndex(
             model_name='period',

@@ -101,6 +101,8 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_credituse
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_planchange
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_perioduse
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_gift

@@ -42,6 +42,7 @@ from billing.models.subscriptions import (
     PeriodClosing,
     PeriodSettlement,
     PeriodUse,
+    PlanChange,
     Subscription,
 )
 from billing.models.top_ups import TopUp, TopUpFulfilment, TopUpPayment, TopUpSession
@@ -75,6 +76,7 @@ __all__ = [
     "PeriodSettlement",
     "PeriodUse",
     "Plan",
+    "PlanChange",
     "PlanPrice",
     "PlanVersion",
     "SizeOption",

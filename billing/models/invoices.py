@@ -1,7 +1,8 @@
 """Invoices as we built them, and what Stripe reported of them.
 
-An invoice is built once for its occasion (a period's opening or closing) and never changes; late
-invoices, for what came in after a customer's last closing, there may be several of. The exact cost
+An invoice is built once for its occasion (a period's opening or closing) and never changes; of late
+invoices, for what came in after a customer's last closing, there may be several, and one for each
+change within a period. The exact cost
 of a line is in micros; its amount is that cost, rounded once.
 """
 
@@ -22,6 +23,7 @@ class Invoice(models.Model):
         OPENING = "opening", "first period opened"
         CLOSING = "closing", "period closed"
         LATE = "late", "came in after the last period"
+        CHANGE = "change", "changed within a period"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="invoices")
@@ -59,6 +61,8 @@ class InvoiceLine(models.Model):
         ALLOTMENT = "allotment", "allotment"
         OVERAGE = "overage", "overage"
         LATE_OVERAGE = "late_overage", "overage that came in late"
+        FEE_CHANGE = "fee_change", "difference in fees, for the rest of a period"
+        ALLOTMENT_CHANGE = "allotment_change", "further allotment, for the rest of a period"
         TRUE_UP = "true_up", "true-up to the commitment"
         CARRIED = "carried", "carried over from an invoice too small to be charged"
 
@@ -96,6 +100,11 @@ class InvoiceLine(models.Model):
                 condition=Q(kind__in=["platform_fee", "seats", "allotment", "true_up"]),
             ),
             models.UniqueConstraint(
+                name="invoice_line_of_a_change_once",
+                fields=["invoice", "kind"],
+                condition=Q(kind__in=["fee_change", "allotment_change"]),
+            ),
+            models.UniqueConstraint(
                 name="invoice_line_overage_once",
                 fields=["period", "from_microtokens"],
                 condition=Q(kind__in=["overage", "late_overage"]),
@@ -103,7 +112,10 @@ class InvoiceLine(models.Model):
             models.CheckConstraint(
                 name="invoice_line_overage_is_a_stretch",
                 condition=Q(
-                    kind__in=["platform_fee", "seats", "allotment", "true_up", "carried"],
+                    kind__in=[
+                        *("platform_fee", "seats", "allotment", "true_up", "carried"),
+                        *("fee_change", "allotment_change"),
+                    ],
                     from_microtokens__isnull=True,
                 )
                 | Q(

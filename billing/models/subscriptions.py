@@ -18,7 +18,11 @@ from billing.models.invoices import Invoice
 
 
 class Subscription(models.Model):
-    """A customer on a version of a plan, from `starts_at` until its last period ends."""
+    """A customer on the terms of a plan's version, from `begins_at` until its last period ends.
+
+    Other terms are another subscription, which continues it: from the same anchor, with the first
+    period after the last one here.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="subscriptions")
@@ -36,6 +40,18 @@ class Subscription(models.Model):
     )
     time_zone = models.CharField(max_length=64)
     starts_at = models.DateTimeField(help_text="The anchor: every period's start follows from it.")
+    continues = models.ForeignKey(
+        "self",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="successors",
+        help_text="The subscription whose periods its own follow.",
+    )
+    months_before = models.PositiveSmallIntegerField(
+        default=0, help_text="From the anchor to its first period."
+    )
+    begins_at = models.DateTimeField(help_text="When its first period starts.")
     subscribed_at = models.DateTimeField()
     cancelled_at = models.DateTimeField(
         null=True, blank=True, help_text="No period is opened after this."
@@ -47,6 +63,11 @@ class Subscription(models.Model):
                 name="subscription_one_at_a_time",
                 fields=["customer"],
                 condition=Q(cancelled_at__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="subscription_begins_at_its_anchor_or_continues",
+                condition=Q(continues__isnull=True, months_before=0, begins_at=F("starts_at"))
+                | Q(continues__isnull=False, begins_at__gt=F("starts_at")),
             ),
         ]
 
@@ -80,6 +101,45 @@ class Period(models.Model):
 
     def __str__(self) -> str:
         return f"period {self.number} of {self.subscription}"
+
+
+class PlanChange(models.Model):
+    """Other terms from some moment of a period on: what its rest costs more, and grants beside.
+
+    `subscription` has the new terms, and continues with the next period. What the rest costs less
+    is a credit; tokens that are granted stay.
+    """
+
+    subscription = models.OneToOneField(Subscription, models.PROTECT, related_name="change")
+    period = models.ForeignKey(Period, models.PROTECT, related_name="changes")
+    changed_at = models.DateTimeField()
+    fee_micros = models.BigIntegerField(
+        help_text="Of platform fee and seats, for the rest of the period; below 0: credited."
+    )
+    allotment_micros = models.BigIntegerField()
+    allotment_microtokens = models.BigIntegerField()
+    allotment_lot_id = models.BigIntegerField(null=True, unique=True)
+    invoice = models.OneToOneField(
+        Invoice, models.PROTECT, null=True, related_name="change", help_text="Empty: costs nothing."
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                name="plan_change_takes_no_tokens",
+                condition=Q(
+                    allotment_micros=0, allotment_microtokens=0, allotment_lot_id__isnull=True
+                )
+                | Q(
+                    allotment_micros__gte=0,
+                    allotment_microtokens__gt=0,
+                    allotment_lot_id__isnull=False,
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"change to {self.subscription} in {self.period}"
 
 
 class PeriodSettlement(models.Model):

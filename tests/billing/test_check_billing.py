@@ -14,6 +14,7 @@ from djmoney.money import Money
 
 from billing import (
     auto_top_ups,
+    changes,
     closing,
     crediting,
     invoicing,
@@ -21,6 +22,7 @@ from billing import (
     top_up_charges,
     top_ups,
 )
+from billing.changes import Wanted
 from billing.invariants import INVARIANTS, violations
 from billing.models import (
     CardSetup,
@@ -45,7 +47,7 @@ SEPTEMBER = OCTOBER - 30 * DAY
 @pytest.fixture
 def history() -> None:
     """Two customers' October is closed: one has tokens left and had a credit, one has overage and
-    bought a pack.
+    bought a pack, and changed to a larger plan.
 
     A third's September came to too little to be charged, and was carried over to October's.
     """
@@ -55,6 +57,7 @@ def history() -> None:
     for customer, tokens in ((thrifty, 667), (keen, 1_300)):
         builders.subscription(customer, version)
         builders.use(customer, tokens, occurred_at=MID)
+    _changed(keen, builders.plan_version(shop, **builders.billed(**LARGER)))
     crediting.record(
         customer=thrifty,
         amount=Money(10, "EUR"),
@@ -148,6 +151,18 @@ def _buys_by_itself(customer, pack):
             )
 
 
+LARGER = {"platform_fee": Decimal(700), "allotment_microtokens": 1_010 * TOKEN}
+
+
+def _changed(customer, version):
+    changes.change_now(
+        subscription_id=customer.subscriptions.get().pk,
+        wanted=Wanted(plan_version_id=version.pk),
+        idempotency_key=uuid.uuid4(),
+        at=MID + DAY,
+    )
+
+
 def _bought(customer, pack):
     top_up = TopUp.objects.create(
         id=uuid.uuid4(),
@@ -224,6 +239,17 @@ FAULTS = {
         "UPDATE billing_period SET allotment_lot_id = NULL",
         "UPDATE billing_period SET overage_lot_id = allotment_lot_id",
         "UPDATE billing_planversion SET allotment_microtokens = allotment_microtokens + 1",
+    ],
+    "a change's further lot is its customer's, and as large and dear as the change says": [
+        "UPDATE billing_planchange SET allotment_micros = allotment_micros + 1",
+        "UPDATE billing_planchange SET allotment_lot_id = 1",
+    ],
+    "a change is invoiced, or credited, as it says": [
+        "UPDATE billing_planchange SET fee_micros = fee_micros + 1",
+        "UPDATE billing_planchange SET fee_micros = -fee_micros, invoice_id = NULL",
+    ],
+    "no period is granted more than the largest plan that it had": [
+        "UPDATE billing_planchange SET allotment_microtokens = allotment_microtokens * 3",
     ],
     "no more overage is invoiced than runs have used": [
         f"UPDATE billing_invoiceline SET microtokens = microtokens + {TOKEN},"
