@@ -19,7 +19,16 @@ from django.db import transaction
 from django.db.models import Sum
 from djmoney.money import Money
 
-from billing import catalog, explain, money, payment_methods, periods, sweeps, top_up_charges
+from billing import (
+    catalog,
+    disputes,
+    explain,
+    money,
+    payment_methods,
+    periods,
+    sweeps,
+    top_up_charges,
+)
 from billing.errors import InvalidInput, KeyReused, NotForSale
 from billing.models import (
     AutoTopUp,
@@ -247,6 +256,9 @@ def _reasons(auto: AutoTopUp, spent: Money, *, at: datetime) -> Iterator[Reason]
         since = periods.date_text(under_way.begun_at, customer.time_zone)
         words = f"A purchase that was begun on {since} is still under way."
         yield Reason(code="in_flight", words=words)
+    if disputes.holds_top_ups(customer_id=customer.pk):
+        words = "A payment is disputed: nothing is bought until the bank has decided."
+        yield Reason(code="disputed", words=words)
     pause = pause_of(auto_top_up=auto, at=at)
     if pause is not None:
         yield _paused(pause, customer)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from ledger.errors import Fault
+from ledger.units import tokens_text
 
 
 class BillingError(Exception):
@@ -36,6 +37,44 @@ class InvalidInput(BillingError):
     def __init__(self, *, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
         self.faults = list(faults)
+
+
+class NotRefundable(BillingError):
+    """A top-up cannot be refunded so: it is not paid, is disputed, or less of it is left."""
+
+    code = "not_refundable"
+
+    def __init__(
+        self,
+        *,
+        reason: str,
+        wanted_microtokens: int | None = None,
+        left_microtokens: int | None = None,
+    ) -> None:
+        words = f"the top-up cannot be refunded: {reason}"
+        if wanted_microtokens is not None and left_microtokens is not None:
+            wanted, left = (tokens_text(one) for one in (wanted_microtokens, left_microtokens))
+            words += f"; {wanted} tokens are asked for, {left} are left"
+        super().__init__(words)
+        self.reason = reason
+        self.wanted_microtokens = wanted_microtokens
+        self.left_microtokens = left_microtokens
+
+
+class PaymentDisputed(BillingError):
+    """A payment of the customer is disputed: it buys nothing more until the bank has decided."""
+
+    code = "payment_disputed"
+
+    def __init__(self, *, customer_id: int) -> None:
+        super().__init__("a payment is disputed; nothing can be bought until the bank has decided")
+        self.customer_id = customer_id
+
+
+class NothingToAskAgain(BillingError):
+    """What a call was for is over: asking again would do it twice."""
+
+    code = "nothing_to_ask_again"
 
 
 class AlreadyPublished(BillingError):

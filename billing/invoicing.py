@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from djmoney.money import Money
 
-from billing import crediting, explain, money, periods, pricing, terms
+from billing import crediting, explain, money, periods, pricing, reversals, terms
 from billing.models import (
     Customer,
     Invoice,
@@ -365,11 +365,11 @@ def overage_billed(*, period: Period) -> int:
 
 
 def state(*, invoice: Invoice) -> str:
-    """In one word: paid, void, uncollectible, failed (a card was declined), open, preparing, or
-    carried (too small to be charged: it stands on the next)."""
+    """In one word: paid (then disputed, or lost to a dispute), void, uncollectible, failed (a card
+    was declined), open, preparing, or carried (too small to be charged: it stands on the next)."""
     given_up = {row.kind for row in invoice.given_up.all()}
     if hasattr(invoice, "payment"):
-        return "paid"
+        return _state_of_paid(invoice)
     for kind in (InvoiceGivenUp.Kind.VOID, InvoiceGivenUp.Kind.UNCOLLECTIBLE):
         if kind in given_up:
             return kind.value
@@ -378,6 +378,13 @@ def state(*, invoice: Invoice) -> str:
     if not hasattr(invoice, "finalization"):
         return "preparing"
     return "failed" if invoice.payment_failures.all() else "open"
+
+
+def _state_of_paid(invoice: Invoice) -> str:
+    statuses = {reversals.status_of(dispute) for dispute in invoice.disputes.all()}
+    if reversals.LOST in statuses:
+        return "lost"
+    return "disputed" if any(map(reversals.holds_money, statuses)) else "paid"
 
 
 def record_finalization(

@@ -104,6 +104,12 @@ def from_minor_units(minor_units: int, currency: str) -> Money:
     return Money(Decimal(minor_units).scaleb(-exponent(currency)), currency.upper())
 
 
+def payable(minor_units: int, currency: str) -> int:
+    """Minor units rounded down to what can be paid: of the króna, whole hundreds."""
+    step = int(quantum(currency).scaleb(exponent(currency)))
+    return minor_units - minor_units % step
+
+
 def to_micros(money: Money) -> int:
     """Exactly. Raises AmountNotPayable for a fraction of a micro."""
     micros = money.amount * MICROS_PER_UNIT_OF_MONEY

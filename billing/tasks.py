@@ -72,6 +72,12 @@ def reconcile_stripe() -> None:
     reconcile.reconcile(at=timezone.now())
 
 
+@shared_task
+def look_back_at_stripe() -> None:
+    """Refunds and disputes of the last days of which no event told."""
+    reconcile.look_back(at=timezone.now())
+
+
 def _wake(task: Any) -> None:
     """What was done is committed: a broker that is away costs the next interval, no more."""
     try:

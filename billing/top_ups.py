@@ -1,6 +1,6 @@
 """Top-ups: from wanting tokens to having them.
 
-    begin ─▶ Checkout ─▶ paid ─▶ granted
+    begin ─▶ Checkout ─▶ paid ─▶ granted ─▶ (frozen, refunded, lost: billing.reversals)
 
 `fulfil` is the one way from a payment to tokens. The webhook, the page the buyer comes back to and
 the reconciler all call it; whoever is first grants the lot, everybody after finds it. It never
@@ -14,8 +14,8 @@ from typing import Final
 from django.db import transaction
 from djmoney.money import Money
 
-from billing import catalog, money, periods
-from billing.errors import KeyReused, PaymentDoesNotMatch, UnknownTopUp
+from billing import catalog, disputes, money, periods, reversals
+from billing.errors import KeyReused, PaymentDisputed, PaymentDoesNotMatch, UnknownTopUp
 from billing.models import Customer, TopUp, TopUpFulfilment, TopUpPack, TopUpPayment, TopUpSession
 from billing.stripe import calls, gateway, tokens
 from billing.stripe.facts import CheckoutFacts
@@ -38,8 +38,8 @@ def begin(
     """Write down that a customer wants a pack, with the call that opens its Checkout session.
 
     `keeps_card`: the buyer wants the card kept at Stripe, to be charged later.
-    The key becomes the top-up's id: beginning it again gives the same top-up. Raises NotForSale
-    and KeyReused.
+    The key becomes the top-up's id: beginning it again gives the same top-up. Raises NotForSale,
+    PaymentDisputed and KeyReused.
     """
     with transaction.atomic():
         customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
@@ -48,6 +48,8 @@ def begin(
             if (known.customer_id, known.pack_id) != (customer_id, pack_id):
                 raise KeyReused(idempotency_key=idempotency_key)
             return known
+        if disputes.holds_top_ups(customer_id=customer_id):
+            raise PaymentDisputed(customer_id=customer_id)
         pack = TopUpPack.objects.get(pk=pack_id)
         catalog.require_for_sale(
             item=pack, vendor_id=customer.vendor_id, currency=customer.currency, at=at
@@ -126,11 +128,12 @@ def fulfil(*, top_up_id: uuid.UUID, stripe_session_id: str = "", at: datetime) -
 
 
 def state(*, top_up: TopUp) -> str:
-    """In one word: granted, failed, expired, processing or pending."""
+    """In a word: pending, processing, failed, expired, granted; and then, if money goes back or
+    may, frozen, partly refunded, refunded or lost."""
     session = getattr(top_up, "session", None)
     charge = getattr(top_up, "charge", None)
     if hasattr(top_up, "fulfilment"):
-        return "granted"
+        return _state_of_granted(top_up)
     if charge is not None:
         return "processing" if charge.failed_at is None else "failed"
     if session is None:
@@ -140,6 +143,18 @@ def state(*, top_up: TopUp) -> str:
     if session.failed_at is not None:
         return "failed"
     return "pending" if session.completed_at is None else "processing"
+
+
+def _state_of_granted(top_up: TopUp) -> str:
+    if any(reversals.status_of(one) == reversals.LOST for one in top_up.disputes.all()):
+        return "lost"
+    stands = reversals.parts(top_up=top_up, payment=top_up.payment)
+    if stands.in_doubt:
+        return "frozen"
+    if not stands.gone:
+        return "granted"
+    whole = stands.gone >= money.to_minor_units(top_up.payment.amount)
+    return "refunded" if whole else "partly refunded"
 
 
 def _apply(top_up: TopUp, facts: CheckoutFacts, *, at: datetime) -> None:

@@ -63,6 +63,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "send calls to Stripe": _every(5, "billing.tasks.send_stripe_calls"),
     "act on events of Stripe": _every(5, "billing.tasks.act_on_stripe_events"),
     "ask Stripe what it never told": _every(600, "billing.tasks.reconcile_stripe"),
+    "look back at refunds and disputes": _every(21_600, "billing.tasks.look_back_at_stripe"),
     "evaluate alerts": _every(30, "billing.tasks.evaluate_alerts"),
     "buy what runs short": _every(30, "billing.tasks.buy_what_runs_short"),
     "send mail": _every(15, "billing.tasks.send_mail"),

@@ -23,6 +23,17 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='Dispute',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('stripe_dispute_id', models.CharField(max_length=255, unique=True)),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('reason', models.CharField(max_length=100)),
+                ('opened_at', models.DateTimeField()),
+            ],
+        ),
+        migrations.CreateModel(
             name='Period',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -136,6 +147,18 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='DisputeStatus',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('status', models.CharField(max_length=50)),
+                ('noted_at', models.DateTimeField()),
+                ('dispute', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='statuses', to='billing.dispute')),
+            ],
+            options={
+                'ordering': ['id'],
+            },
+        ),
+        migrations.CreateModel(
             name='Invoice',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
@@ -146,6 +169,11 @@ class Migration(migrations.Migration):
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='invoices', to='billing.customer')),
                 ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='invoices', to='billing.period')),
             ],
+        ),
+        migrations.AddField(
+            model_name='dispute',
+            name='invoice',
+            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='disputes', to='billing.invoice'),
         ),
         migrations.CreateModel(
             name='InvoiceCarried',
@@ -339,6 +367,45 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Refund',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='With tax.', max_digits=16)),
+                ('microtokens', models.BigIntegerField(help_text='What is taken back. Empty: found at Stripe, its share of the payment decides.', null=True)),
+                ('reason', models.CharField(blank=True, max_length=300)),
+                ('asked_at', models.DateTimeField()),
+                ('asked_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='RefundAtStripe',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('stripe_refund_id', models.CharField(max_length=255, unique=True)),
+                ('known_at', models.DateTimeField()),
+                ('refund', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='at_stripe', to='billing.refund')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='RefundFailure',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(choices=[('failed', 'the bank sent it back'), ('canceled', 'it was canceled at Stripe'), ('refused', 'Stripe refused it')], max_length=20)),
+                ('message', models.TextField(blank=True)),
+                ('failed_at', models.DateTimeField()),
+                ('refund', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='failure', to='billing.refund')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='RefundSuccess',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('succeeded_at', models.DateTimeField()),
+                ('refund', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='success', to='billing.refund')),
+            ],
+        ),
+        migrations.CreateModel(
             name='SizeOption',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -468,6 +535,16 @@ class Migration(migrations.Migration):
                 ('pack', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='top_ups', to='billing.topuppack')),
             ],
         ),
+        migrations.AddField(
+            model_name='refund',
+            name='top_up',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='billing.topup'),
+        ),
+        migrations.AddField(
+            model_name='dispute',
+            name='top_up',
+            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='disputes', to='billing.topup'),
+        ),
         migrations.CreateModel(
             name='TopUpCharge',
             fields=[
@@ -518,6 +595,23 @@ class Migration(migrations.Migration):
                 ('paid_at', models.DateTimeField()),
                 ('top_up', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='payment', to='billing.topup')),
             ],
+        ),
+        migrations.CreateModel(
+            name='TopUpReversal',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('number', models.PositiveIntegerField()),
+                ('to_revoke_microtokens', models.BigIntegerField()),
+                ('to_freeze_microtokens', models.BigIntegerField()),
+                ('revoked_microtokens', models.BigIntegerField()),
+                ('frozen_microtokens', models.BigIntegerField()),
+                ('owed_microtokens', models.BigIntegerField()),
+                ('reversed_at', models.DateTimeField()),
+                ('top_up', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reversals', to='billing.topup')),
+            ],
+            options={
+                'ordering': ['number'],
+            },
         ),
         migrations.CreateModel(
             name='TopUpSession',
@@ -840,6 +934,18 @@ class Migration(migrations.Migration):
             model_name='gift',
             constraint=models.UniqueConstraint(fields=('customer', 'plan', 'kind'), name='gift_once_a_customer_and_plan'),
         ),
+        migrations.AddConstraint(
+            model_name='refund',
+            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='refund_of_something'),
+        ),
+        migrations.AddConstraint(
+            model_name='refund',
+            constraint=models.CheckConstraint(condition=models.Q(('microtokens__isnull', True), ('microtokens__gte', 0), _connector='OR'), name='refund_takes_tokens_or_none'),
+        ),
+        migrations.AddConstraint(
+            model_name='dispute',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('invoice__isnull', True), ('top_up__isnull', False)), models.Q(('invoice__isnull', False), ('top_up__isnull', True)), _connector='OR'), name='dispute_of_a_top_up_or_an_invoice'),
+        ),
         migrations.AddIndex(
             model_name='topupcharge',
             index=models.Index(fields=['customer', 'month'], name='top_up_charge_month'),
@@ -883,6 +989,18 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='autotopup',
             constraint=models.CheckConstraint(condition=models.Q(('turned_off_at__isnull', True), ('turned_off_at__gte', models.F('turned_on_at')), _connector='OR'), name='auto_top_up_off_after_on'),
+        ),
+        migrations.AddConstraint(
+            model_name='topupreversal',
+            constraint=models.UniqueConstraint(fields=('top_up', 'number'), name='top_up_reversal_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='topupreversal',
+            constraint=models.CheckConstraint(condition=models.Q(('frozen_microtokens__gte', 0), ('owed_microtokens__gte', 0), ('revoked_microtokens__gte', 0), ('to_freeze_microtokens__gte', 0), ('to_revoke_microtokens__gte', 0)), name='top_up_reversal_not_negative'),
+        ),
+        migrations.AddConstraint(
+            model_name='topupreversal',
+            constraint=models.CheckConstraint(condition=models.Q(('to_freeze_microtokens__gte', models.F('frozen_microtokens')), ('to_revoke_microtokens__gte', django.db.models.expressions.CombinedExpression(models.F('revoked_microtokens'), '+', models.F('owed_microtokens')))), name='top_up_reversal_within_what_it_asked'),
         ),
         migrations.AddConstraint(
             model_name='topuppack',

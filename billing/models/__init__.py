@@ -36,6 +36,15 @@ from billing.models.invoices import (
 )
 from billing.models.methods import CardSetup, PaymentMethod, PaymentMethodChoice
 from billing.models.notices import Notice
+from billing.models.reversals import (
+    Dispute,
+    DisputeStatus,
+    Refund,
+    RefundAtStripe,
+    RefundFailure,
+    RefundSuccess,
+    TopUpReversal,
+)
 from billing.models.stripe import StripeCall, StripeEvent
 from billing.models.subscriptions import (
     Period,
@@ -59,6 +68,8 @@ __all__ = [
     "CreditUse",
     "Customer",
     "CustomerMember",
+    "Dispute",
+    "DisputeStatus",
     "Gift",
     "Invoice",
     "InvoiceCarried",
@@ -79,6 +90,10 @@ __all__ = [
     "PlanChange",
     "PlanPrice",
     "PlanVersion",
+    "Refund",
+    "RefundAtStripe",
+    "RefundFailure",
+    "RefundSuccess",
     "SizeOption",
     "StripeCall",
     "StripeEvent",
@@ -88,6 +103,7 @@ __all__ = [
     "TopUpFulfilment",
     "TopUpPack",
     "TopUpPayment",
+    "TopUpReversal",
     "TopUpSession",
     "Vendor",
 ]

@@ -15,6 +15,7 @@ from billing import customers, top_ups
 from billing.errors import (
     KeyReused,
     NotForSale,
+    PaymentDisputed,
     PaymentDoesNotMatch,
     StripeRefused,
     StripeUnavailable,
@@ -84,6 +85,11 @@ def _start(request: HttpRequest, customer: Customer) -> HttpResponse:
         )
     except (NotForSale, KeyReused, TopUpPack.DoesNotExist):
         messages.error(request, "This pack cannot be bought any more. Please choose again.")
+    except PaymentDisputed:
+        messages.error(
+            request,
+            "A payment of yours is disputed. Packs can be bought again when your bank has decided.",
+        )
     except (StripeUnavailable, StripeRefused):
         messages.error(
             request, "The payment page could not be opened. Nothing was charged; please try again."

@@ -7,6 +7,7 @@ sent again is the same request to the byte.
 """
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,9 +20,11 @@ from billing.models import (
     Customer,
     Invoice,
     PaymentMethod,
+    Refund,
     StripeCall,
     TopUp,
     TopUpCharge,
+    TopUpPayment,
 )
 
 CUSTOMER_CREATE: Final = "customer.create"
@@ -37,6 +40,7 @@ INVOICE_VERIFY: Final = "invoice.verify"
 INVOICE_FINALIZE: Final = "invoice.finalize"
 INVOICE_SEND: Final = "invoice.send"
 INVOICE_PAY: Final = "invoice.pay"
+REFUND_CREATE: Final = "refund.create"
 
 LINES_PER_CALL_MAX: Final = 100
 CHECKOUT_OPEN_FOR: Final = timedelta(hours=1)
@@ -247,6 +251,27 @@ def write_invoice_lines(
         after=after,
         at=at,
     )
+
+
+def write_refund_create(*, refund: Refund, payment: TopUpPayment, at: datetime) -> StripeCall:
+    """https://docs.stripe.com/api/refunds/create"""
+    params: Params = {
+        "payment_intent": payment.stripe_payment_intent_id,
+        "amount": money.to_minor_units(refund.amount),
+        "reason": "requested_by_customer",
+        "metadata": {"refund_id": str(refund.pk), "env": environment()},
+    }
+    return write(operation=REFUND_CREATE, aggregate_id=refund.pk, params=params, after=None, at=at)
+
+
+def own_uuid(metadata: Mapping[str, str], name: str) -> uuid.UUID | None:
+    """The id of ours that metadata at Stripe name, if this installation wrote them."""
+    if metadata.get("env") != environment():
+        return None
+    try:
+        return uuid.UUID(metadata.get(name, ""))
+    except ValueError:
+        return None
 
 
 def done(*, operation: str, aggregate_id: uuid.UUID) -> StripeCall | None:

@@ -6,6 +6,7 @@
     checkout.create ─▶ (the buyer can pay)
     invoice.create ─▶ invoice.lines.0 ─▶ … ─▶ invoice.verify ─▶ invoice.finalize ─▶ invoice.pay
                                                                                 └▶ invoice.send
+    refund.create ─▶ (the money goes back)
 
 `verify` reads the draft back and compares it with our lines: an invoice that differs is never
 finalized. A call's effect and the next call are written in the transaction that marks it done.
@@ -16,11 +17,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from billing import customers, invoicing, money, payment_methods, top_up_charges, top_ups
+from billing import customers, invoicing, money, payment_methods, refunds, top_up_charges, top_ups
 from billing.errors import PaymentDoesNotMatch, StripeRefused, StripeUnavailable
-from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeCall, TopUp
+from billing.models import (
+    CardSetup,
+    Customer,
+    Invoice,
+    PaymentMethod,
+    Refund,
+    RefundFailure,
+    StripeCall,
+    TopUp,
+)
 from billing.stripe import calls, facts, gateway
 from billing.stripe import invoices as stripe_invoices
+from billing.stripe import reversals as stripe_reversals
 from billing.stripe.gateway import Reply
 
 Json = dict[str, Any]
@@ -93,6 +104,13 @@ def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> N
             invoice=Invoice.objects.get(pk=call.aggregate_id),
             reference=error.charge_id or call.idempotency_key,
             code=error.stripe_code,
+            message=str(error),
+            at=at,
+        )
+    if calls.family(call) == calls.REFUND_CREATE:
+        refunds.record_failure(
+            refund=Refund.objects.get(pk=call.aggregate_id),
+            kind=RefundFailure.Kind.REFUSED,
             message=str(error),
             at=at,
         )
@@ -240,6 +258,11 @@ def _finalized(call: StripeCall, reply: Reply, at: datetime) -> None:
         _follow(call, calls.INVOICE_PAY, {"off_session": True}, at=at)
 
 
+def _refund_made(call: StripeCall, reply: Reply, at: datetime) -> None:
+    refund = Refund.objects.get(pk=call.aggregate_id)
+    stripe_reversals.apply_refund(refund=refund, told=facts.of_refund(reply.body), at=at)
+
+
 def _apply(call: StripeCall, reply: Reply, at: datetime) -> None:
     invoice = Invoice.objects.select_for_update(no_key=True).get(pk=call.aggregate_id)
     stripe_invoices.apply(invoice=invoice, facts=facts.of_invoice(reply.body), at=at)
@@ -318,4 +341,5 @@ LINKS: Final[dict[str, Link]] = {
     calls.INVOICE_FINALIZE: Link(request=_of_invoice, record=_finalized),
     calls.INVOICE_SEND: Link(request=_of_invoice, record=_apply),
     calls.INVOICE_PAY: Link(request=_of_invoice, record=_apply),
+    calls.REFUND_CREATE: Link(request=_plain, record=_refund_made),
 }

@@ -122,6 +122,30 @@ class InvoiceLineFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefundFacts:
+    """A refund at Stripe."""
+
+    stripe_id: str
+    status: str
+    amount: Money
+    payment_intent_id: str
+    metadata: dict[str, str]
+    failure_reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisputeFacts:
+    """A dispute, or an inquiry that may become one."""
+
+    stripe_id: str
+    status: str
+    amount: Money
+    reason: str
+    payment_intent_id: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class EventFacts:
     """A signed event: what happened, and to which object. The object itself is only a hint."""
 
@@ -261,6 +285,29 @@ def of_line(body: Json) -> InvoiceLineFacts:
         line_id=(body.get("metadata") or {}).get("line_id", ""),
         amount=body["amount"],
         currency=body["currency"].upper(),
+    )
+
+
+def of_refund(body: Json) -> RefundFacts:
+    """A refund in one of Stripe's answers, as ours."""
+    return RefundFacts(
+        stripe_id=body["id"],
+        status=body.get("status") or "",
+        amount=money.from_minor_units(body["amount"], body["currency"].upper()),
+        payment_intent_id=body.get("payment_intent") or "",
+        metadata=body.get("metadata") or {},
+        failure_reason=body.get("failure_reason") or "",
+    )
+
+
+def of_dispute(body: Json) -> DisputeFacts:
+    return DisputeFacts(
+        stripe_id=body["id"],
+        status=body["status"],
+        amount=money.from_minor_units(body["amount"], body["currency"].upper()),
+        reason=body["reason"],
+        payment_intent_id=body.get("payment_intent") or "",
+        opened_at=datetime.fromtimestamp(body["created"], UTC),
     )
 
 

@@ -32,11 +32,13 @@ from billing.stripe import facts
 from billing.stripe.facts import (
     CheckoutFacts,
     CustomerFacts,
+    DisputeFacts,
     EventFacts,
     IntentFacts,
     InvoiceFacts,
     InvoiceLineFacts,
     MethodFacts,
+    RefundFacts,
     SetupFacts,
 )
 
@@ -204,6 +206,53 @@ def invoice_lines(*, stripe_invoice_id: str) -> list[InvoiceLineFacts]:
         return [facts.of_line(line.to_dict(for_json=True)) for line in lines.auto_paging_iter()]
 
 
+def refund(*, stripe_refund_id: str) -> RefundFacts:
+    return facts.of_refund(read_refund(stripe_refund_id=stripe_refund_id).body)
+
+
+def read_refund(*, stripe_refund_id: str) -> Reply:
+    """The refund as Stripe shows it, in the form in which its making is answered."""
+    _require_no_transaction()
+    with _own_errors():
+        return _reply(_client().v1.refunds.retrieve(stripe_refund_id))
+
+
+def refunds(*, payment_intent_id: str = "", since: datetime | None = None) -> list[RefundFacts]:
+    """Refunds of a payment, or all that were made since then; newest first."""
+    return [facts.of_refund(body) for body in _listed("refunds", payment_intent_id, since)]
+
+
+def dispute(*, stripe_dispute_id: str) -> DisputeFacts:
+    _require_no_transaction()
+    with _own_errors():
+        return facts.of_dispute(
+            _client().v1.disputes.retrieve(stripe_dispute_id).to_dict(for_json=True)
+        )
+
+
+def disputes(*, since: datetime) -> list[DisputeFacts]:
+    """All that were opened since then, newest first."""
+    return [facts.of_dispute(body) for body in _listed("disputes", "", since)]
+
+
+def payment_intent_metadata(*, payment_intent_id: str) -> dict[str, str]:
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.payment_intents.retrieve(payment_intent_id)
+        return found.to_dict(for_json=True).get("metadata") or {}
+
+
+def invoice_paid_by(*, payment_intent_id: str) -> str:
+    """The invoice that a payment intent is for; "" if for none."""
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.invoice_payments.list(
+            {"payment": {"type": "payment_intent", "payment_intent": payment_intent_id}}
+        )
+        bodies = [one.to_dict(for_json=True) for one in found.data]
+    return next((str(body["invoice"]) for body in bodies), "")
+
+
 def verified_event(*, body: bytes, signature: str) -> EventFacts:
     """The event in a webhook's body, signed with one of our secrets. Raises StripeEventInvalid."""
     text = body.decode(errors="replace")
@@ -223,6 +272,18 @@ def _reply(answer: Any) -> Reply:
         http_status=response.code,
         body=answer.to_dict(for_json=True),
     )
+
+
+def _listed(kind: str, payment_intent_id: str, since: datetime | None) -> list[Json]:
+    _require_no_transaction()
+    params: Json = {"limit": 100}
+    if payment_intent_id:
+        params["payment_intent"] = payment_intent_id
+    if since is not None:
+        params["created"] = {"gte": int(since.timestamp())}
+    with _own_errors():
+        found = getattr(_client().v1, kind).list(params)
+        return [one.to_dict(for_json=True) for one in found.auto_paging_iter()]
 
 
 def _signed(text: str, signature: str, secret: str) -> bool:
@@ -276,6 +337,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "invoice.pay": lambda client, target, params, options: client.v1.invoices.pay(
         target, params, options
+    ),
+    "refund.create": lambda client, target, params, options: client.v1.refunds.create(
+        params, options
     ),
 }
 

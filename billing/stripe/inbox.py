@@ -6,7 +6,6 @@ answers at once. A worker then finds what of ours it is about and asks Stripe ho
 does how often. Seen is not done: an event is done when that question has been answered and applied.
 """
 
-import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,12 +22,14 @@ from billing.models import (
     Customer,
     Invoice,
     PaymentMethod,
+    Refund,
     StripeEvent,
     TopUp,
     TopUpCharge,
 )
 from billing.stripe import calls, facts, gateway
 from billing.stripe import invoices as stripe_invoices
+from billing.stripe import reversals as stripe_reversals
 from billing.stripe.facts import EventFacts
 
 EVENTS_PER_SWEEP_MAX: Final = 500
@@ -127,11 +128,9 @@ def _failed(claimed: StripeEvent, error: Exception, *, at: datetime) -> None:
 
 def _about_session(event: EventFacts, at: datetime) -> bool:
     """A Checkout session: of a top-up, or of a card that is to be kept."""
-    setup_id = _uuid(event.metadata.get("card_setup_id", ""))
+    setup_id = calls.own_uuid(event.metadata, "card_setup_id")
     if setup_id is None:
         return _about_top_up(event, at)
-    if event.metadata.get("env") != calls.environment():
-        return False
     if not CardSetup.objects.filter(pk=setup_id).exists():
         return _late_or_not_ours(event, at)
     if not payment_methods.finish_setup(
@@ -157,8 +156,8 @@ def _about_methods(event: EventFacts, at: datetime) -> bool:
 
 
 def _about_top_up(event: EventFacts, at: datetime) -> bool:
-    top_up_id = _uuid(event.metadata.get("top_up_id") or event.client_reference_id)
-    if top_up_id is None or event.metadata.get("env") != calls.environment():
+    top_up_id = calls.own_uuid(event.metadata, "top_up_id")
+    if top_up_id is None:
         return False
     if not TopUp.objects.filter(pk=top_up_id).exists():
         return _late_or_not_ours(event, at)
@@ -174,9 +173,27 @@ def _about_top_up(event: EventFacts, at: datetime) -> bool:
     return True
 
 
+def _about_refund(event: EventFacts, at: datetime) -> bool:
+    refund_id = calls.own_uuid(event.metadata, "refund_id")
+    if refund_id is not None and not Refund.objects.filter(pk=refund_id).exists():
+        return _late_or_not_ours(event, at)
+    return _applied(stripe_reversals.refresh_refund(stripe_refund_id=event.object_id, at=at))
+
+
+def _about_dispute(event: EventFacts, at: datetime) -> bool:
+    return _applied(stripe_reversals.refresh_dispute(stripe_dispute_id=event.object_id, at=at))
+
+
+def _applied(found: bool | None) -> bool:
+    """Whether it was of something of ours. Raises Overtaken."""
+    if found is False:
+        raise Overtaken
+    return found is not None
+
+
 def _about_invoice(event: EventFacts, at: datetime) -> bool:
-    invoice_id = _uuid(event.metadata.get("invoice_id", ""))
-    if invoice_id is None or event.metadata.get("env") != calls.environment():
+    invoice_id = calls.own_uuid(event.metadata, "invoice_id")
+    if invoice_id is None:
         return False
     if not Invoice.objects.filter(pk=invoice_id).exists():
         return _late_or_not_ours(event, at)
@@ -208,6 +225,14 @@ ACTIONS: Final[dict[str, Action]] = {
     "customer.updated": _about_methods,
     "payment_intent.succeeded": _about_top_up,
     "payment_intent.payment_failed": _about_top_up,
+    "refund.created": _about_refund,
+    "refund.updated": _about_refund,
+    "refund.failed": _about_refund,
+    "charge.dispute.created": _about_dispute,
+    "charge.dispute.updated": _about_dispute,
+    "charge.dispute.funds_withdrawn": _about_dispute,
+    "charge.dispute.funds_reinstated": _about_dispute,
+    "charge.dispute.closed": _about_dispute,
     "invoice.finalized": _about_invoice,
     "invoice.finalization_failed": _about_invoice,
     "invoice.paid": _about_invoice,
@@ -251,10 +276,3 @@ def _try_later(event: StripeEvent, error: str, *, at: datetime) -> None:
     )
     if give_up:
         logger.error("event of stripe given up", stripe_event=event.event_id, error=error)
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None

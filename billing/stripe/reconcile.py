@@ -8,16 +8,27 @@ counts as done; not found, it is asked for again under a new key.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
 from django.db.models import Exists, F, OuterRef, Q
 
-from billing import payment_methods, sweeps, top_up_charges, top_ups
+from billing import disputes, payment_methods, refunds, sweeps, top_up_charges, top_ups
 from billing.errors import BillingError, StripeClosed, StripeUnavailable
-from billing.models import CardSetup, Customer, Invoice, StripeCall, TopUp, TopUpCharge
+from billing.models import (
+    CardSetup,
+    Customer,
+    Dispute,
+    Invoice,
+    Refund,
+    StripeCall,
+    TopUp,
+    TopUpCharge,
+)
 from billing.stripe import calls, chains, gateway, outbox
 from billing.stripe import invoices as stripe_invoices
+from billing.stripe import reversals as stripe_reversals
 from billing.stripe.gateway import Reply
 
 ITEMS_PER_SWEEP_MAX: Final = 200
@@ -25,6 +36,7 @@ LEFT_ALONE_FOR: Final = timedelta(minutes=5)  # the webhook comes first, nearly 
 WATCHED_FOR: Final = timedelta(days=30)
 ASKED_ABOUT_EVERY: Final = timedelta(days=1)
 UNANSWERED_MAX: Final = 3
+LOOKED_BACK_FOR: Final = timedelta(days=3)  # as long as Stripe repeats an event
 CLOCKS_DIFFER_BY_MAX: Final = timedelta(minutes=10)
 
 Item = TypeVar("Item")
@@ -41,6 +53,8 @@ class Reconciled:
     charges_count: int
     card_setups_count: int
     invoices_count: int
+    refunds_count: int
+    disputes_count: int
     customers_count: int
 
 
@@ -122,11 +136,41 @@ def _questions(at: datetime) -> Iterator[tuple[str, Iterable[Any], Callable[[Any
         _unpaid(at),
         lambda invoice: stripe_invoices.refresh(invoice_id=invoice.pk, at=at),
     )
+    yield "refunds_count", _refunds_under_way(at), partial(_refresh_refund, at=at)
+    yield "disputes_count", _open_disputes(at), partial(_refresh_dispute, at=at)
     yield (
         "customers_count",
         _not_asked_about(at),
         lambda customer: payment_methods.refresh(customer_id=customer.pk, at=at),
     )
+
+
+def look_back(*, at: datetime) -> int:
+    """Look at every refund and dispute of the last days, whether or not an event told of it; how
+    many there are."""
+    one_round = _Round()
+    since = at - LOOKED_BACK_FOR
+    try:
+        refunds_count = one_round.look_up(
+            (told.stripe_id for told in gateway.refunds(since=since)),
+            lambda one: stripe_reversals.refresh_refund(stripe_refund_id=one, at=at),
+        )
+        return refunds_count + one_round.look_up(
+            (told.stripe_id for told in gateway.disputes(since=since)),
+            lambda one: stripe_reversals.refresh_dispute(stripe_dispute_id=one, at=at),
+        )
+    except (_StripeIsAway, StripeUnavailable, StripeClosed) as error:
+        logger.warning("stripe is away: it is looked back another time", error=str(error))
+        return 0
+
+
+def _refresh_refund(refund: Refund, *, at: datetime) -> None:
+    stripe_id = refund.at_stripe.stripe_refund_id
+    stripe_reversals.refresh_refund(stripe_refund_id=stripe_id, at=at)
+
+
+def _refresh_dispute(dispute: Dispute, *, at: datetime) -> None:
+    stripe_reversals.refresh_dispute(stripe_dispute_id=dispute.stripe_dispute_id, at=at)
 
 
 def settle(*, call: StripeCall, at: datetime) -> None:
@@ -216,6 +260,16 @@ def _unpaid(at: datetime) -> list[Invoice]:
     return list(unpaid.order_by("sync_token", "built_at")[:ITEMS_PER_SWEEP_MAX])
 
 
+def _refunds_under_way(at: datetime) -> list[Refund]:
+    waiting = refunds.under_way().filter(asked_at__lte=at - LEFT_ALONE_FOR)
+    return list(waiting.select_related("at_stripe").order_by("asked_at")[:ITEMS_PER_SWEEP_MAX])
+
+
+def _open_disputes(at: datetime) -> list[Dispute]:
+    waiting = disputes.open_ones().filter(opened_at__lte=at - LEFT_ALONE_FOR)
+    return list(waiting.order_by("opened_at")[:ITEMS_PER_SWEEP_MAX])
+
+
 def _is_too_late(call: StripeCall, at: datetime) -> bool:
     expires = call.params.get("expires_at")
     return expires is not None and expires < (at + timedelta(minutes=30)).timestamp()
@@ -294,6 +348,13 @@ def _paid(call: StripeCall) -> Reply | None:
     return reply if reply.body["status"] == "paid" else None
 
 
+def _refund_made(call: StripeCall) -> Reply | None:
+    for facts in gateway.refunds(payment_intent_id=call.params["payment_intent"]):
+        if facts.metadata.get("refund_id") == str(call.aggregate_id):
+            return gateway.read_refund(stripe_refund_id=facts.stripe_id)
+    return None
+
+
 def _unknown(call: StripeCall) -> Reply | None:
     """Doing it again does no harm."""
     return None
@@ -313,4 +374,5 @@ EVIDENCE: Final[dict[str, Callable[[StripeCall], Reply | None]]] = {
     calls.INVOICE_FINALIZE: _finalized,
     calls.INVOICE_SEND: _unknown,
     calls.INVOICE_PAY: _paid,
+    calls.REFUND_CREATE: _refund_made,
 }

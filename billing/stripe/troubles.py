@@ -14,7 +14,16 @@ from typing import Final
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from billing.models import CardSetup, Customer, Invoice, PaymentMethod, StripeCall, TopUp
+from billing.errors import NothingToAskAgain
+from billing.models import (
+    CardSetup,
+    Customer,
+    Invoice,
+    PaymentMethod,
+    Refund,
+    StripeCall,
+    TopUp,
+)
 from billing.stripe import calls, outbox, reconcile
 
 TROUBLES_MAX: Final = 50
@@ -63,6 +72,10 @@ TOLD: Final = {
         "Mend what Stripe names (for tax it needs the customer's address), then ask again.",
     ),
     calls.INVOICE_SEND: ("send an invoice", "Correct the customer's email, then ask again."),
+    calls.REFUND_CREATE: (
+        "refund a top-up",
+        "The customer has its tokens back. Ask for the refund anew on the top-up's page.",
+    ),
     calls.INVOICE_PAY: (
         "charge an invoice",
         "It is open, and can be paid on its page. Ask again to charge the customer's card again.",
@@ -91,9 +104,11 @@ def standing(*, at: datetime) -> QuerySet[StripeCall]:
     over = Invoice.objects.filter(
         Q(payment__isnull=False) | Q(given_up__isnull=False), pk=OuterRef("aggregate_id")
     )
+    # A refund that Stripe refused is over; it is told among those that failed.
+    failed = Refund.objects.filter(failure__isnull=False, pk=OuterRef("aggregate_id"))
     ended = StripeCall.objects.filter(Q(refused_at__isnull=False) | Q(parked_at__isnull=False))
     return (
-        ended.filter(~Exists(later), ~Exists(over))
+        ended.filter(~Exists(later), ~Exists(over), ~Exists(failed))
         .exclude(
             parked_at__gt=at - RECONCILED_WITHIN,
             error_code__in=[outbox.KEY_TOO_OLD, outbox.KEY_POISONED],
@@ -115,6 +130,7 @@ def of_books(*, book_ids: Sequence[int], at: datetime) -> list[Trouble]:
         | Exists(TopUp.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
         | Exists(PaymentMethod.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
         | Exists(CardSetup.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
+        | Exists(Refund.objects.filter(pk=about, top_up__customer__vendor__book_id__in=book_ids))
     )
     found = list(own[:TROUBLES_MAX])
     customers = _customers({call.aggregate_id for call in found})
@@ -130,10 +146,12 @@ def ask_again(*, call_id: int, at: datetime) -> StripeCall:
     """A new attempt, with the parameters that follow from the rows as they are now.
 
     What was parked may have been carried out; then it counts as done, and nothing is asked again.
-    Asking twice is asking once. Returns the call that stands from now on. Raises StripeUnavailable
-    and StripeClosed.
+    Asking twice is asking once. Returns the call that stands from now on. Raises StripeUnavailable,
+    StripeClosed and NothingToAskAgain.
     """
     call = StripeCall.objects.get(pk=call_id)
+    if Refund.objects.filter(pk=call.aggregate_id, failure__isnull=False).exists():
+        raise NothingToAskAgain("the tokens went back to the customer: ask for the refund anew")
     if call.parked_at is not None and call.first_sent_at is not None:
         reply = reconcile.evidence(call=call)
         if reply is not None:
@@ -164,4 +182,5 @@ def _customers(aggregate_ids: set[uuid.UUID]) -> dict[uuid.UUID, Customer]:
         CardSetup.objects.filter(pk__in=aggregate_ids).select_related("customer"),
     ):
         found |= {row.pk: row.customer for row in rows}
-    return found
+    asked = Refund.objects.filter(pk__in=aggregate_ids).select_related("top_up__customer")
+    return found | {row.pk: row.top_up.customer for row in asked}

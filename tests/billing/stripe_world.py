@@ -42,6 +42,10 @@ class StripeWorld:
         facts = {"checkout_session": session_id, "outcome": outcome}
         requests.post(f"{self.address}/_sim/async", json=facts, timeout=10).raise_for_status()
 
+    def tell(self, path: str, **facts: Any) -> None:
+        """What banks, cardholders and tax offices do (/_sim)."""
+        requests.post(f"{self.address}/_sim/{path}", json=facts, timeout=10).raise_for_status()
+
     def events(self, *types: str) -> list[Json]:
         """Events of these types, oldest first."""
         listed = self.api().v1.events.list({"limit": 100})

@@ -17,8 +17,10 @@ from billing import (
     changes,
     closing,
     crediting,
+    disputes,
     invoicing,
     payment_methods,
+    refunds,
     top_up_charges,
     top_ups,
 )
@@ -27,6 +29,7 @@ from billing.invariants import INVARIANTS, violations
 from billing.models import (
     CardSetup,
     Invoice,
+    Refund,
     TopUp,
     TopUpCharge,
     TopUpFulfilment,
@@ -89,9 +92,41 @@ def history() -> None:
             invoice=invoice, amount=subtotal + Money(1, "EUR"), paid_at=NOVEMBER
         )
     pack = builders.pack(shop)
-    _bought(keen, pack)
+    _refunded_and_disputed(_bought(keen, pack))
     _keeps_a_card(keen)
     _buys_by_itself(keen, pack)
+
+
+def _refunded_and_disputed(top_up):
+    """One refund succeeded, one is under way, one failed, one was found; a dispute is open."""
+    for tokens in (10, 20, 30):
+        refunds.ask(
+            top_up_id=top_up.pk,
+            microtokens=tokens * TOKEN,
+            force=True,
+            reason="",
+            asked_by=None,
+            idempotency_key=uuid.uuid4(),
+            at=NOVEMBER,
+        )
+    done, _, failed = Refund.objects.order_by("microtokens")
+    refunds.record_success(refund=done, at=NOVEMBER)
+    refunds.record_failure(refund=failed, kind="failed", message="", at=NOVEMBER)
+    found = refunds.find(
+        top_up=top_up, stripe_refund_id="re_1", amount=Money(6, "EUR"), at=NOVEMBER
+    )
+    refunds.record_success(refund=found, at=NOVEMBER)
+    for status in ("warning_needs_response", "needs_response"):
+        disputes.record(
+            stripe_dispute_id="du_1",
+            top_up=top_up,
+            invoice=None,
+            amount=Money(60, "EUR"),
+            reason="fraudulent",
+            status=status,
+            opened_at=NOVEMBER,
+            at=NOVEMBER,
+        )
 
 
 def _keeps_a_card(customer):
@@ -189,6 +224,7 @@ def _bought(customer, pack):
         at=NOVEMBER,
     )
     TopUpFulfilment.objects.create(top_up=top_up, lot_id=granted.lot_id, fulfilled_at=NOVEMBER)
+    return top_up
 
 
 @contextmanager
@@ -302,6 +338,35 @@ FAULTS = {
     "a declined charge pauses what it was made for, and nothing else does": [
         "DELETE FROM billing_autotopuppause",
         "UPDATE billing_topupcharge SET failed_at = ended_at",
+    ],
+    "a top-up's lot was brought to what its refunds and disputes come to": [
+        "UPDATE billing_refund SET microtokens = microtokens + 1 WHERE id ="
+        " (SELECT refund_id FROM billing_refundatstripe LIMIT 1) OR microtokens = 10000000",
+        "UPDATE billing_refund SET amount = amount + 1 WHERE microtokens IS NULL",
+        "DELETE FROM billing_refundfailure",
+        "DELETE FROM billing_refundsuccess",
+        "DELETE FROM billing_topupreversal WHERE number = ("
+        "SELECT max(number) FROM billing_topupreversal)",
+        "UPDATE billing_disputestatus SET status = 'lost' WHERE status = 'needs_response'",
+        "UPDATE billing_disputestatus SET status = 'won' WHERE status = 'needs_response'",
+        "INSERT INTO billing_disputestatus (dispute_id, status, noted_at)"
+        " SELECT id, 'warning_under_review', now() FROM billing_dispute",
+    ],
+    "a reversal says what the ledger took of the lot": [
+        "UPDATE ledger_entry SET microtokens = microtokens + 1 WHERE kind = 'freeze'",
+        "UPDATE billing_topupreversal SET revoked_microtokens = revoked_microtokens - 1"
+        " WHERE revoked_microtokens > 0",
+        "UPDATE billing_topupreversal SET owed_microtokens = 1, revoked_microtokens ="
+        " revoked_microtokens - 1 WHERE revoked_microtokens > 0",
+    ],
+    "no more of a top-up is refunded than was paid for it": [
+        "UPDATE billing_refund SET amount = 600.01 WHERE microtokens IS NULL",
+        "UPDATE billing_refund SET currency = 'USD'",
+        "DELETE FROM billing_topuppayment",
+    ],
+    "a refund that was asked for here is asked of Stripe": [
+        "DELETE FROM billing_stripecall WHERE operation = 'refund.create'",
+        "DELETE FROM billing_refundatstripe",
     ],
     "what a customer is charged with is its own": [
         "UPDATE billing_paymentmethodchoice SET customer_id ="

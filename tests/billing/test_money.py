@@ -81,3 +81,17 @@ def test_money_reads_as_people_write_it():
     assert money.price_text(12_500, "EUR") == "€0.0125"
     assert money.price_text(20_000, "EUR") == "€0.02"
     assert money.price_text(0, "EUR") == "€0.00"
+
+
+@pytest.mark.parametrize(
+    ("minor_units", "currency", "payable"),
+    [
+        (1099, "EUR", 1099),
+        (501, "JPY", 501),
+        (599, "ISK", 500),
+        (500, "UGX", 500),
+        (5127, "KWD", 5120),
+    ],
+)
+def test_minor_units_are_rounded_down_to_what_can_be_paid(minor_units, currency, payable):
+    assert money.payable(minor_units, currency) == payable

@@ -11,6 +11,7 @@ from typing import Any
 
 from billing.stripe.simulator.cards import BY_METHOD_ID
 from billing.stripe.simulator.errors import InvalidRequest
+from billing.stripe.simulator.money import checked_amount
 from billing.stripe.simulator.registry import operation
 from billing.stripe.simulator.world import World, merged_metadata, unset
 
@@ -90,6 +91,7 @@ def _card_says(world: World, charge: Json) -> str | None:
 
 
 def _require_refundable(world: World, charge: Json, amount: int) -> None:
+    checked_amount(amount, charge["currency"], param="amount")
     left = charge["amount"] - charge["amount_refunded"]
     disputes = world.store.find("dispute", charge=charge["id"])
     if any(not one["is_charge_refundable"] and one["status"] != "won" for one in disputes):
