@@ -5,7 +5,7 @@ HTTP. What no caller can cause is not an error but an assertion.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import ClassVar
 
 from ledger.errors import Fault
@@ -158,6 +158,17 @@ class PeriodNotOver(BillingError):
         super().__init__(f"period {period_id} can be closed from {closes_at.isoformat()}")
         self.period_id = period_id
         self.closes_at = closes_at
+
+
+class DayNotOver(BillingError):
+    """The books of a day are closed after its end (UTC)."""
+
+    code = "day_not_over"
+
+    def __init__(self, *, day: date, last: date) -> None:
+        super().__init__(f"{day} is not over: books can be closed up to {last}")
+        self.day = day
+        self.last = last
 
 
 class UnknownTopUp(BillingError):

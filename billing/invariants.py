@@ -1,5 +1,8 @@
 """What must always hold of billing, each a query for the rows that break it.
 
+INVARIANTS are queries, CHECKS are functions, for what SQL alone can't say. The books have theirs in
+billing.books.proof.
+
 As ledger.invariants, which it stands beside: asserted after every test that touched the database,
 and by `manage.py check_billing`. Here are the rules that tie billing's facts to each other and to
 the ledger's entries; a single row's rules are constraints of the database.
@@ -11,6 +14,7 @@ from typing import Final
 from django.db import connection
 
 from billing import money
+from billing.books import proof
 
 BROKEN_ROWS_MAX: Final = 10
 # Of which no part of a unit can be paid.
@@ -457,7 +461,10 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE (payment.amount, payment.currency)
               IS DISTINCT FROM (finalization.total, finalization.currency)
     """,
-}
+} | proof.INVARIANTS
+
+CHECKS: Final[dict[str, Callable[[], list[tuple[object, ...]]]]] = proof.CHECKS
+NAMES: Final = (*INVARIANTS, *CHECKS)
 
 Progress = Callable[[str], None]
 
@@ -471,4 +478,8 @@ def violations(*, progress: Progress = lambda name: None) -> dict[str, list[tupl
             cursor.execute(f"{statement} LIMIT {BROKEN_ROWS_MAX}", [])
             if rows := cursor.fetchall():
                 broken[name] = rows
+    for name, check in CHECKS.items():
+        progress(name)
+        if found := check():
+            broken[name] = found[:BROKEN_ROWS_MAX]
     return broken

@@ -121,9 +121,13 @@ def to_micros(money: Money) -> int:
 def rounded(micros: int, currency: str) -> Money:
     """What is paid for an exact cost: rounded half up to what the currency can pay."""
     assert micros >= 0
+    return Money(_decimal(bookable_micros(micros, currency)), currency)
+
+
+def bookable_micros(micros: int, currency: str) -> int:
+    """The same for a balance, which may be below 0: half of a cent goes up, still in micros."""
     step = int(quantum(currency) * MICROS_PER_UNIT_OF_MONEY)
-    payable = (2 * micros + step) // (2 * step) * step
-    return Money(_decimal(payable), currency)
+    return (2 * micros + step) // (2 * step) * step
 
 
 def text(money: Money) -> str:

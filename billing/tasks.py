@@ -13,6 +13,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from billing import alerts, auto_top_ups, closing, mail, subscriptions
+from billing.books import days
 from billing.stripe import inbox, outbox, reconcile
 
 logger = structlog.get_logger(__name__)
@@ -37,6 +38,12 @@ def bill_late() -> None:
     """Invoice what came in after customers' last closings."""
     if closing.bill_late(at=timezone.now()):
         _wake(send_stripe_calls)
+
+
+@shared_task
+def close_books() -> None:
+    """Close the books of the days that are over: best soon after midnight (UTC)."""
+    days.close_due(at=timezone.now())
 
 
 @shared_task

@@ -60,6 +60,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "open periods": _every(15, "billing.tasks.renew_due"),
     "close periods": _every(15, "billing.tasks.close_due"),
     "bill what came in late": _every(3600, "billing.tasks.bill_late"),
+    "close the books": _every(60, "billing.tasks.close_books"),
     "send calls to Stripe": _every(5, "billing.tasks.send_stripe_calls"),
     "act on events of Stripe": _every(5, "billing.tasks.act_on_stripe_events"),
     "ask Stripe what it never told": _every(600, "billing.tasks.reconcile_stripe"),

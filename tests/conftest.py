@@ -11,6 +11,7 @@ from django.test import TransactionTestCase
 from hypothesis import HealthCheck, Phase, settings
 from pytest_django import DjangoDbBlocker
 
+from billing.invariants import CHECKS as CHECKS_OF_BILLING
 from billing.invariants import INVARIANTS as RULES_OF_BILLING
 from billing.invariants import violations as billing_violations
 from ledger.api.waking import WAKER
@@ -129,7 +130,11 @@ def broken_rules() -> set[str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT broken_rules()")
         broken = {name for (name,) in cursor.fetchall()}
-    return broken | set(walk.broken()) | {name for name, check in CHECKS.items() if check()}
+    return (
+        broken
+        | set(walk.broken())
+        | {name for name, check in (CHECKS | CHECKS_OF_BILLING).items() if check()}
+    )
 
 
 def _run(statement: str) -> None:

@@ -637,6 +637,15 @@ class Migration(migrations.Migration):
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='plans', to='billing.vendor'),
         ),
         migrations.CreateModel(
+            name='JournalDay',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('day', models.DateField()),
+                ('closed_at', models.DateTimeField()),
+                ('vendor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='journal_days', to='billing.vendor')),
+            ],
+        ),
+        migrations.CreateModel(
             name='AutoTopUpWithheld',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -699,6 +708,27 @@ class Migration(migrations.Migration):
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('invoice', 'reference'), name='payment_failure_once')],
+            },
+        ),
+        migrations.CreateModel(
+            name='JournalLine',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('rule', models.CharField(max_length=30)),
+                ('subject', models.CharField(max_length=60)),
+                ('account', models.CharField(max_length=30)),
+                ('happened_on', models.DateField(help_text='Before the day: it was learnt of late.')),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='As booked.', max_digits=16)),
+                ('micros', models.BigIntegerField(help_text='Exactly, in millionths of the currency.')),
+                ('micros_to_date', models.BigIntegerField()),
+                ('unbooked_micros', models.BigIntegerField(help_text="What the customer's balance on this account is beyond what is booked of it.")),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='journal_lines', to='billing.customer')),
+                ('day', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.journalday')),
+            ],
+            options={
+                'indexes': [models.Index(fields=['rule', 'subject', 'id'], name='journal_line_subject'), models.Index(fields=['customer', 'account', 'id'], name='journal_line_series')],
+                'constraints': [models.UniqueConstraint(fields=('day', 'rule', 'subject', 'account'), name='journal_line_once'), models.CheckConstraint(condition=models.Q(('unbooked_micros__gt', -1000000), ('unbooked_micros__lt', 1000000)), name='journal_line_carries_less_than_a_unit')],
             },
         ),
         migrations.CreateModel(
@@ -1025,6 +1055,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='plan',
             constraint=models.UniqueConstraint(fields=('vendor', 'code'), name='plan_code_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='journalday',
+            constraint=models.UniqueConstraint(fields=('vendor', 'day'), name='journal_day_once'),
         ),
         migrations.AddConstraint(
             model_name='customer',

@@ -156,12 +156,40 @@ FORBID = """
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_stripeevent
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
             'tries', 'next_try_at', 'leased_until', 'done_at', 'ignored_at', 'parked_at', 'error');
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_journalday
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_journalline
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+
+    -- A day of the journal is written by one statement, and balances in each currency.
+    CREATE FUNCTION billing_journal_balances() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (
+            SELECT FROM added GROUP BY day_id, currency
+            HAVING sum(amount) <> 0 OR sum(micros) <> 0
+        ) THEN
+            RAISE EXCEPTION 'the lines of a day of the journal do not balance'
+                USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        IF (SELECT count(*) FROM added) <> (
+            SELECT count(*) FROM billing_journalline
+            WHERE day_id IN (SELECT day_id FROM added)
+        ) THEN
+            RAISE EXCEPTION 'the day is closed: what is learnt later is booked on an open day'
+                USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER journal_balances AFTER INSERT ON billing_journalline
+        REFERENCING NEW TABLE AS added
+        FOR EACH STATEMENT EXECUTE FUNCTION billing_journal_balances();
 """
 
 ALLOW = """
     DROP FUNCTION billing_fact_stands() CASCADE;
     DROP FUNCTION billing_published_stands() CASCADE;
     DROP FUNCTION billing_published_parts_stand() CASCADE;
+    DROP FUNCTION billing_journal_balances() CASCADE;
 """
 
 

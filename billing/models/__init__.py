@@ -34,6 +34,7 @@ from billing.models.invoices import (
     InvoicePayment,
     InvoicePaymentFailure,
 )
+from billing.models.journal import JournalDay, JournalLine
 from billing.models.methods import CardSetup, PaymentMethod, PaymentMethodChoice
 from billing.models.notices import Notice
 from billing.models.reversals import (
@@ -78,6 +79,8 @@ __all__ = [
     "InvoiceLine",
     "InvoicePayment",
     "InvoicePaymentFailure",
+    "JournalDay",
+    "JournalLine",
     "Notice",
     "OverageTier",
     "PaymentMethod",

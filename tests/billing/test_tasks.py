@@ -27,6 +27,7 @@ def test_the_tasks_alone_take_a_month_from_its_end_to_paid_invoices(at_stripe):
         tasks.renew_due,
         tasks.close_due,
         tasks.bill_late,
+        tasks.close_books,
         tasks.send_stripe_calls,
         tasks.act_on_stripe_events,
         tasks.evaluate_alerts,

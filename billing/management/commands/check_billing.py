@@ -6,17 +6,18 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from billing.invariants import BROKEN_ROWS_MAX, INVARIANTS, violations
+from billing.invariants import BROKEN_ROWS_MAX, NAMES, violations
 from ledger.management.examples import CommandWithExamples
 
 EXAMPLE = f"""
 examples:
   manage.py check_billing           a sentence; what is broken, row by row
-  manage.py check_billing --json    {{"sound": true, "checked": {len(INVARIANTS)}, "broken": {{}}}}
+  manage.py check_billing --json    {{"sound": true, "checked": {len(NAMES)}, "broken": {{}}}}
 
-Periods, invoices, payments and top-ups agree with each other and with the ledger's entries; the
-ledger itself is checked by manage.py check_ledger. Reads only. Exits with 0 if everything holds and
-with 1 if not. Of each rule that is broken the first {BROKEN_ROWS_MAX} rows are named.
+Periods, invoices, payments, top-ups and the journal agree with each other and with the ledger's
+entries; the ledger itself is checked by manage.py check_ledger. Reads only. Exits with 0 if
+everything holds and with 1 if not. Of each rule that is broken the first {BROKEN_ROWS_MAX} rows are
+named.
 """
 
 
@@ -29,7 +30,7 @@ class Command(CommandWithExamples):
 
     def handle(self, *args: Any, **options: Any) -> None:
         broken = violations()
-        checked = len(INVARIANTS)
+        checked = len(NAMES)
         if options["json"]:
             told = {"sound": not broken, "checked": checked, "broken": broken}
             self.stdout.write(json.dumps(told, default=str))
