@@ -23,13 +23,17 @@ from billing import (
     catalog,
     disputes,
     explain,
+    faults,
     money,
     payment_methods,
     periods,
     sweeps,
     top_up_charges,
 )
-from billing.errors import InvalidInput, KeyReused, NotForSale
+from billing.errors import (
+    KeyReused,
+    NotForSale,
+)
 from billing.models import (
     AutoTopUp,
     AutoTopUpPause,
@@ -115,15 +119,14 @@ def check(
 ) -> AutoTopUp:
     """The auto-top-up that these terms would be, not saved. Raises InvalidInput."""
     pack = TopUpPack.objects.filter(pk=pack_id, vendor_id=customer.vendor_id).first()
-    faults = [
+    found = [
         *_faults_of_pack(customer, pack, at=at),
         *_faults_of_amounts(customer, pack, threshold_microtokens, ceiling),
     ]
     if payment_methods.charged(customer=customer) is None:
         message = "there is no card to charge: add one first"
-        faults.append(Fault(field="card", rule="exists", message=message))
-    if faults:
-        raise InvalidInput(faults=faults)
+        found.append(Fault(field="card", rule="exists", message=message))
+    faults.refuse(found)
     assert pack is not None
     return AutoTopUp(
         customer=customer,
@@ -365,6 +368,8 @@ def _faults_of_amounts(
     if ceiling.currency.code != customer.currency:
         message = f"must be in {customer.currency}"
         yield Fault(field="ceiling", rule="currency", message=message)
+    elif ceiling.amount > 0 and (unpayable := faults.of_money("ceiling", ceiling)):
+        yield from unpayable
     elif ceiling.amount <= 0:
         yield Fault(field="ceiling", rule="range", message="must be more than 0")
     elif pack is not None and pack.currency == customer.currency and ceiling < pack.price:

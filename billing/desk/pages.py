@@ -73,7 +73,7 @@ def _own_customers(request: HttpRequest) -> QuerySet[Customer]:
 def _history(customer: Customer) -> dict[str, Any]:
     told = AlertMessage.objects.filter(period__subscription__customer=customer)
     top_ups = TopUp.objects.filter(customer=customer).select_related(
-        "pack", "session", "fulfilment"
+        "pack", "session", "fulfilment", "charge"
     )
     return {
         "told": told.select_related("acknowledged_by").order_by("-raised_at")[:FACTS_MAX],

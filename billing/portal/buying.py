@@ -6,6 +6,7 @@ from contextlib import suppress
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
@@ -114,18 +115,23 @@ def _packs(
     request: HttpRequest, customer: Customer, *, key: uuid.UUID, status: int = 200
 ) -> HttpResponse:
     """The page's key is the purchase's: sent twice, it buys once."""
-    for_sale = TopUpPack.objects.filter(
+    context = {
+        **shared(request, customer, tab="buy"),
+        "packs": for_sale(customer),
+        "key": key,
+    }
+    return show(request, "portal/buy.html", context, time_zone=customer.time_zone, status=status)
+
+
+def for_sale(customer: Customer) -> QuerySet[TopUpPack]:
+    """The packs that a customer can buy now, the cheapest first."""
+    packs = TopUpPack.objects.filter(
         vendor_id=customer.vendor_id,
         currency=customer.currency,
         published_at__isnull=False,
         retired_at__isnull=True,
     )
-    context = {
-        **shared(request, customer, tab="buy"),
-        "packs": for_sale.order_by("price"),
-        "key": key,
-    }
-    return show(request, "portal/buy.html", context, time_zone=customer.time_zone, status=status)
+    return packs.order_by("price")
 
 
 def _own(request: HttpRequest, top_up_id: uuid.UUID) -> TopUp:

@@ -81,7 +81,7 @@ def shared(request: HttpRequest, customer: Customer, *, tab: str) -> dict[str, A
 def pending_top_ups(customer: Customer) -> list[TopUp]:
     """Begun, and neither granted nor given up."""
     begun = TopUp.objects.filter(customer=customer, fulfilment__isnull=True)
-    open_ = begun.exclude(session__expired_at__isnull=False)
+    open_ = begun.exclude(session__expired_at__isnull=False).filter(charge__isnull=True)
     return list(open_.select_related("pack", "session").order_by("-begun_at")[:5])
 
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from billing import customers, payment_methods
+from billing import auto_top_ups, customers, payment_methods
 from billing.errors import (
     PaymentDoesNotMatch,
     StripeRefused,
@@ -45,6 +45,7 @@ def payment(request: HttpRequest, *, customer: Customer) -> HttpResponse:
             }
             for method in payment_methods.kept(customer=customer)
         ],
+        "auto": auto_top_ups.current(customer=customer),
         "key": uuid.uuid4(),
     }
     return show(request, "portal/payment.html", context, time_zone=customer.time_zone)

@@ -1,7 +1,16 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from billing.portal import buying, development, pages, paying, plan, sign_in, statements
+from billing.portal import (
+    auto_top_up,
+    buying,
+    development,
+    pages,
+    paying,
+    plan,
+    sign_in,
+    statements,
+)
 
 urlpatterns = [
     path("", sign_in.front, name="front"),
@@ -32,6 +41,7 @@ urlpatterns = [
         name="statement_csv",
     ),
     path("portal/<uuid:reference>/buy/", buying.buy, name="buy"),
+    path("portal/<uuid:reference>/auto-top-up/", auto_top_up.auto_top_up, name="auto_top_up"),
     path("portal/<uuid:reference>/payment/", paying.payment, name="payment"),
     path("portal/<uuid:reference>/payment/add/", paying.add_card, name="add_card"),
     path("portal/<uuid:reference>/payment/choose/", paying.choose_card, name="choose_card"),

@@ -1,11 +1,13 @@
 """Several workers doing the same at the same time: each thing is done once."""
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connections, transaction
+from djmoney.money import Money
 
-from billing import alerts, closing, mail, subscriptions
+from billing import alerts, auto_top_ups, closing, mail, payment_methods, subscriptions
 from billing.models import (
     AlertMessage,
     Invoice,
@@ -14,8 +16,10 @@ from billing.models import (
     PeriodClosing,
     PeriodSettlement,
     StripeCall,
+    TopUpCharge,
 )
 from billing.stripe import gateway, outbox
+from billing.stripe.facts import MethodFacts
 from ledger import queries
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
@@ -45,6 +49,32 @@ def scene():
         builders.subscription(customer, version)
         builders.use(customer, 1_300, occurred_at=OCTOBER + DAY)
     return customers
+
+
+def test_tokens_that_run_short_are_bought_once():
+    shop = builders.shop()
+    buyer, pack = builders.customer(shop), builders.pack(shop)
+    facts = MethodFacts(
+        stripe_id="pm_1",
+        customer_id="cus_1",
+        kind="card",
+        brand="visa",
+        last4="4242",
+        expires_year=2034,
+        expires_month=12,
+    )
+    payment_methods.keep(customer=buyer, facts=facts, at=NOVEMBER)
+    auto_top_ups.turn_on(
+        customer_id=buyer.pk,
+        pack_id=pack.pk,
+        threshold_microtokens=TOKEN,
+        ceiling=Money(10_000, "EUR"),
+        by=None,
+        idempotency_key=uuid.uuid4(),
+        at=NOVEMBER,
+    )
+    assert sum(all_at_once(*[auto_top_ups.evaluate] * WORKERS, at=NOVEMBER)) == 1
+    assert TopUpCharge.objects.count() == 1
 
 
 def test_periods_are_opened_and_closed_once():

@@ -22,7 +22,9 @@ def pages_of(of: Company) -> list[str]:
     _, bought = alert_and_top_up(of)
     root = f"/portal/{of.customer.reference}/"
     top_up = f"/portal/top-ups/{bought.pk}/"
-    of_customer = [f"{root}{page}/" for page in ("runs", "plan", "invoices", "buy", "payment")]
+    of_customer = [
+        f"{root}{page}/" for page in ("runs", "plan", "invoices", "buy", "payment", "auto-top-up")
+    ]
     statement = f"{root}invoices/{of.customer.invoices.get().pk}/statement"
     return [root, *of_customer, f"{statement}/", f"{statement}.csv", top_up, f"{top_up}state/"]
 
