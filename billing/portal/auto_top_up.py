@@ -198,4 +198,5 @@ def _at_once(wanted: AutoTopUp, seen: auto_top_ups.Outlook) -> str:
     if seen.reasons:
         return f"{there}, but nothing is bought at once. {seen.reasons[0].words}"
     packs = f"{seen.packs} pack{'' if seen.packs == 1 else 's'}"
-    return f"{there}: {packs} for {money.text(seen.packs * wanted.pack.price)} would be bought at once."
+    price = money.text(seen.packs * wanted.pack.price)
+    return f"{there}: {packs} for {price} would be bought at once."
