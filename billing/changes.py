@@ -56,6 +56,7 @@ from ledger import grants
 
 QUOTE_HOLDS: Final = timedelta(minutes=15)
 _SALT: Final = "billing.changes"
+MOMENT: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def quote(*, subscription_id: uuid.UUID, wanted: Wanted, now: bool, at: datetime
 
     Raises NotChangeable, NotForSale and InvalidInput.
     """
-    place = _Place.of(subscription_id=subscription_id, at=at)
+    place = Place.of(subscription_id=subscription_id, at=at)
     after = place.successor(wanted, at=at, key=uuid.uuid4())
     if now:
         place.require_same_term(after)
@@ -142,7 +143,7 @@ def confirm(*, token: str, idempotency_key: uuid.UUID, at: datetime) -> Subscrip
             return known
         if not quoted_at <= at <= quoted_at + QUOTE_HOLDS:
             raise QuoteOutdated
-        place = _Place.of(subscription_id=asked["subscription_id"], at=at)
+        place = Place.of(subscription_id=asked["subscription_id"], at=at)
         after = place.successor(asked["wanted"], at=at, key=idempotency_key)
         cost = place.cost(after, at=quoted_at) if quoted["now"] else Cost()
         if place.digest(cost) != quoted["digest"]:
@@ -162,7 +163,7 @@ def change_at_period_end(
     with transaction.atomic():
         if (known := _known(subscription_id, wanted, idempotency_key)) is not None:
             return known
-        place = _Place.of(subscription_id=subscription_id, at=at)
+        place = Place.of(subscription_id=subscription_id, at=at)
         return place.replace(place.successor(wanted, at=at, key=idempotency_key), at=at)
 
 
@@ -176,7 +177,7 @@ def withdraw(
     with transaction.atomic():
         if (known := _known(subscription_id, None, idempotency_key)) is not None:
             return known
-        place = _Place.of(subscription_id=subscription_id, at=at)
+        place = Place.of(subscription_id=subscription_id, at=at)
         if not place.is_pending:
             raise NotChangeable(reason="no change waits for the period's end")
         return place.replace(place.continuing(place.applying, at=at, key=idempotency_key), at=at)
@@ -198,7 +199,7 @@ def change_now(
     with transaction.atomic():
         if (known := _known(subscription_id, wanted, idempotency_key)) is not None:
             return known.change
-        place = _Place.of(subscription_id=subscription_id, at=at)
+        place = Place.of(subscription_id=subscription_id, at=at)
         successor = place.successor(wanted, at=at, key=idempotency_key)
         place.require_same_term(successor)
         cost = place.cost(successor, at=at if priced_at is None else priced_at)
@@ -222,14 +223,14 @@ def change_now(
 def pending(*, subscription: Subscription, at: datetime) -> Subscription | None:
     """What continues a subscription at its period's end, if it has other terms than apply now."""
     try:
-        place = _Place.of(subscription_id=subscription.pk, at=at)
+        place = Place.of(subscription_id=subscription.pk, at=at)
     except NotChangeable:
         return None
     return place.last if place.is_pending else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class Place:
     """Where a subscription stands when it is to be changed."""
 
     customer: Customer
@@ -238,9 +239,10 @@ class _Place:
     levels: tuple[Subscription, ...]  # whose terms the period has had, in order
 
     @staticmethod
-    def of(*, subscription_id: uuid.UUID, at: datetime) -> "_Place":
+    def of(*, subscription_id: uuid.UUID, at: datetime, may_be_cancelled: bool = False) -> "Place":
+        """Raises NotChangeable, with the reason."""
         last = subscriptions.latest(subscription_id=subscription_id)
-        if last.cancelled_at is not None:
+        if last.cancelled_at is not None and not may_be_cancelled:
             raise NotChangeable(reason="it is cancelled")
         begun = last if last.continues is None or last.periods.exists() else last.continues
         period = (
@@ -257,7 +259,7 @@ class _Place:
         changed = period.changes.select_related(
             "subscription__customer", "subscription__plan_version__plan", "subscription__size"
         ).order_by("changed_at", "id")
-        return _Place(
+        return Place(
             customer=last.customer,
             period=period,
             last=last,
@@ -329,7 +331,8 @@ class _Place:
         microtokens = self._share(new.allotment_microtokens - largest.allotment_microtokens, at)
         dearer = money.to_micros(new.allotment_price) - money.to_micros(largest.allotment_price)
         return Cost(
-            fee_micros=self._share(_fees(successor), at) - self._share(_fees(self.applying), at),
+            fee_micros=self._share(fees_micros(successor), at)
+            - self._share(fees_micros(self.applying), at),
             microtokens=max(microtokens, 0),
             allotment_micros=max(self._share(dearer, at), 0) if microtokens > 0 else 0,
         )
@@ -340,11 +343,8 @@ class _Place:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _share(self, amount: int, at: datetime) -> int:
-        """Of an amount for the whole period, what falls to what is left of it; rounded down."""
-        moment = timedelta(microseconds=1)
-        whole = (self.period.ends_at - self.period.starts_at) // moment
-        left = (self.period.ends_at - max(at, self.period.starts_at)) // moment
-        return amount * left // whole
+        span = self.period
+        return periods.share_left(amount, starts_at=span.starts_at, ends_at=span.ends_at, at=at)
 
 
 def _known(
@@ -377,7 +377,7 @@ def _billed_by(subscription: Subscription) -> Terms:
     return terms.of(subscription=subscription)
 
 
-def _fees(subscription: Subscription) -> int:
+def fees_micros(subscription: Subscription) -> int:
     """Platform fee and seats for a whole term."""
     billed_by = _billed_by(subscription)
     seats = money.to_micros(billed_by.seat_price) * subscription.seats
@@ -413,7 +413,7 @@ def _lines(period: Period, successor: Subscription, cost: Cost, *, at: datetime)
     return lines
 
 
-def _credit(place: _Place, successor: Subscription, cost: Cost, *, at: datetime) -> None:
+def _credit(place: Place, successor: Subscription, cost: Cost, *, at: datetime) -> None:
     amount = money.rounded(max(-cost.fee_micros, 0), place.customer.currency)
     if not amount.amount:
         return

@@ -216,9 +216,16 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN (
             SELECT period_id, sum(amount) AS amount FROM billing_credit GROUP BY period_id
         ) AS credited ON credited.period_id = closing.period_id
-        WHERE coalesce(line.amount, 0) - coalesce(credited.amount, 0) < price.commitment
-           OR (line.true_ups > 0
-               AND line.amount - coalesce(credited.amount, 0) > price.commitment)
+        CROSS JOIN LATERAL (
+            -- Of a period that ended before its term, what the time that it had comes to: rounded.
+            SELECT price.commitment * extract(epoch FROM period.ends_at - period.starts_at)
+                       / extract(epoch FROM period.term_ends_at - period.starts_at) AS amount,
+                   CASE WHEN period.ends_at < period.term_ends_at THEN 1 ELSE 0 END AS tolerance
+        ) AS committed
+        WHERE coalesce(line.amount, 0) - coalesce(credited.amount, 0)
+              < committed.amount - committed.tolerance
+           OR (line.true_ups > 0 AND line.amount - coalesce(credited.amount, 0)
+                                     > committed.amount + committed.tolerance)
     """,
     "no more of a credit is used up than was given, and by its customer's invoices": """
         SELECT credit.id

@@ -243,9 +243,10 @@ def _overage_text(tiers: Tiers, part: OveragePart, currency: str) -> str:
 def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine]:
     """What the period lacks of its commitment, with this overage: a line, if it is something.
 
-    Top-ups are bought beside the plan and do not count.
+    Top-ups are bought beside the plan and do not count. Of a period that ends before its term the
+    commitment is for the share of time that it had.
     """
-    commitment = terms.of(subscription=period.subscription).commitment
+    commitment = _commitment(period)
     invoiced = InvoiceLine.objects.filter(period=period, kind__in=PREPAID_KINDS)
     spent = -crediting.given_for(period=period)
     for micros in [*(line.micros for line in invoiced), *(line.micros for line in overage)]:
@@ -262,6 +263,15 @@ def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine
             micros=money.to_micros(commitment - spent),
         )
     ]
+
+
+def _commitment(period: Period) -> Money:
+    whole = terms.of(subscription=period.subscription).commitment
+    micros = money.to_micros(whole)
+    unspent = periods.share_left(
+        micros, starts_at=period.starts_at, ends_at=period.term_ends_at, at=period.ends_at
+    )
+    return money.rounded(micros - unspent, whole.currency.code)
 
 
 def _covered(*, period: Period, late: Sequence[NewLine]) -> list[NewLine]:

@@ -8,8 +8,11 @@ far after the change as it would have been; one that comes twice is taken the fi
 
 from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
+
+_MOMENT: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,24 @@ def span(
         starts_at=months_after(anchor=anchor, months=starts, time_zone=time_zone),
         ends_at=months_after(anchor=anchor, months=ends, time_zone=time_zone),
     )
+
+
+def days_after(*, anchor: datetime, days: int, time_zone: str) -> datetime:
+    """The same local time, so many calendar days later."""
+    assert anchor.tzinfo is not None
+    if days == 0:
+        return anchor.astimezone(UTC)
+    local = anchor.astimezone(ZoneInfo(time_zone)) + timedelta(days=days)
+    return local.replace(fold=0).astimezone(UTC)
+
+
+def share_left(amount: int, *, starts_at: datetime, ends_at: datetime, at: datetime) -> int:
+    """Of an amount for a whole span, what falls to what of it is left at an instant; rounded down.
+
+    To the microsecond.
+    """
+    whole, left = ((ends_at - since) // _MOMENT for since in (starts_at, max(at, starts_at)))
+    return amount * max(left, 0) // whole
 
 
 def date_text(instant: datetime, time_zone: str) -> str:

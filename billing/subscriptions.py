@@ -44,6 +44,9 @@ def subscribe(
 ) -> Subscription:
     """Put a customer on a published version from `starts_at` on; opens what is due at once.
 
+    If the plan has a trial, and the customer has never been on the plan, `starts_at` is when the
+    trial starts: it costs nothing, its tokens end with it, and its end is the anchor.
+
     `size` is the code of one of the plan's sizes, if it comes in sizes, and `seats` how many are
     paid, if they have a price. Raises NotForSale, AlreadySubscribed, InvalidInput (wrong size or
     seats, or the account is priced by another rate card than the plan's) and KeyReused.
@@ -63,6 +66,7 @@ def subscribe(
         require_same_rate_card(customer, version)
         chosen = choose(customer, version, size=size, seats=seats)
         _require_free(customer, starts_at)
+        anchor = _anchor(customer, version, starts_at)
         subscription = Subscription.objects.create(
             id=idempotency_key,
             customer=customer,
@@ -70,10 +74,13 @@ def subscribe(
             size=chosen,
             seats=seats,
             time_zone=customer.time_zone,
-            starts_at=starts_at,
-            begins_at=starts_at,
+            starts_at=anchor,
+            begins_at=anchor,
+            trial_starts_at=None if anchor == starts_at else starts_at,
             subscribed_at=at,
         )
+        if anchor > starts_at:
+            gifts.give_trial(subscription=subscription, starts_at=starts_at, ends_at=anchor, at=at)
         renew(subscription_id=subscription.pk, at=at)
         return subscription
 
@@ -95,10 +102,12 @@ def cancel(*, subscription_id: uuid.UUID, at: datetime) -> Subscription:
 
 
 def runs_until(*, subscription: Subscription) -> datetime | None:
-    """The end of the last period that is open; None before the first is."""
+    """The end of the last period that is open; before the first, of the trial; None: of nothing."""
     until: datetime | None = subscription.periods.aggregate(until=Max("ends_at"))["until"]
     if until is None and subscription.continues is not None:
         return runs_until(subscription=subscription.continues)
+    if until is None and subscription.trial_starts_at is not None:
+        return subscription.starts_at
     return until
 
 
@@ -182,7 +191,11 @@ def to_open(*, subscription: Subscription) -> Period:
     number = _next_number(subscription)
     span = _span(subscription, number)
     return Period(
-        subscription=subscription, number=number, starts_at=span.starts_at, ends_at=span.ends_at
+        subscription=subscription,
+        number=number,
+        starts_at=span.starts_at,
+        ends_at=span.ends_at,
+        term_ends_at=span.ends_at,
     )
 
 
@@ -207,6 +220,7 @@ def _open_next(subscription: Subscription, *, at: datetime) -> None:
         number=number,
         starts_at=span.starts_at,
         ends_at=span.ends_at,
+        term_ends_at=span.ends_at,
         allotment_lot_id=_grant_allotment(subscription, number, span, at=at),
         overage_lot_id=_open_overage(subscription, number, span, at=at),
         opened_at=at,
@@ -282,7 +296,15 @@ def _open_overage(
 
 def _asked(known: Subscription) -> tuple[object, ...]:
     size = None if known.size is None else known.size.code
-    return (known.customer_id, known.plan_version_id, size, known.seats, known.starts_at)
+    asked_at = known.trial_starts_at or known.starts_at
+    return (known.customer_id, known.plan_version_id, size, known.seats, asked_at)
+
+
+def _anchor(customer: Customer, version: PlanVersion, starts_at: datetime) -> datetime:
+    """After the trial, if the plan has one and the customer has not been on it before."""
+    known = Subscription.objects.filter(customer=customer, plan_version__plan=version.plan)
+    days = 0 if known.exists() else version.trial_days
+    return periods.days_after(anchor=starts_at, days=days, time_zone=customer.time_zone)
 
 
 def choose(

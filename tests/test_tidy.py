@@ -28,6 +28,7 @@ OPERATIONS = [
     for name in (
         "corrections",
         "debiting",
+        "endings",
         "grants",
         "holds",
         "intake",

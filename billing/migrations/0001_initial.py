@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
                 ('number', models.PositiveIntegerField()),
                 ('starts_at', models.DateTimeField()),
                 ('ends_at', models.DateTimeField()),
+                ('term_ends_at', models.DateTimeField(help_text='When it was to end: sooner, if it was cancelled at once.')),
                 ('allotment_lot_id', models.BigIntegerField(help_text='Empty: the plan grants nothing.', null=True, unique=True)),
                 ('overage_lot_id', models.BigIntegerField(help_text='Empty: overage is not invoiced.', null=True, unique=True)),
                 ('opened_at', models.DateTimeField()),
@@ -481,6 +482,7 @@ class Migration(migrations.Migration):
                 ('starts_at', models.DateTimeField(help_text="The anchor: every period's start follows from it.")),
                 ('months_before', models.PositiveSmallIntegerField(default=0, help_text='From the anchor to its first period.')),
                 ('begins_at', models.DateTimeField(help_text='When its first period starts.')),
+                ('trial_starts_at', models.DateTimeField(blank=True, help_text='Of the trial that comes before the first period.', null=True)),
                 ('subscribed_at', models.DateTimeField()),
                 ('cancelled_at', models.DateTimeField(blank=True, help_text='No period is opened after this.', null=True)),
                 ('continues', models.ForeignKey(blank=True, help_text='The subscription whose periods its own follow.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='successors', to='billing.subscription')),
@@ -945,6 +947,10 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('begins_at', models.F('starts_at')), ('continues__isnull', True), ('months_before', 0)), models.Q(('begins_at__gt', models.F('starts_at')), ('continues__isnull', False)), _connector='OR'), name='subscription_begins_at_its_anchor_or_continues'),
         ),
         migrations.AddConstraint(
+            model_name='subscription',
+            constraint=models.CheckConstraint(condition=models.Q(('trial_starts_at__isnull', True), models.Q(('continues__isnull', True), ('trial_starts_at__lt', models.F('starts_at'))), _connector='OR'), name='subscription_trial_comes_before'),
+        ),
+        migrations.AddConstraint(
             model_name='planchange',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('allotment_lot_id__isnull', True), ('allotment_micros', 0), ('allotment_microtokens', 0)), models.Q(('allotment_lot_id__isnull', False), ('allotment_micros__gte', 0), ('allotment_microtokens__gt', 0)), _connector='OR'), name='plan_change_takes_no_tokens'),
         ),
@@ -959,6 +965,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='period',
             constraint=models.CheckConstraint(condition=models.Q(('ends_at__gt', models.F('starts_at'))), name='period_ends_after_start'),
+        ),
+        migrations.AddConstraint(
+            model_name='period',
+            constraint=models.CheckConstraint(condition=models.Q(('ends_at__lte', models.F('term_ends_at'))), name='period_ends_with_its_term_or_sooner'),
         ),
         migrations.AddConstraint(
             model_name='gift',

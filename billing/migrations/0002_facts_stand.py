@@ -78,7 +78,10 @@ FORBID = """
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_subscription
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('cancelled_at');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_period
-        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('ends_at');
+    -- A period may end sooner than it was to, never later.
+    CREATE TRIGGER period_ends_no_later BEFORE UPDATE OF ends_at ON billing_period
+        FOR EACH ROW WHEN (NEW.ends_at > OLD.ends_at) EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_periodsettlement
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_periodclosing

@@ -52,6 +52,9 @@ class Subscription(models.Model):
         default=0, help_text="From the anchor to its first period."
     )
     begins_at = models.DateTimeField(help_text="When its first period starts.")
+    trial_starts_at = models.DateTimeField(
+        null=True, blank=True, help_text="Of the trial that comes before the first period."
+    )
     subscribed_at = models.DateTimeField()
     cancelled_at = models.DateTimeField(
         null=True, blank=True, help_text="No period is opened after this."
@@ -69,6 +72,11 @@ class Subscription(models.Model):
                 condition=Q(continues__isnull=True, months_before=0, begins_at=F("starts_at"))
                 | Q(continues__isnull=False, begins_at__gt=F("starts_at")),
             ),
+            models.CheckConstraint(
+                name="subscription_trial_comes_before",
+                condition=Q(trial_starts_at__isnull=True)
+                | Q(continues__isnull=True, trial_starts_at__lt=F("starts_at")),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -82,6 +90,9 @@ class Period(models.Model):
     number = models.PositiveIntegerField()
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
+    term_ends_at = models.DateTimeField(
+        help_text="When it was to end: sooner, if it was cancelled at once."
+    )
     allotment_lot_id = models.BigIntegerField(
         null=True, unique=True, help_text="Empty: the plan grants nothing."
     )
@@ -95,6 +106,10 @@ class Period(models.Model):
             models.UniqueConstraint(name="period_number_once", fields=["subscription", "number"]),
             models.CheckConstraint(
                 name="period_ends_after_start", condition=Q(ends_at__gt=F("starts_at"))
+            ),
+            models.CheckConstraint(
+                name="period_ends_with_its_term_or_sooner",
+                condition=Q(ends_at__lte=F("term_ends_at")),
             ),
         ]
         indexes: ClassVar = [models.Index(name="period_ending", fields=["ends_at"])]

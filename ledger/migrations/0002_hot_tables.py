@@ -120,7 +120,7 @@ CREATE TABLE ledger_operation (
     occurred_at timestamptz NOT NULL,
     PRIMARY KEY (shard, account_id, key),
     FOREIGN KEY (shard, lot_id) REFERENCES ledger_lot (shard, id),
-    CONSTRAINT operation_kind CHECK (kind IN ('grant', 'open_overage', 'close', 'reverse'))
+    CONSTRAINT operation_kind CHECK (kind IN ('grant', 'open_overage', 'close', 'reverse', 'end'))
 );
 
 -- No foreign keys on entries and runs: a check for each row would cost more than the row.
@@ -349,11 +349,17 @@ CREATE TRIGGER parked_run_is_immutable BEFORE UPDATE OF shard, batch_id, positio
 CREATE TRIGGER parked_run_stays BEFORE DELETE ON ledger_parkedrun
     FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
 
--- Of a lot only the two caches may change.
+-- Of a lot only the two caches may change, and it may end sooner.
 CREATE TRIGGER lot_is_immutable BEFORE UPDATE OF shard, id, account_id, kind, source, priority,
-        issued_at, effective_at, expires_at, closes_at, granted_microtokens, price_micros, currency,
+        issued_at, effective_at, granted_microtokens, price_micros, currency,
         tiers, rollover_microtokens_max, rollover_expires_at, rolled_from_lot_id
     ON ledger_lot FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
+CREATE TRIGGER lot_lives_no_longer BEFORE UPDATE OF expires_at, closes_at ON ledger_lot
+    FOR EACH ROW WHEN (
+        NEW.expires_at IS NULL OR NEW.closes_at IS NULL
+        OR NEW.expires_at > OLD.expires_at OR NEW.closes_at > OLD.closes_at
+    )
+    EXECUTE FUNCTION ledger_refuse_change();
 CREATE TRIGGER lot_stays BEFORE DELETE ON ledger_lot
     FOR EACH ROW EXECUTE FUNCTION ledger_refuse_change();
 

@@ -40,8 +40,8 @@ FACTS = {
     "ledger_retake": ["retaken_key", "run_id"],
 }
 TERMS_OF_A_LOT = [
-    "account_id", "kind", "source", "priority", "issued_at", "effective_at", "expires_at",
-    "closes_at", "granted_microtokens", "price_micros", "currency", "tiers",
+    "account_id", "kind", "source", "priority", "issued_at", "effective_at", "granted_microtokens",
+    "price_micros", "currency", "tiers",
     "rollover_microtokens_max", "rollover_expires_at", "rolled_from_lot_id",
 ]  # fmt: skip
 TERMS_OF_A_HOLD = ["run_id", "body_digest", "microtokens", "actor", "life_seconds", "asked_at"]
@@ -57,6 +57,11 @@ CHANGES = [
     *[f"UPDATE {table} SET {column} = {column}" for table in FACTS for column in FACTS[table]],
     *[f"DELETE FROM {table}" for table in FACTS],
     *[f"UPDATE ledger_lot SET {column} = {column}" for column in TERMS_OF_A_LOT],
+    *[
+        f"UPDATE ledger_lot SET {column} = {change} WHERE {column} IS NOT NULL"
+        for column in ("expires_at", "closes_at")
+        for change in (f"{column} + interval '1 second'", "NULL")
+    ],
     "DELETE FROM ledger_lot",
     "UPDATE ledger_partedrun SET ended_at = ended_at + interval '1 second'",
     "UPDATE ledger_partedrun SET ended_at = NULL",
@@ -69,7 +74,7 @@ def history(db: None):
     """At least one row in each table of facts."""
     shop = make_shop()
     account_id = make_account(shop)
-    make_lot(account_id, 5)
+    make_lot(account_id, 5, hours=1_000)
     broken_holds.hold_something(shop)
     debit(shop, [make_run(7, run_id="a"), make_run(1, run_id="b"), make_run(2, run_id="b")])
     part = NewPart(id="1", last=True)
