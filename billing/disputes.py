@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from djmoney.money import Money
 
-from billing import reversals
+from billing import money, notices, reversals
 from billing.models import Dispute, DisputeStatus, Invoice, TopUp
 
 OVER: Final = (*sorted(reversals.GIVEN_BACK), reversals.LOST)
@@ -43,11 +43,30 @@ def record(
                 "opened_at": opened_at,
             },
         )
-        if reversals.status_of(dispute) != status:
+        before = reversals.status_of(dispute)
+        if before != status:
             DisputeStatus.objects.create(dispute=dispute, status=status, noted_at=at)
         if top_up is not None:
             reversals.settle(top_up_id=top_up.pk, at=at)
+            if reversals.holds_money(status) and not reversals.holds_money(before or "won"):
+                _tell(dispute, top_up, at=at)
         return dispute
+
+
+def _tell(dispute: Dispute, top_up: TopUp, *, at: datetime) -> None:
+    customer, amount = top_up.customer, money.text(dispute.amount)
+    notices.tell(
+        customer=customer,
+        about=f"dispute:{dispute.stripe_dispute_id}:opened",
+        subject=f"{customer}: a payment of {amount} is disputed",
+        body=(
+            f"A bank was asked to take back {amount} for {top_up.pack}. Until it has decided, what"
+            " is left of these tokens is frozen, and nothing more can be bought. If the payment was"
+            " yours, please withdraw the dispute with your bank.\n\n"
+            f"{notices.page(customer, 'invoices/')}\n"
+        ),
+        at=at,
+    )
 
 
 def open_ones() -> QuerySet[Dispute]:

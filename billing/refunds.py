@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from djmoney.money import Money
 
-from billing import money, reversals
+from billing import money, notices, reversals
 from billing.errors import KeyReused, NotRefundable
 from billing.models import (
     Refund,
@@ -174,10 +174,12 @@ def record_success(*, refund: Refund, at: datetime) -> None:
 def record_failure(*, refund: Refund, kind: str, message: str, at: datetime) -> None:
     """The money stays, and the customer has the tokens again. Told again, nothing changes."""
     with transaction.atomic():
-        RefundFailure.objects.get_or_create(
+        _, is_new = RefundFailure.objects.get_or_create(
             refund=refund, defaults={"kind": kind, "message": message, "failed_at": at}
         )
         reversals.settle(top_up_id=refund.top_up_id, at=at)
+        if is_new:
+            _tell_of_failure(refund, at=at)
 
 
 def under_way() -> QuerySet[Refund]:
@@ -191,6 +193,21 @@ def failed() -> QuerySet[Refund]:
     """Refunds that failed, of top-ups for which no other was asked since: somebody should know."""
     return Refund.objects.filter(failure__isnull=False).exclude(
         Q(top_up__refunds__asked_at__gt=F("failure__failed_at"))
+    )
+
+
+def _tell_of_failure(refund: Refund, *, at: datetime) -> None:
+    customer, amount = refund.top_up.customer, money.text(refund.amount)
+    notices.tell(
+        customer=customer,
+        about=f"refund:{refund.pk}:failed",
+        subject=f"{customer}: a refund of {amount} did not go through",
+        body=(
+            f"{amount} for {refund.top_up.pack} could not be paid back. What was left of its tokens"
+            f" is in your account again, as long as their time lasts; we look into the refund.\n\n"
+            f"{notices.page(customer, 'invoices/')}\n"
+        ),
+        at=at,
     )
 
 

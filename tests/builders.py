@@ -13,7 +13,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from djmoney.money import Money
 
-from billing import catalog, customers, subscriptions
+from billing import catalog, customers, money, subscriptions
 from billing.catalog import PlanTerms
 from billing.models import (
     Customer,
@@ -21,11 +21,14 @@ from billing.models import (
     Plan,
     PlanVersion,
     Subscription,
+    TopUp,
+    TopUpFulfilment,
     TopUpPack,
+    TopUpPayment,
     Vendor,
 )
 from billing.terms import Price
-from ledger import access, debiting, intake
+from ledger import access, debiting, grants, intake
 from ledger import catalog as ledger_catalog
 from ledger.catalog import NewRate
 from ledger.intake import NewInference, NewRun
@@ -233,3 +236,32 @@ def use(
     run = new_run(of, tokens, occurred_at=occurred_at, cost_centre=cost_centre)
     accept(of, run, at=now)
     debiting.drain_all(account_ids=[of.account_id], at=now)
+
+
+def paid_top_up(of: Customer, bought: TopUpPack, *, at: datetime) -> TopUp:
+    """A pack that was bought and paid, without Stripe, and its lot for a year."""
+    top_up = TopUp.objects.create(
+        customer=of,
+        pack=bought,
+        microtokens=bought.microtokens,
+        price=bought.price,
+        validity_months=12,
+        begun_at=at,
+    )
+    TopUpPayment.objects.create(
+        top_up=top_up, stripe_payment_intent_id=f"pi_{number()}", amount=bought.price, paid_at=at
+    )
+    granted = grants.grant(
+        account_id=of.account_id,
+        microtokens=bought.microtokens,
+        source="top_up",
+        price_micros=money.to_micros(bought.price),
+        currency=bought.price.currency.code,
+        priority=50,
+        effective_at=at,
+        expires_at=at + 365 * DAY,
+        idempotency_key=f"top_up:{top_up.pk}",
+        at=at,
+    )
+    TopUpFulfilment.objects.create(top_up=top_up, lot_id=granted.lot_id, fulfilled_at=at)
+    return top_up

@@ -6,4 +6,5 @@ from billing.admin import packs as packs
 from billing.admin import plans as plans
 from billing.admin import stripe as stripe
 from billing.admin import subscriptions as subscriptions
+from billing.admin import top_ups as top_ups
 from billing.admin import vendors as vendors

@@ -1,10 +1,10 @@
-"""What followed: invoices, top-ups, alerts. Read-only; the operations of billing write them."""
+"""What followed: invoices, alerts. Read-only; the operations of billing write them."""
 
 from django.contrib import admin
 from django.utils.html import format_html
 
-from billing import explain, invoicing, money, top_ups
-from billing.models import AlertMessage, Invoice, InvoiceLine, TopUp
+from billing import explain, invoicing, money
+from billing.models import AlertMessage, Invoice, InvoiceLine
 from config.admin import FactAdmin, FactsInline
 
 
@@ -24,6 +24,8 @@ STATES = {
     "preparing": "being sent",
     "failed": "payment failed",
     "carried": "too small to be charged: carried to the next",
+    "disputed": "paid, disputed",
+    "lost": "paid, lost to a dispute",
 }
 
 
@@ -61,30 +63,6 @@ class InvoiceAdmin(FactAdmin[Invoice]):
             return "-"
         page = invoice.finalization.hosted_url
         return format_html('<a class="rl-link" href="{}" rel="noopener">{}</a>', page, page)
-
-
-@admin.register(TopUp)
-class TopUpAdmin(FactAdmin[TopUp]):
-    book_path = "customer__vendor__book_id"
-    list_display = ("customer", "pack", "tokens", "price_text", "state", "begun_at")
-    list_select_related = ("customer__vendor", "pack", "session", "payment", "fulfilment")
-    search_fields = ("customer__name",)
-    ordering = ("-begun_at",)
-    fields = ("customer", "pack", "tokens", "price_text", "begun_at", "state")
-    readonly_fields = ("tokens", "price_text", "state")
-    purpose = "Packs that customers set out to buy in their portal, and what came of it."
-
-    @admin.display(description="tokens")
-    def tokens(self, top_up: TopUp) -> str:
-        return explain.tokens(top_up.microtokens)
-
-    @admin.display(description="price")
-    def price_text(self, top_up: TopUp) -> str:
-        return money.text(top_up.price)
-
-    @admin.display(description="state")
-    def state(self, top_up: TopUp) -> str:
-        return top_ups.state(top_up=top_up)
 
 
 @admin.register(AlertMessage)

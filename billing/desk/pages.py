@@ -13,9 +13,9 @@ from django.views.decorators.http import require_POST
 
 from billing import alerts, standing
 from billing.desk import urgency
-from billing.models import AlertMessage, Customer, TopUp
+from billing.models import AlertMessage, Customer
 from billing.pages import desk_books, show
-from billing.portal import invoices
+from billing.portal import invoices, purchases
 from ledger import queries
 
 RUNS_MAX: Final = 15
@@ -72,12 +72,9 @@ def _own_customers(request: HttpRequest) -> QuerySet[Customer]:
 
 def _history(customer: Customer) -> dict[str, Any]:
     told = AlertMessage.objects.filter(period__subscription__customer=customer)
-    top_ups = TopUp.objects.filter(customer=customer).select_related(
-        "pack", "session", "fulfilment", "charge"
-    )
     return {
         "told": told.select_related("acknowledged_by").order_by("-raised_at")[:FACTS_MAX],
-        "top_ups": top_ups.order_by("-begun_at")[:FACTS_MAX],
+        "purchases": purchases.latest(customer=customer, top_ups_max=FACTS_MAX),
         "invoices": invoices.latest(customer=customer, invoices_max=FACTS_MAX),
         "runs": queries.runs(account_id=customer.account_id, runs_max=RUNS_MAX),
         "members": customer.members.select_related("user").order_by("user__username"),

@@ -1,6 +1,7 @@
 """Which account needs its account manager first, and why.
 
-Alerts that nobody has acknowledged come first, then accounts whose runs wait for a price (they have
+Alerts that nobody has acknowledged come first, then payments that are disputed and refunds that
+failed, then accounts whose runs wait for a price (they have
 less than is shown: those runs are not debited yet), then those that owe tokens, then those that
 have used most of their allotment, then those that are about to lose most.
 """
@@ -12,6 +13,8 @@ from datetime import datetime
 from djmoney.money import Money
 
 from billing import standing
+from billing.desk import concerns
+from billing.desk.concerns import Concern
 from billing.models import AlertMessage, Customer
 from billing.standing import Expiring, Standing
 from ledger import parking
@@ -25,6 +28,7 @@ class Case:
     standing: Standing
     alerts: tuple[AlertMessage, ...]  # to acknowledge, the latest first
     waits: tuple[Wait, ...]  # why its runs wait for a price, the longest wait first
+    concerns: tuple[Concern, ...]  # of its payments
 
     @property
     def customer(self) -> Customer:
@@ -38,7 +42,7 @@ class Case:
     @property
     def level(self) -> str:
         """How it is marked: alarm, warning or calm."""
-        if self.alerts or self.waits or self.standing.balance.debt_microtokens:
+        if self.alerts or self.waits or self.concerns or self.standing.balance.debt_microtokens:
             return "alarm"
         return "warning" if self.standing.used_percent >= 70 else "calm"
 
@@ -47,20 +51,23 @@ def cases(*, customers: Sequence[Customer], at: datetime) -> list[Case]:
     """All these accounts, the most urgent first."""
     alerts = _open_alerts(customers)
     waits = parking.waits_of_accounts(account_ids=[one.account_id for one in customers])
+    payments = concerns.of_customers(customers=customers)
     found = [
         Case(
             standing=stands,
             alerts=tuple(alerts.get(stands.customer.pk, ())),
             waits=tuple(waits.get(stands.customer.account_id, ())),
+            concerns=tuple(payments.get(stands.customer.pk, ())),
         )
         for stands in standing.of_customers(customers=customers, at=at)
     ]
     return sorted(found, key=_order)
 
 
-def _order(case: Case) -> tuple[bool, bool, bool, int, int, str]:
+def _order(case: Case) -> tuple[bool, bool, bool, bool, int, int, str]:
     return (
         not case.alerts,
+        not case.concerns,
         not case.waits,
         not case.standing.balance.debt_microtokens,
         -case.standing.used_percent,

@@ -150,6 +150,7 @@ def _progress(request: HttpRequest, bought: TopUp) -> dict[str, object]:
     return {
         "top_up": bought,
         "state": state,
+        "is_paid": hasattr(bought, "fulfilment"),
         "came_back": came_back,
         "lot": next((lot for lot in lots if lot.id == lot_id), None),
     }

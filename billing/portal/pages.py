@@ -12,6 +12,7 @@ from billing import customers, standing
 from billing.models import Customer, TopUp
 from billing.pages import show
 from billing.portal import invoices as invoice_lines
+from billing.portal import purchases
 from billing.portal.people import may_buy, of_customer
 from ledger import parking, queries, usage
 
@@ -64,6 +65,7 @@ def invoices(request: HttpRequest, *, customer: Customer) -> HttpResponse:
     context = {
         **shared(request, customer, tab="invoices"),
         "invoices": invoice_lines.latest(customer=customer, invoices_max=INVOICES_MAX),
+        "purchases": purchases.latest(customer=customer, top_ups_max=INVOICES_MAX),
     }
     return show(request, "portal/invoices.html", context, time_zone=customer.time_zone)
 

@@ -12,6 +12,14 @@ from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
 
 register = template.Library()
 
+STATES_OF_TOP_UPS = {
+    "pending": "Not paid yet",
+    "processing": "Payment under way",
+    "failed": "Payment failed",
+    "expired": "Not bought",
+    "frozen": "Frozen",
+    "lost": "Lost to a dispute",
+}
 WORDS = {
     "allotment": "Allotment",
     "top_up": "Top-up",
@@ -51,6 +59,12 @@ def exact_cost(line: InvoiceLine) -> str:
 def words(code: str) -> str:
     """A code of ours as a person says it."""
     return WORDS.get(code) or code.replace("_", " ").capitalize()
+
+
+@register.filter
+def top_up_state(state: str) -> str:
+    """How a top-up stands, as a person says it."""
+    return STATES_OF_TOP_UPS.get(state) or state.capitalize()
 
 
 @register.filter
