@@ -4,9 +4,9 @@ The accounts' rows are locked; then, account by account in the order of asking, 
 
     what is available (prepaid lots that serve now, and overage up to its cap) - what is held
 
-covers it, and every limit on the way from the run up to the account allows it. A hard limit
-refuses. A soft one has somebody asked: the hold is written but holds nothing, and waits for the
-answer (ledger.reviews).
+covers it, and every limit on the way from the run up to the account allows it. An account whose
+payment is overdue gets none (ledger.overdue). A hard limit refuses. A soft one has somebody asked:
+the hold is written but holds nothing, and waits for the answer (ledger.reviews).
 
 What is held is counted on the account, without holds whose deadline has passed: their time is let
 pass first. The debit settles a hold in the transaction that takes its tokens, so at no moment are
@@ -32,6 +32,7 @@ from ledger.errors import (
     InsufficientTokens,
     LedgerError,
     LimitReached,
+    PaymentOverdue,
     RunDebited,
 )
 from ledger.held import HoldKey, HoldNow, known
@@ -88,6 +89,7 @@ class _Account:
     id: int
     spendable: int
     held: int
+    is_overdue: bool
     caps: list[Cap]
     lots: list[queries.LotNow] = field(default_factory=list)
 
@@ -98,6 +100,7 @@ class _Locked(NamedTuple):
     id: int
     held_microtokens: int
     limits_count: int
+    is_overdue: bool
 
 
 def lock(account_id: int) -> None:
@@ -129,6 +132,7 @@ class Round:
                 id=row.id,
                 spendable=int(now[row.id].spendable_microtokens),
                 held=row.held_microtokens,
+                is_overdue=row.is_overdue,
                 caps=[cap for cap in caps.get(row.id, ()) if cap.in_force(at)],
             )
             for row in rows
@@ -181,6 +185,8 @@ class Round:
     def decide(self, ask: Ask) -> Decision:
         """In the order of asking: what is held for one is not there for the next."""
         account = self.accounts[ask.account_id]
+        if account.is_overdue:
+            return PaymentOverdue(account=ask.account)
         micros = self._micros(account, ask)
         if (refusal := self._refusal_of_limits(account, ask, micros, is_hard=True)) is not None:
             return refusal

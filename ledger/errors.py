@@ -233,6 +233,18 @@ class InsufficientTokens(LedgerError):
         self.held_microtokens = held
 
 
+class PaymentOverdue(LedgerError):
+    """A payment of the account's holder is overdue: it gets no new holds until that is settled."""
+
+    code = "payment_overdue"
+
+    def __init__(self, *, account: str) -> None:
+        super().__init__(
+            f"a payment of account {account!r} is overdue: until it is paid nothing more is held"
+        )
+        self.account = account
+
+
 class LimitReached(LedgerError):
     """A limit on the way from the run up to its account does not allow the hold."""
 

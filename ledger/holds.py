@@ -132,8 +132,8 @@ def authorize(
     we wait for it. (Whoever waits must hold nothing that others may wait for.)
 
     Refusals: UnknownAccount, InvalidHold, HoldConflict, RunDebited, InsufficientTokens,
-    LimitReached. `revisions` are the books', for who has read them in this transaction: the
-    caller's, which should end at once.
+    LimitReached, PaymentOverdue. `revisions` are the books', for who has read them in this
+    transaction: the caller's, which should end at once.
     """
     if revisions is None:
         revisions = prices.revisions({request.book_id for request in requests})

@@ -262,6 +262,9 @@ MUTANTS = [  # file, text, fault
     (WAKING, "min(self.intake_id, other.intake_id)", "max(self.intake_id, other.intake_id)"),
     (WAKING, "max(self.until, other.until)", "min(self.until, other.until)"),
     (WAKING, "if one.until > now", "if True"),
+    # An account whose payment is overdue
+    ("ledger/deciding.py", "if account.is_overdue:", "if account.is_overdue and account.held:"),
+    ("ledger/overdue.py", "if standing.overdue_since is None:", "if account_id:"),
 ]  # fmt: skip
 
 # Quick tests first, but before all others those that look most closely at what a file does.
@@ -289,6 +292,7 @@ TESTS += [
     "bundling",
     "leaves",
     "standings",
+    "overdue",
     "faults/every_statement",
 ]
 CLOSEST = {

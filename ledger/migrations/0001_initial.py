@@ -50,6 +50,7 @@ class Migration(migrations.Migration):
                 ('in_use_from_at', models.DateTimeField(null=True)),
                 ('in_use_until_at', models.DateTimeField(null=True)),
                 ('mark', models.BigIntegerField(default=0)),
+                ('overdue_since', models.DateTimeField(null=True)),
             ],
             options={
                 'managed': False,

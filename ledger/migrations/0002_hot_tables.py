@@ -42,6 +42,7 @@ CREATE TABLE ledger_standing (
     in_use_from_at timestamptz,
     in_use_until_at timestamptz,
     mark bigint NOT NULL DEFAULT 0,
+    overdue_since timestamptz,
     open_holds_count integer NOT NULL DEFAULT 0,
     limits_count integer NOT NULL DEFAULT 0,
     shard smallint NOT NULL,

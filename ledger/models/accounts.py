@@ -50,6 +50,7 @@ class Standing(models.Model):
     in_use_from_at = models.DateTimeField(null=True)
     in_use_until_at = models.DateTimeField(null=True)
     mark = models.BigIntegerField(default=0)  # who wrote it: see ledger.standings
+    overdue_since = models.DateTimeField(null=True)  # no new holds: see ledger.overdue
 
     class Meta:
         managed = False

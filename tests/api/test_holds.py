@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from ledger import access
+from ledger import access, overdue
 from ledger.catalog import NewRate
 from ledger.models import Hold, Run
 from tests.ledger.builders import make_account, make_lot, make_shop
@@ -110,6 +110,14 @@ def test_too_few_tokens_are_402_with_the_facts(api):
     assert told(api.capture(1, "run-2")) == (409, "nothing_held")
     assert told(api.get("holds/acme/run-2")) == (404, "unknown_hold")
     assert not Run.objects.exists()
+
+
+def test_an_account_whose_payment_is_overdue_gets_402_until_it_is_paid(api):
+    overdue.refuse_holds(account_id=api.account_id, at=NOW)
+    assert told(api.hold()) == (402, "payment_overdue")
+    assert api.post("runs?wait=1", {"runs": [a_run(3, "run-9")]}).status_code in (200, 202)
+    overdue.allow_holds(account_id=api.account_id)
+    assert api.hold().status_code == 201
 
 
 def test_what_is_above_the_hold_is_debited_all_the_same(api):
