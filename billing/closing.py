@@ -18,10 +18,11 @@ from typing import Final
 from django.db import transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 
-from billing import alerts, invoicing, statements, subscriptions, sweeps
+from billing import alerts, invoicing, overage, statements, subscriptions, sweeps
 from billing.errors import PeriodNotOver
 from billing.invoicing import NewLine
-from billing.models import Customer, Invoice, InvoiceLine, Period, PeriodClosing, PeriodSettlement
+from billing.models import Customer, Invoice, Period, PeriodClosing, PeriodSettlement
+from billing.overage import Step
 from ledger import debiting, grants
 
 PERIODS_PER_SWEEP_MAX: Final = 200
@@ -32,14 +33,19 @@ LATE_AFTER: Final = timedelta(days=1)
 class Bill:
     """What a closing bills."""
 
-    late: tuple[NewLine, ...]  # of periods closed before
-    overage: tuple[NewLine, ...]
+    late: tuple[Step, ...]  # of periods closed before
+    overage: Step | None
     true_up: tuple[NewLine, ...]
     in_advance: tuple[NewLine, ...]  # of the next period
 
     @property
     def lines(self) -> list[NewLine]:
-        return [*self.late, *self.overage, *self.true_up, *self.in_advance]
+        overage = [line for step in self.steps for line in step.lines]
+        return [*overage, *self.true_up, *self.in_advance]
+
+    @property
+    def steps(self) -> list[Step]:
+        return [*self.late, self.overage] if self.overage else [*self.late]
 
 
 def close_due(*, at: datetime) -> int:
@@ -89,7 +95,7 @@ def bill_late(*, at: datetime) -> int:
         return int(_bill_late_of(customer_id, at=at) is not None)
 
     return sweeps.each(
-        invoicing.customers_left_late(),
+        overage.customers_left_late(),
         bill_one,
         what="late overage of a customer",
         items_max=PERIODS_PER_SWEEP_MAX,
@@ -158,14 +164,15 @@ def bill(*, period_id: int, at: datetime) -> None:
         # Two of a customer's periods must not find the same late overage.
         _lock_customer(period)
         bill_of = priced(period=period, following=subscriptions.next_period(period=period))
+        overage.write(steps=bill_of.steps, at=at)
         invoice = invoicing.build(
             period=period, occasion=Invoice.Occasion.CLOSING, lines=bill_of.lines, at=at
         )
         statements.write_down_use(period=period)
         PeriodClosing.objects.create(
             period=period,
-            overage_microtokens=sum(line.microtokens or 0 for line in bill_of.overage),
-            overage_micros=sum(line.micros for line in bill_of.overage),
+            overage_microtokens=bill_of.overage.row.to_microtokens if bill_of.overage else 0,
+            overage_micros=bill_of.overage.row.micros if bill_of.overage else 0,
             invoice=invoice,
             closed_at=at,
         )
@@ -181,11 +188,14 @@ def priced(*, period: Period, following: Period | None) -> Bill:
 
     Writes nothing: `bill` builds the invoice of it, and billing.previews shows it.
     """
-    overage = invoicing.overage_lines(period=period, kind=InvoiceLine.Kind.OVERAGE)
+    customer = period.subscription.customer
+    lots = overage.lots_of(customer=customer)
+    own = overage.at_closing(period=period, lots=lots)
+    lines = own.lines if own else ()
     return Bill(
-        late=tuple(invoicing.late_lines(customer=period.subscription.customer)),
-        overage=tuple(overage),
-        true_up=tuple(invoicing.true_up_lines(period=period, overage=overage)),
+        late=tuple(overage.late(customer=customer, lots=lots)),
+        overage=own,
+        true_up=tuple(invoicing.true_up_lines(period=period, overage=lines)),
         in_advance=(
             () if following is None else tuple(invoicing.lines_in_advance(period=following))
         ),
@@ -200,10 +210,12 @@ def _bill_late_of(customer_id: int, *, at: datetime) -> Invoice | None:
             return None
         if customer.invoices.filter(occasion="late", built_at__gt=at - LATE_AFTER).exists():
             return None
+        steps = overage.late(customer=customer, lots=overage.lots_of(customer=customer))
+        overage.write(steps=steps, at=at)
         return invoicing.build(
             period=last,
             occasion=Invoice.Occasion.LATE,
-            lines=invoicing.late_lines(customer=customer),
+            lines=[line for step in steps for line in step.lines],
             at=at,
         )
 

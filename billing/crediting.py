@@ -65,12 +65,14 @@ def lock(*, customer: Customer) -> None:
     list(_of(customer).select_for_update(of=("self",), no_key=True))
 
 
-def set_against(*, customer: Customer, amounts: Sequence[Money]) -> list[Set]:
-    """How the customer's credits make these amounts smaller. Writes nothing."""
+def set_against(
+    *, customer: Customer, amounts: Sequence[Money], to_come: Sequence[Credit] = ()
+) -> list[Set]:
+    """How the customer's credits, and those to come, make these amounts smaller. Writes nothing."""
     found: list[Set] = []
     due = list(amounts)
     position = 0
-    for credit in _of(customer).prefetch_related("uses"):
+    for credit in [*_of(customer).prefetch_related("uses"), *to_come]:
         rest = _left(credit)
         while rest.amount and position < len(due):
             part = min(rest, due[position])
@@ -91,8 +93,9 @@ def write_uses(*, sets: Sequence[Set], lines: Sequence[InvoiceLine]) -> None:
 
 
 def given_for(*, period: Period) -> Money:
-    """What was credited of the price of a period."""
-    given = Credit.objects.filter(period_id=period.pk).aggregate(given=Sum("amount"))["given"]
+    """What was credited of a period's price. (Of its overage: see billing.overage.)"""
+    of_price = Credit.objects.filter(period_id=period.pk).exclude(reason=Credit.Reason.OVERAGE)
+    given = of_price.aggregate(given=Sum("amount"))["given"]
     return Money(given or 0, period.subscription.customer.currency)
 
 
@@ -101,5 +104,7 @@ def _of(customer: Customer) -> QuerySet[Credit]:
 
 
 def _left(credit: Credit) -> Money:
+    if credit.pk is None:
+        return credit.amount  # it is to come
     zero = Money(0, credit.amount.currency)
     return credit.amount - sum((use.amount for use in credit.uses.all()), start=zero)

@@ -5,16 +5,17 @@ transaction. Each line carries its exact cost and its amount, which is that cost
 Stripe only repeats our amounts; it computes none but the tax.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import QuerySet
 from djmoney.money import Money
 
-from billing import crediting, explain, money, periods, pricing, reversals, terms
+from billing import crediting, explain, money, periods, reversals, terms
 from billing.models import (
+    Credit,
     Customer,
     Invoice,
     InvoiceCarried,
@@ -24,15 +25,10 @@ from billing.models import (
     InvoicePayment,
     InvoicePaymentFailure,
     Period,
-    Subscription,
 )
-from billing.pricing import OveragePart
 from billing.stripe import calls
-from ledger import queries
-from ledger.value import Tiers
 
 LINES_PER_INVOICE_MAX = 250  # Stripe's limit
-PERIODS_PER_PAGE = 500
 ONCE_A_PERIOD = (Invoice.Occasion.OPENING, Invoice.Occasion.CLOSING)
 # What of a period is paid in advance counts towards its commitment, and so does what changes it.
 PREPAID_KINDS = (
@@ -42,7 +38,6 @@ PREPAID_KINDS = (
     InvoiceLine.Kind.FEE_CHANGE,
     InvoiceLine.Kind.ALLOTMENT_CHANGE,
 )
-OVERAGE_KINDS = (InvoiceLine.Kind.OVERAGE, InvoiceLine.Kind.LATE_OVERAGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +104,18 @@ def build(
         return invoice
 
 
-def draw_up(*, period: Period, occasion: str, lines: Sequence[NewLine], at: datetime) -> DrawnUp:
+def draw_up(
+    *,
+    period: Period,
+    occasion: str,
+    lines: Sequence[NewLine],
+    to_come: Sequence[Credit] = (),
+    at: datetime,
+) -> DrawnUp:
     """The invoice that `build` would make of these lines, with what was carried over before them.
 
-    Writes nothing. Without lines there would be no invoice: then it has none.
+    Credits `to_come` are those that would be given beside it. Writes nothing. Without lines there
+    would be no invoice: then it has none.
     """
     customer = period.subscription.customer
     invoice = Invoice(
@@ -131,6 +134,7 @@ def draw_up(*, period: Period, occasion: str, lines: Sequence[NewLine], at: date
             Money(0, invoice.currency) if line.kind == InvoiceLine.Kind.CARRIED else line.amount
             for line in written
         ],
+        to_come=to_come,
     )
     for position, line in enumerate(written):
         parts = [part.amount for part in credited if part.position == position]
@@ -148,7 +152,7 @@ def lines_in_advance(*, period: Period) -> list[NewLine]:
     """
     billed_by = terms.of(subscription=period.subscription)
     billed = set(InvoiceLine.objects.filter(period_id=period.pk).values_list("kind", flat=True))
-    span = _span_text(period)
+    span = span_text(period)
     lines = []
     if billed_by.platform_fee.amount and InvoiceLine.Kind.PLATFORM_FEE not in billed:
         lines.append(
@@ -198,7 +202,7 @@ def _carried_lines(customer: Customer) -> list[NewLine]:
         NewLine(
             kind=InvoiceLine.Kind.CARRIED,
             period=invoice.period,
-            description=f"Carried over: too little to be charged, {_span_text(invoice.period)}",
+            description=f"Carried over: too little to be charged, {span_text(invoice.period)}",
             # As it was rounded then: whoever adds the invoices up finds every cent once.
             micros=sum(money.to_micros(line.amount) for line in invoice.lines.all()),
             carried_from=invoice,
@@ -209,44 +213,13 @@ def _carried_lines(customer: Customer) -> list[NewLine]:
     ]
 
 
-def overage_lines(*, period: Period, kind: str) -> list[NewLine]:
-    """The period's overage that stands on no invoice yet: graduated, a line for each tier."""
-    billed_by = terms.of(subscription=period.subscription)
-    if period.overage_lot_id is None or billed_by.tiers is None:
-        return []
-    billed = overage_billed(period=period)
-    parts = pricing.overage_parts(
-        tiers=billed_by.tiers,
-        from_microtokens=billed,
-        # A run that was given back after its invoice leaves less used than billed.
-        to_microtokens=max(overage_used(period=period), billed),
-    )
-    late = " that came in late" if kind == InvoiceLine.Kind.LATE_OVERAGE else ""
-    told = f"Overage{late}, {_span_text(period)}"
-    return [
-        NewLine(
-            kind=kind,
-            period=period,
-            description=f"{told}: {_overage_text(billed_by.tiers, part, billed_by.currency)}",
-            micros=part.micros,
-            microtokens=part.microtokens,
-            from_microtokens=part.from_microtokens,
-        )
-        for part in parts
-    ]
-
-
-def _overage_text(tiers: Tiers, part: OveragePart, currency: str) -> str:
-    return explain.overage_text(tiers=tiers, part=part, currency=currency)
-
-
 def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine]:
     """What the period lacks of its commitment, with this overage: a line, if it is something.
 
     Top-ups are bought beside the plan and do not count. Of a period that ends before its term the
     commitment is for the share of time that it had.
     """
-    commitment = _commitment(period)
+    commitment = commitment_of(period=period)
     invoiced = InvoiceLine.objects.filter(period=period, kind__in=PREPAID_KINDS)
     spent = -crediting.given_for(period=period)
     for micros in [*(line.micros for line in invoiced), *(line.micros for line in overage)]:
@@ -258,120 +231,21 @@ def true_up_lines(*, period: Period, overage: Sequence[NewLine]) -> list[NewLine
             kind=InvoiceLine.Kind.TRUE_UP,
             period=period,
             description=(
-                f"True-up to the commitment of {money.text(commitment)}, {_span_text(period)}"
+                f"True-up to the commitment of {money.text(commitment)}, {span_text(period)}"
             ),
             micros=money.to_micros(commitment - spent),
         )
     ]
 
 
-def _commitment(period: Period) -> Money:
+def commitment_of(*, period: Period) -> Money:
+    """Of a period that is cut short, the part of its days."""
     whole = terms.of(subscription=period.subscription).commitment
     micros = money.to_micros(whole)
     unspent = periods.share_left(
         micros, starts_at=period.starts_at, ends_at=period.term_ends_at, at=period.ends_at
     )
     return money.rounded(micros - unspent, whole.currency.code)
-
-
-def _covered(*, period: Period, late: Sequence[NewLine]) -> list[NewLine]:
-    """Late lines of a period whose true-up has paid for them already, in whole or in part."""
-    of_period = InvoiceLine.objects.filter(period=period)
-    true_up = of_period.filter(kind=InvoiceLine.Kind.TRUE_UP).first()
-    if true_up is None:
-        return list(late)
-    left = true_up.micros - sum(of_period.values_list("covered_micros", flat=True))
-    lines = []
-    for line in late:
-        covered = min(left, line.micros)
-        left -= covered
-        if covered:
-            paid = money.price_text(covered, true_up.currency)
-            line = replace(
-                line,
-                micros=line.micros - covered,
-                covered_micros=covered,
-                description=f"{line.description} ({paid} of it paid by the true-up)",
-            )
-        lines.append(line)
-    return lines
-
-
-def late_lines(*, customer: Customer) -> list[NewLine]:
-    """Overage of the customer's closed periods that came after their invoices."""
-    reached = {
-        lot.id: lot.out_microtokens
-        for lot in queries.lots(account_ids=[customer.account_id])
-        if lot.kind == "overage"
-    }
-    closed = (
-        Period.objects.filter(
-            subscription__customer=customer, closing__isnull=False, overage_lot_id__isnull=False
-        )
-        .select_related("subscription__plan_version", "closing")
-        .order_by("starts_at", "id")
-    )
-    return [
-        line
-        for period in closed
-        if reached[period.overage_lot_id or 0] > period.closing.overage_microtokens
-        for line in _covered(
-            period=period, late=overage_lines(period=period, kind=InvoiceLine.Kind.LATE_OVERAGE)
-        )
-    ]
-
-
-def customers_left_late() -> Iterator[int]:
-    """Customers for whom no closing is to come, but who have overage that stands on no invoice."""
-    to_come = Period.objects.filter(
-        subscription__customer=OuterRef("subscription__customer"), closing__isnull=True
-    )
-    subscribed = Subscription.objects.filter(
-        customer=OuterRef("subscription__customer"), cancelled_at__isnull=True
-    )
-    left = (
-        Period.objects.filter(
-            ~Exists(to_come),
-            ~Exists(subscribed),
-            closing__isnull=False,
-            overage_lot_id__isnull=False,
-        )
-        .annotate(
-            billed=Max(
-                "invoice_lines__to_microtokens",
-                filter=Q(invoice_lines__kind__in=OVERAGE_KINDS),
-                default=0,
-            )
-        )
-        .order_by("id")
-        .values_list(
-            *("id", "billed", "overage_lot_id", "subscription__customer_id"),
-            "subscription__customer__account_id",
-        )
-    )
-    told: set[int] = set()
-    page = list(left[:PERIODS_PER_PAGE])
-    while page:
-        consumed = queries.all_consumed(lots={lot_id: account for _, _, lot_id, _, account in page})
-        for _, billed, lot_id, customer_id, _ in page:
-            if consumed[lot_id] > billed and customer_id not in told:
-                told.add(customer_id)
-                yield customer_id
-        page = list(left.filter(id__gt=page[-1][0])[:PERIODS_PER_PAGE])
-
-
-def overage_used(*, period: Period) -> int:
-    """Microtokens of overage that runs of the period have used so far."""
-    if period.overage_lot_id is None:
-        return 0
-    account_id = period.subscription.customer.account_id
-    return queries.consumed(lot_id=period.overage_lot_id, account_id=account_id)
-
-
-def overage_billed(*, period: Period) -> int:
-    """Up to where the period's overage stands on invoices."""
-    lines = InvoiceLine.objects.filter(period=period, kind__in=OVERAGE_KINDS)
-    return lines.aggregate(until=Max("to_microtokens"))["until"] or 0
 
 
 def state(*, invoice: Invoice) -> str:
@@ -467,7 +341,7 @@ def _line(invoice: Invoice, position: int, line: NewLine) -> InvoiceLine:
     )
 
 
-def _span_text(period: Period) -> str:
+def span_text(period: Period) -> str:
     return periods.span_text(
         starts_at=period.starts_at,
         ends_at=period.ends_at,

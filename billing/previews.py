@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db.models import QuerySet
 from djmoney.money import Money
 
-from billing import closing, invoicing, subscriptions
+from billing import closing, invoicing, overage, subscriptions
 from billing.invoicing import DrawnUp
 from billing.models import Customer, Invoice, InvoiceLine, Period, Subscription
 
@@ -53,10 +53,12 @@ def next_invoice(*, customer: Customer, at: datetime) -> NextInvoice | None:
 
 def of_period(*, period: Period, following: Period | None, at: datetime) -> NextInvoice:
     """What the closing of a period would bill now, with this next one in advance."""
+    bill = closing.priced(period=period, following=following)
     drawn_up = invoicing.draw_up(
         period=period,
         occasion=Invoice.Occasion.CLOSING,
-        lines=closing.priced(period=period, following=following).lines,
+        lines=bill.lines,
+        to_come=overage.credits_of(steps=bill.steps),
         at=at,
     )
     return _shown(drawn_up, due_at=closing.closes_at(period=period), at=at)
@@ -76,11 +78,18 @@ def _of_opening(subscription: Subscription, *, at: datetime) -> NextInvoice | No
 
 
 def _of_what_is_late(customer: Customer, *, at: datetime) -> NextInvoice | None:
-    late = invoicing.late_lines(customer=customer)
+    steps = overage.late(customer=customer, lots=overage.lots_of(customer=customer))
+    late = [line for step in steps for line in step.lines]
     last = _periods(customer).order_by("-ends_at", "-id").first()
     if not late or last is None:
         return None
-    drawn_up = invoicing.draw_up(period=last, occasion=Invoice.Occasion.LATE, lines=late, at=at)
+    drawn_up = invoicing.draw_up(
+        period=last,
+        occasion=Invoice.Occasion.LATE,
+        lines=late,
+        to_come=overage.credits_of(steps=steps),
+        at=at,
+    )
     return _shown(drawn_up, due_at=None, at=at)
 
 

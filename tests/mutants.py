@@ -32,7 +32,7 @@ HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/cou
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
 REVIEWS, LEAVES, REVERSALS = "ledger/reviews.py", "ledger/leaves.py", "ledger/reversals.py"
-OPERATING = "ledger/operating.py"
+OPERATING, OVERAGE = "ledger/operating.py", "billing/overage.py"
 SQL = "ledger/sql"
 PREPARED = f"{SQL}/prepared.py"
 MEMORY_BYTES_MAX = 6 * 1024**3
@@ -104,6 +104,10 @@ MUTANTS = [  # file, text, fault
     (PREPARED, '        _end_copy(connection, b"given up")\n', ""),
     (VALUE, "out_microtokens <= step.up_to_microtokens", "out_microtokens < step.up_to_microtokens"),
     (VALUE, "return -(-out_microtokens // package.microtokens)", "return out_microtokens // package.microtokens + 1"),
+    (OVERAGE, "lot.out_microtokens == billed", "lot.out_microtokens <= billed"),
+    (OVERAGE, "min(-row.micros, _paid_beyond_commitment(row, lot.tiers))", "min(-row.micros, 0)"),
+    (OVERAGE, 'left = paid["true_up"] + kept["kept"] - paid["covered"]', 'left = paid["true_up"] - paid["covered"]'),
+    (OVERAGE, "consumed[lot_id] != billed", "consumed[lot_id] > billed"),
     (VALUE, "price = tiers.reached(out_microtokens)", "price = tiers.reached(0)"),
     (SETTLING, "if before + use.amount > use.cap.cap and use.amount > 0:", "if before + use.amount > use.cap.cap:"),
     (f"{SQL}/settle_holds.sql", "greatest(run.micros, 0)", "run.micros"),
@@ -294,8 +298,12 @@ TESTS += [
     "standings",
     "overdue",
     "faults/every_statement",
+    "overage_models",
+    "billing/overage",
 ]
 CLOSEST = {
+    OVERAGE: ["billing/overage"],
+    VALUE: ["overage_models"],
     UNITS: ["bundling"],
     "ledger/bundling.py": ["bundling"],
     "ledger/merkle.py": ["leaves"],
@@ -321,9 +329,9 @@ CLOSEST = {
     LIMITS: ["moving", "limits"],
     DECIDING: ["holds", "limits", "moving", "whole_model"],
     COUNTING: ["limits"],
-    SETTLING: ["limits", "holds"],
+    SETTLING: ["limits", "holds", "overage_models"],
     "ledger/sql/let_time_pass": ["holds", "whole_model"],
-    "ledger/sql/settle_holds": ["holds", "whole_model"],
+    "ledger/sql/settle_holds": ["holds", "overage_models", "whole_model"],
     "ledger/sql/release_hold": ["holds"],
     "ledger/sql/spendable": ["holds", "whole_model"],
     "ledger/sql/known_of_asked": ["holds", "whole_model"],

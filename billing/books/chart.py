@@ -59,7 +59,7 @@ ACCOUNTS: Final[dict[str, Account]] = {
     UNBILLED_OVERAGE: Account(
         name="Assets:Unbilled:Overage",
         title="Unbilled overage",
-        meaning="Overage used, on no issued invoice yet. Below 0: used, invoiced and given back.",
+        meaning="Overage used, on no issued invoice yet. Below 0: given back, not credited yet.",
     ),
     CARRIED: Account(
         name="Assets:Unbilled:Carried",
@@ -100,7 +100,8 @@ ACCOUNTS: Final[dict[str, Account]] = {
     REVENUE_COMMITMENTS: Account(
         name="Income:Commitments",
         title="Commitments",
-        meaning="True-ups, less late overage that they had paid for.",
+        meaning="True-ups, and what commitments keep of overage given back, less late overage"
+        " that they had paid for.",
     ),
     BREAKAGE: Account(
         name="Income:Breakage", title="Breakage", meaning="Tokens that expired unused."

@@ -276,7 +276,8 @@ _COVERED: Final = f"""
 """  # noqa: S608
 _CREDITED: Final = """
     SELECT 'credit:' || credit.id AS subject, customer.id AS customer_id, credit.currency,
-           CASE credit.reason WHEN 'change' THEN 'unbilled_fees' ELSE 'credited' END AS debit,
+           CASE credit.reason WHEN 'change' THEN 'unbilled_fees'
+                WHEN 'overage' THEN 'unbilled_overage' ELSE 'credited' END AS debit,
            'credits' AS credit, (credit.amount * 1000000)::bigint AS micros,
            (credit.recorded_at AT TIME ZONE 'UTC')::date AS happened_on
     FROM billing_credit AS credit
@@ -296,6 +297,31 @@ _CREDITS_ROUNDED: Final = """
     JOIN billing_planchange AS change
         ON credit.reason = 'change' AND credit.key = 'change:' || change.subscription_id
     WHERE credit.recorded_at < %(ends_at)s
+"""
+# Overage that came to less than was invoiced is taken back exactly (overage); of it the commitment
+# keeps a part, and what is credited is rounded.
+_STEPS_DOWN: Final = """
+    FROM billing_overagestep AS step
+    JOIN billing_period AS period ON period.id = step.period_id
+    JOIN billing_subscription AS subscription ON subscription.id = period.subscription_id
+    JOIN billing_customer AS customer
+        ON customer.id = subscription.customer_id AND customer.vendor_id = %(vendor_id)s
+    LEFT JOIN billing_credit AS credit ON credit.key = 'overage:' || period.id || ':' || step.number
+    WHERE step.micros < 0 AND step.billed_at < %(ends_at)s
+"""
+_KEPT: Final = f"""
+    SELECT 'overage_step:' || step.id AS subject, customer.id AS customer_id, customer.currency,
+           'unbilled_overage' AS debit, 'revenue_commitments' AS credit, step.kept_micros AS micros,
+           (step.billed_at AT TIME ZONE 'UTC')::date AS happened_on
+    {_STEPS_DOWN}
+"""
+_STEPS_ROUNDED: Final = f"""
+    SELECT 'overage_step:' || step.id AS subject, customer.id AS customer_id, customer.currency,
+           'rounding' AS debit, 'unbilled_overage' AS credit,
+           (coalesce(credit.amount, 0) * 1000000)::bigint + step.micros + step.kept_micros
+               AS micros,
+           (step.billed_at AT TIME ZONE 'UTC')::date AS happened_on
+    {_STEPS_DOWN}
 """
 _CREDIT_USED: Final = f"""
     SELECT 'credit_use:' || used.id AS subject, issued.customer_id, used.currency,
@@ -397,6 +423,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(code="covered", title="Late overage that a true-up has paid", facts=_COVERED),
     Rule(code="credited", title="Credit given", facts=_CREDITED),
     Rule(code="credit_rounded", title="Credit, rounded", facts=_CREDITS_ROUNDED),
+    Rule(code="kept", title="Overage given back that the commitment keeps", facts=_KEPT),
+    Rule(code="step_rounded", title="Overage given back, rounded", facts=_STEPS_ROUNDED),
     Rule(code="credit_used", title="Credit set against an invoice", facts=_CREDIT_USED),
     Rule(code="taxed", title="Tax on an invoice", facts=_TAXED),
     Rule(code="paid", title="Invoice paid", facts=_PAID),

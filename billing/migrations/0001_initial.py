@@ -123,7 +123,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(help_text='It is given once under it.', max_length=200, unique=True)),
-                ('reason', models.CharField(choices=[('change', 'changed to a plan that costs less'), ('cancellation', "cancelled before the period's end"), ('goodwill', 'goodwill')], max_length=20)),
+                ('reason', models.CharField(choices=[('change', 'changed to a plan that costs less'), ('cancellation', "cancelled before the period's end"), ('goodwill', 'goodwill'), ('overage', 'overage came to less than was invoiced')], max_length=20)),
                 ('description', models.CharField(max_length=300)),
                 ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
                 ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
@@ -267,6 +267,19 @@ class Migration(migrations.Migration):
                 ('chosen_at', models.DateTimeField()),
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='method_choices', to='billing.customer')),
                 ('method', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='choices', to='billing.paymentmethod')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='OverageStep',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('number', models.PositiveIntegerField()),
+                ('from_microtokens', models.BigIntegerField()),
+                ('to_microtokens', models.BigIntegerField()),
+                ('micros', models.BigIntegerField()),
+                ('kept_micros', models.BigIntegerField(default=0, help_text='Of what it came to less: what the commitment asks for all the same.')),
+                ('billed_at', models.DateTimeField()),
+                ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='overage_steps', to='billing.period')),
             ],
         ),
         migrations.CreateModel(
@@ -779,6 +792,18 @@ class Migration(migrations.Migration):
             index=models.Index(fields=['customer', 'id'], name='method_choice_of'),
         ),
         migrations.AddConstraint(
+            model_name='overagestep',
+            constraint=models.UniqueConstraint(fields=('period', 'number'), name='overage_step_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='overagestep',
+            constraint=models.CheckConstraint(condition=models.Q(('from_microtokens__gte', 0), ('number__gte', 1), ('to_microtokens__gte', 0), models.Q(('from_microtokens', models.F('to_microtokens')), _negated=True)), name='overage_step_moves'),
+        ),
+        migrations.AddConstraint(
+            model_name='overagestep',
+            constraint=models.CheckConstraint(condition=models.Q(('kept_micros', 0), models.Q(('kept_micros__gt', 0), ('micros__lte', django.db.models.expressions.CombinedExpression(models.F('kept_micros'), '*', models.Value(-1)))), _connector='OR'), name='overage_step_keeps_of_what_it_came_to_less'),
+        ),
+        migrations.AddConstraint(
             model_name='invoiceline',
             constraint=models.UniqueConstraint(fields=('invoice', 'position'), name='invoice_line_position'),
         ),
@@ -792,11 +817,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='invoiceline',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['overage', 'late_overage'])), fields=('period', 'from_microtokens'), name='invoice_line_overage_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='invoiceline',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'seats', 'allotment', 'true_up', 'carried', 'fee_change', 'allotment_change'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('microtokens__gt', 0), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens')))), _connector='OR'), name='invoice_line_overage_is_a_stretch'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('from_microtokens__isnull', True), ('kind__in', ['platform_fee', 'seats', 'allotment', 'true_up', 'carried', 'fee_change', 'allotment_change'])), models.Q(('from_microtokens__gte', 0), ('kind__in', ['overage', 'late_overage']), ('to_microtokens', django.db.models.expressions.CombinedExpression(models.F('from_microtokens'), '+', models.F('microtokens'))), ('to_microtokens__gte', 0), models.Q(('microtokens', 0), _negated=True), models.Q(('kind', 'late_overage'), ('microtokens__gt', 0), _connector='OR')), _connector='OR'), name='invoice_line_overage_is_a_stretch'),
         ),
         migrations.AddConstraint(
             model_name='invoiceline',

@@ -100,6 +100,8 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicegivenup
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_overagestep
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_credit
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_credituse

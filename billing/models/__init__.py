@@ -37,6 +37,7 @@ from billing.models.invoices import (
 from billing.models.journal import JournalDay, JournalLine
 from billing.models.methods import CardSetup, PaymentMethod, PaymentMethodChoice
 from billing.models.notices import Notice
+from billing.models.overage import OverageStep
 from billing.models.reversals import (
     Dispute,
     DisputeStatus,
@@ -82,6 +83,7 @@ __all__ = [
     "JournalDay",
     "JournalLine",
     "Notice",
+    "OverageStep",
     "OverageTier",
     "PaymentMethod",
     "PaymentMethodChoice",

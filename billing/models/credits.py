@@ -17,6 +17,7 @@ class Credit(models.Model):
         CHANGE = "change", "changed to a plan that costs less"
         CANCELLATION = "cancellation", "cancelled before the period's end"
         GOODWILL = "goodwill", "goodwill"
+        OVERAGE = "overage", "overage came to less than was invoiced"
 
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="credits")
     key = models.CharField(max_length=200, unique=True, help_text="It is given once under it.")

@@ -51,8 +51,9 @@ class Invoice(models.Model):
 class InvoiceLine(models.Model):
     """One line: what for, which period's, how much exactly, and how much to pay.
 
-    Overage lines name the stretch of the period's overage that they bill; stretches of a period
-    begin where another has ended, so that no token is billed twice.
+    Overage lines name the stretch of the period's overage that they bill, which lies in one of its
+    steps (billing.models.overage). A late one may run backwards: by volume, tokens that are given
+    back can make the others dearer.
     """
 
     class Kind(models.TextChoices):
@@ -104,11 +105,6 @@ class InvoiceLine(models.Model):
                 fields=["invoice", "kind"],
                 condition=Q(kind__in=["fee_change", "allotment_change"]),
             ),
-            models.UniqueConstraint(
-                name="invoice_line_overage_once",
-                fields=["period", "from_microtokens"],
-                condition=Q(kind__in=["overage", "late_overage"]),
-            ),
             models.CheckConstraint(
                 name="invoice_line_overage_is_a_stretch",
                 condition=Q(
@@ -122,8 +118,10 @@ class InvoiceLine(models.Model):
                     kind__in=["overage", "late_overage"],
                     from_microtokens__gte=0,
                     to_microtokens=F("from_microtokens") + F("microtokens"),
-                    microtokens__gt=0,
-                ),
+                    to_microtokens__gte=0,
+                )
+                & ~Q(microtokens=0)
+                & (Q(kind="late_overage") | Q(microtokens__gt=0)),
             ),
             models.CheckConstraint(
                 name="invoice_line_carried_from_another",

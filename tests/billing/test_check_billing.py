@@ -289,12 +289,25 @@ FAULTS = FAULTS_OF_BOOKS | {
     "no period is granted more than the largest plan that it had": [
         "UPDATE billing_planchange SET allotment_microtokens = allotment_microtokens * 3",
     ],
-    "no more overage is invoiced than runs have used": [
-        f"UPDATE billing_invoiceline SET microtokens = microtokens + {TOKEN},"
-        f" to_microtokens = to_microtokens + {TOKEN} WHERE {OF_OVERAGE} AND from_microtokens > 0",
+    "overage is billed no further than runs have used": [
+        f"UPDATE billing_overagestep SET to_microtokens = to_microtokens + {TOKEN}",
     ],
-    "stretches of invoiced overage follow one another without gap or overlap": [
-        f"DELETE FROM billing_invoiceline WHERE {OF_OVERAGE} AND from_microtokens = 0",
+    "steps of billed overage follow one another, from nothing on": [
+        "UPDATE billing_overagestep SET number = 2",
+        "UPDATE billing_overagestep SET from_microtokens = 1",
+    ],
+    "a step of overage comes to what its tiers ask": [
+        "UPDATE billing_overagestep SET micros = micros + 1",
+        "UPDATE billing_overagestep SET from_microtokens = to_microtokens - 1000000",
+    ],
+    "lines ask for what overage came to at the steps that made it more": [
+        "DELETE FROM billing_overagestep",
+        f"UPDATE billing_invoiceline SET micros = micros + 1 WHERE {OF_OVERAGE} AND micros > 0",
+        f"DELETE FROM billing_invoiceline WHERE {OF_OVERAGE} AND micros > 0",
+    ],
+    "what overage came to less, and the commitment does not keep, is a credit": [
+        "UPDATE billing_overagestep SET micros = -1000000",
+        "UPDATE billing_credit SET reason = 'overage'",
     ],
     "a closing says what its invoice's overage comes to": [
         "UPDATE billing_periodclosing SET overage_micros = overage_micros + 1",
@@ -313,7 +326,7 @@ FAULTS = FAULTS_OF_BOOKS | {
         "DELETE FROM billing_credituse",
         "UPDATE billing_invoiceline SET amount = amount + 0.01 WHERE kind = 'allotment'",
     ],
-    "a true-up pays for no more late overage than it came to": [
+    "a commitment pays for no more late overage than was paid for it": [
         "UPDATE billing_invoiceline SET covered_micros = 1, kind = 'late_overage'"
         f" WHERE {OF_OVERAGE}",
     ],

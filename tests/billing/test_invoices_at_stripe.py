@@ -16,10 +16,12 @@ from billing.models import (
     InvoiceLine,
     InvoicePayment,
     InvoicePaymentFailure,
+    OverageStep,
     StripeCall,
     StripeEvent,
 )
 from billing.stripe import calls, chains, gateway, inbox, outbox, reconcile
+from ledger.value import Tier
 from tests import builders
 from tests.billing.stripe_world import deliver, send_all
 from tests.builders import NOVEMBER, OCTOBER
@@ -412,10 +414,19 @@ def test_a_paid_invoice_whose_answer_and_webhook_were_lost_is_found(at_stripe):
 
 
 def test_lines_beyond_a_hundred_go_in_chunks_and_all_are_verified(at_stripe):
-    customer = scene(terms=builders.billed())
+    a_euro_a_microtoken = (Tier(up_to_microtokens=None, micros_per_token=10**12),)
+    customer = scene(terms=builders.billed(overage_tiers=a_euro_a_microtoken))
     builders.use(customer, 1_001, occurred_at=OCTOBER + HOUR)
     invoice = Invoice.objects.get()
     period = invoice.period
+    OverageStep.objects.create(
+        period=period,
+        number=1,
+        from_microtokens=0,
+        to_microtokens=148,
+        micros=148_000_000,
+        billed_at=OCTOBER + HOUR,
+    )
     InvoiceLine.objects.bulk_create(
         InvoiceLine(
             invoice=invoice,

@@ -13,17 +13,15 @@ from typing import Final
 
 from django.db import connection
 
-from billing import money
 from billing.books import proof
+from billing.invariants import overage
+from billing.invariants.overage import WHOLE_CURRENCIES
 
 BROKEN_ROWS_MAX: Final = 10
-# Of which no part of a unit can be paid.
-WHOLE_CURRENCIES: Final = ", ".join(
-    f"'{code}'" for code in sorted(money.ZERO_DECIMAL | money.WHOLE_IN_HUNDREDTHS)
-)
 
-INVARIANTS: Final[dict[str, str]] = {
-    "a published version has a price, and each its tiers or package if overage is invoiced": """
+INVARIANTS: Final[dict[str, str]] = (
+    {
+        "a published version has a price, and each its tiers or package if overage is invoiced": """
         SELECT version.id
         FROM billing_planversion AS version
         LEFT JOIN billing_planprice AS price ON price.version_id = version.id
@@ -36,7 +34,7 @@ INVARIANTS: Final[dict[str, str]] = {
                OR (version.overage_policy = 'bill' AND version.overage_model = 'package')
                   <> (price.package_price > 0))
     """,
-    "a subscription's plan is sold in its customer's currency": """
+        "a subscription's plan is sold in its customer's currency": """
         SELECT subscription.id
         FROM billing_subscription AS subscription
         JOIN billing_customer AS customer ON customer.id = subscription.customer_id
@@ -45,7 +43,7 @@ INVARIANTS: Final[dict[str, str]] = {
             AND price.currency = customer.currency
         WHERE price.id IS NULL
     """,
-    "a subscription has a size if its plan comes in sizes, and seats if they have a price": """
+        "a subscription has a size if its plan comes in sizes, and seats if they have a price": """
         SELECT subscription.id
         FROM billing_subscription AS subscription
         JOIN billing_customer AS customer ON customer.id = subscription.customer_id
@@ -60,7 +58,7 @@ INVARIANTS: Final[dict[str, str]] = {
            OR (subscription.size_id IS NOT NULL
                AND (size.version_id, size.currency) <> (price.version_id, price.currency))
     """,
-    "a gift is a free lot of its customer, of the size that the plan gives": """
+        "a gift is a free lot of its customer, of the size that the plan gives": """
         SELECT gift.id
         FROM billing_gift AS gift
         JOIN billing_customer AS customer ON customer.id = gift.customer_id
@@ -74,7 +72,7 @@ INVARIANTS: Final[dict[str, str]] = {
                   customer.account_id, gift.kind, 0)
            OR (subscription.customer_id, version.plan_id) <> (gift.customer_id, gift.plan_id)
     """,
-    "a settlement says what the ledger moved out of the allotment": """
+        "a settlement says what the ledger moved out of the allotment": """
         SELECT settlement.period_id
         FROM billing_periodsettlement AS settlement
         JOIN billing_period AS period ON period.id = settlement.period_id
@@ -90,7 +88,7 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE settlement.rolled_microtokens <> coalesce(moved.rolled, 0)
            OR settlement.expired_microtokens <> coalesce(moved.expired, 0)
     """,
-    "what rolled over is in the lot that the settlement names": """
+        "what rolled over is in the lot that the settlement names": """
         SELECT settlement.period_id
         FROM billing_periodsettlement AS settlement
         JOIN billing_period AS period ON period.id = settlement.period_id
@@ -100,7 +98,7 @@ INVARIANTS: Final[dict[str, str]] = {
               IS DISTINCT FROM (settlement.rolled_microtokens, settlement.rolled_micros,
                                 period.allotment_lot_id)
     """,
-    "a period's lots are its customer's, of its plan's size": """
+        "a period's lots are its customer's, of its plan's size": """
         SELECT period.id
         FROM billing_period AS period
         JOIN billing_subscription AS subscription ON subscription.id = period.subscription_id
@@ -116,7 +114,7 @@ INVARIANTS: Final[dict[str, str]] = {
                AND (overage.account_id, overage.kind) IS DISTINCT FROM
                    (customer.account_id, 'overage'))
     """,
-    "a change's further lot is its customer's, and as large and dear as the change says": """
+        "a change's further lot is its customer's, and as large and dear as the change says": """
         SELECT change.id
         FROM billing_planchange AS change
         JOIN billing_subscription AS subscription ON subscription.id = change.subscription_id
@@ -126,7 +124,7 @@ INVARIANTS: Final[dict[str, str]] = {
           AND (lot.account_id, lot.granted_microtokens, lot.price_micros) IS DISTINCT FROM
               (customer.account_id, change.allotment_microtokens, change.allotment_micros)
     """,
-    "a change is invoiced, or credited, as it says": """
+        "a change is invoiced, or credited, as it says": """
         SELECT change.id
         FROM billing_planchange AS change
         LEFT JOIN (
@@ -138,7 +136,7 @@ INVARIANTS: Final[dict[str, str]] = {
               <> greatest(change.fee_micros, 0) + change.allotment_micros
            OR abs(coalesce(credit.amount, 0) - greatest(-change.fee_micros, 0) / 1000000.0) > 0.5
     """,
-    "no period is granted more than the largest plan that it had": """
+        "no period is granted more than the largest plan that it had": """
         SELECT period.id
         FROM billing_period AS period
         JOIN (
@@ -157,33 +155,7 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN ledger_lot AS lot ON lot.id = period.allotment_lot_id
         WHERE coalesce(lot.granted_microtokens, 0) + further.microtokens > largest.microtokens
     """,
-    "no more overage is invoiced than runs have used": """
-        SELECT period.id
-        FROM billing_period AS period
-        JOIN (
-            SELECT period_id, sum(microtokens) AS billed FROM billing_invoiceline
-            WHERE kind IN ('overage', 'late_overage') GROUP BY period_id
-        ) AS line ON line.period_id = period.id
-        LEFT JOIN ledger_lot_now AS lot ON lot.id = period.overage_lot_id
-        -- What was given back later had been used: its invoice stays as it was.
-        LEFT JOIN (
-            SELECT lot_id, sum(microtokens) AS microtokens FROM ledger_entry
-            WHERE kind = 'return' GROUP BY lot_id
-        ) AS given_back ON given_back.lot_id = lot.id
-        WHERE line.billed
-              > coalesce(lot.out_microtokens, 0) + coalesce(given_back.microtokens, 0)
-    """,
-    "stretches of invoiced overage follow one another without gap or overlap": """
-        SELECT period_id
-        FROM (
-            SELECT period_id, from_microtokens,
-                   coalesce(lag(to_microtokens) OVER (
-                       PARTITION BY period_id ORDER BY from_microtokens), 0) AS expected
-            FROM billing_invoiceline WHERE kind IN ('overage', 'late_overage')
-        ) AS stretch
-        WHERE from_microtokens <> expected
-    """,
-    "a closing says what its invoice's overage comes to": """
+        "a closing says what its invoice's overage comes to": """
         SELECT closing.period_id
         FROM billing_periodclosing AS closing
         LEFT JOIN (
@@ -193,7 +165,7 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE closing.overage_microtokens <> coalesce(line.microtokens, 0)
            OR closing.overage_micros <> coalesce(line.micros, 0)
     """,
-    "a closed period has come to its commitment": """
+        "a closed period has come to its commitment": """
         SELECT closing.period_id
         FROM billing_periodclosing AS closing
         JOIN billing_period AS period ON period.id = closing.period_id
@@ -214,7 +186,8 @@ INVARIANTS: Final[dict[str, str]] = {
             GROUP BY line.period_id
         ) AS line ON line.period_id = closing.period_id
         LEFT JOIN (
-            SELECT period_id, sum(amount) AS amount FROM billing_credit GROUP BY period_id
+            SELECT period_id, sum(amount) AS amount FROM billing_credit
+            WHERE reason <> 'overage' GROUP BY period_id
         ) AS credited ON credited.period_id = closing.period_id
         CROSS JOIN LATERAL (
             -- Of a period that ended before its term, what the time that it had comes to: rounded.
@@ -227,7 +200,7 @@ INVARIANTS: Final[dict[str, str]] = {
            OR (line.true_ups > 0 AND line.amount - coalesce(credited.amount, 0)
                                      > committed.amount + committed.tolerance)
     """,
-    "no more of a credit is used up than was given, and by its customer's invoices": """
+        "no more of a credit is used up than was given, and by its customer's invoices": """
         SELECT credit.id
         FROM billing_credit AS credit
         JOIN billing_credituse AS used ON used.credit_id = credit.id
@@ -239,7 +212,7 @@ INVARIANTS: Final[dict[str, str]] = {
             OR bool_or(invoice.customer_id <> credit.customer_id)
             OR bool_or(used.currency <> credit.currency) OR credit.currency <> customer.currency
     """,
-    "a line asks for what it costs, less what credits paid of it": f"""
+        "a line asks for what it costs, less what credits paid of it": f"""
         SELECT line.id
         FROM billing_invoiceline AS line
         LEFT JOIN (
@@ -248,20 +221,13 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE abs(line.amount + coalesce(used.amount, 0) - line.micros / 1000000.0)
               > CASE WHEN line.currency IN ({WHOLE_CURRENCIES}) THEN 0.5 ELSE 0.005 END
     """,  # noqa: S608 - codes of our own
-    "a true-up pays for no more late overage than it came to": """
-        SELECT period_id
-        FROM billing_invoiceline
-        GROUP BY period_id
-        HAVING sum(covered_micros)
-               > coalesce(sum(micros) FILTER (WHERE kind = 'true_up'), 0)
-    """,
-    "a closed period is settled": """
+        "a closed period is settled": """
         SELECT closing.period_id
         FROM billing_periodclosing AS closing
         LEFT JOIN billing_periodsettlement AS settlement ON settlement.period_id = closing.period_id
         WHERE settlement.id IS NULL
     """,
-    "a top-up is fulfilled by one lot of its size, its customer's": """
+        "a top-up is fulfilled by one lot of its size, its customer's": """
         SELECT top_up.id
         FROM billing_topupfulfilment AS fulfilment
         JOIN billing_topup AS top_up ON top_up.id = fulfilment.top_up_id
@@ -270,20 +236,20 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE (lot.granted_microtokens, lot.account_id, lot.source)
               IS DISTINCT FROM (top_up.microtokens, customer.account_id, 'top_up')
     """,
-    "a top-up that is paid is fulfilled": """
+        "a top-up that is paid is fulfilled": """
         SELECT payment.top_up_id
         FROM billing_topuppayment AS payment
         LEFT JOIN billing_topupfulfilment AS fulfilment USING (top_up_id)
         WHERE fulfilment.id IS NULL
     """,
-    "a lot that was bought fulfils a top-up": """
+        "a lot that was bought fulfils a top-up": """
         SELECT operation.lot_id
         FROM ledger_operation AS operation
         LEFT JOIN billing_topupfulfilment AS fulfilment ON fulfilment.lot_id = operation.lot_id
         WHERE operation.kind = 'grant' AND operation.key LIKE 'top_up:%%'
           AND fulfilment.id IS NULL
     """,
-    "what is bought by itself in a month stays under the customer's ceiling": """
+        "what is bought by itself in a month stays under the customer's ceiling": """
         SELECT charge.id
         FROM billing_topupcharge AS charge
         JOIN billing_autotopup AS auto ON auto.id = charge.auto_top_up_id
@@ -295,14 +261,14 @@ INVARIANTS: Final[dict[str, str]] = {
         GROUP BY charge.id, auto.ceiling
         HAVING sum(top_up.price) > auto.ceiling
     """,
-    "a charge that is under way or went well is as its top-up is": """
+        "a charge that is under way or went well is as its top-up is": """
         SELECT charge.id
         FROM billing_topupcharge AS charge
         LEFT JOIN billing_topupfulfilment AS fulfilment USING (top_up_id)
         WHERE charge.failed_at IS NULL
           AND (charge.ended_at IS NULL) <> (fulfilment.id IS NULL)
     """,
-    "a charge, its top-up, its terms and its card are one customer's": """
+        "a charge, its top-up, its terms and its card are one customer's": """
         SELECT charge.id
         FROM billing_topupcharge AS charge
         JOIN billing_topup AS top_up ON top_up.id = charge.top_up_id
@@ -312,26 +278,26 @@ INVARIANTS: Final[dict[str, str]] = {
             top_up.customer_id, auto.customer_id, method.customer_id])
            OR top_up.customer_id <> auto.customer_id OR auto.customer_id <> method.customer_id
     """,
-    "a declined charge pauses what it was made for, and nothing else does": """
+        "a declined charge pauses what it was made for, and nothing else does": """
         SELECT charge.id
         FROM billing_topupcharge AS charge
         LEFT JOIN billing_autotopuppause AS pause ON pause.charge_id = charge.id
         WHERE (charge.failed_at IS NULL) <> (pause.id IS NULL)
            OR pause.auto_top_up_id <> charge.auto_top_up_id
     """,
-    "what a customer is charged with is its own": """
+        "what a customer is charged with is its own": """
         SELECT choice.id
         FROM billing_paymentmethodchoice AS choice
         JOIN billing_paymentmethod AS method ON method.id = choice.method_id
         WHERE method.customer_id <> choice.customer_id
     """,
-    "a card that was given is its giver's": """
+        "a card that was given is its giver's": """
         SELECT setup.id
         FROM billing_cardsetup AS setup
         JOIN billing_paymentmethod AS method ON method.id = setup.method_id
         WHERE method.customer_id <> setup.customer_id
     """,
-    "a top-up's lot was brought to what its refunds and disputes come to": """
+        "a top-up's lot was brought to what its refunds and disputes come to": """
         SELECT top_up.id
         FROM billing_topup AS top_up
         JOIN billing_topuppayment AS payment ON payment.top_up_id = top_up.id
@@ -375,7 +341,7 @@ INVARIANTS: Final[dict[str, str]] = {
                     top_up.microtokens * least(coalesce(wanted.share, 0), payment.amount)
                     / payment.amount))
     """,
-    "a reversal says what the ledger took of the lot": """
+        "a reversal says what the ledger took of the lot": """
         SELECT reversal.id
         FROM billing_topupreversal AS reversal
         JOIN billing_topupfulfilment AS fulfilment ON fulfilment.top_up_id = reversal.top_up_id
@@ -396,7 +362,7 @@ INVARIANTS: Final[dict[str, str]] = {
                reversal.owed_microtokens)
               <> (coalesce(moved.frozen, 0), coalesce(moved.revoked, 0), coalesce(moved.owed, 0))
     """,
-    "no more of a top-up is refunded than was paid for it": """
+        "no more of a top-up is refunded than was paid for it": """
         SELECT refund.top_up_id
         FROM billing_refund AS refund
         LEFT JOIN billing_topuppayment AS payment ON payment.top_up_id = refund.top_up_id
@@ -406,7 +372,7 @@ INVARIANTS: Final[dict[str, str]] = {
         HAVING sum(refund.amount) > coalesce(payment.amount, 0)
             OR bool_or(refund.currency IS DISTINCT FROM payment.currency)
     """,
-    "a refund that was asked for here is asked of Stripe": """
+        "a refund that was asked for here is asked of Stripe": """
         SELECT refund.id
         FROM billing_refund AS refund
         LEFT JOIN billing_stripecall AS call
@@ -415,7 +381,7 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE (refund.microtokens IS NULL AND known.id IS NULL)
            OR (refund.microtokens IS NOT NULL AND call.id IS NULL)
     """,
-    "an invoice is in its customer's currency, and so are its lines": """
+        "an invoice is in its customer's currency, and so are its lines": """
         SELECT invoice.id
         FROM billing_invoice AS invoice
         JOIN billing_customer AS customer ON customer.id = invoice.customer_id
@@ -423,7 +389,7 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE invoice.currency <> customer.currency
            OR line.currency IS DISTINCT FROM invoice.currency
     """,
-    "an invoice that is carried over was too small, and Stripe never hears of it": """
+        "an invoice that is carried over was too small, and Stripe never hears of it": """
         SELECT carried.invoice_id
         FROM billing_invoicecarried AS carried
         LEFT JOIN billing_invoicefinalization AS finalization USING (invoice_id)
@@ -431,7 +397,7 @@ INVARIANTS: Final[dict[str, str]] = {
             ON call.aggregate_id = carried.invoice_id AND call.operation = 'invoice.create'
         WHERE finalization.id IS NOT NULL OR call.id IS NOT NULL
     """,
-    "what was carried over stands on a later invoice of the same customer, to the cent": """
+        "what was carried over stands on a later invoice of the same customer, to the cent": """
         SELECT line.id
         FROM billing_invoiceline AS line
         JOIN billing_invoice AS invoice ON invoice.id = line.invoice_id
@@ -443,7 +409,7 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE carried.id IS NULL OR small.customer_id <> invoice.customer_id
            OR small.built_at > invoice.built_at OR line.amount <> owed.amount
     """,
-    "a carried invoice waits for a next one, or stands on it": """
+        "a carried invoice waits for a next one, or stands on it": """
         SELECT small.id
         FROM billing_invoicecarried AS carried
         JOIN billing_invoice AS small ON small.id = carried.invoice_id
@@ -452,7 +418,7 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN billing_invoiceline AS line ON line.carried_from_id = small.id
         WHERE line.id IS NULL
     """,
-    "what Stripe issued before tax is the sum of the lines": """
+        "what Stripe issued before tax is the sum of the lines": """
         SELECT finalization.invoice_id
         FROM billing_invoicefinalization AS finalization
         LEFT JOIN (
@@ -461,14 +427,17 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE finalization.subtotal <> coalesce(line.amount, 0)
            OR finalization.total < finalization.subtotal
     """,
-    "an invoice that is paid is paid whole": """
+        "an invoice that is paid is paid whole": """
         SELECT payment.invoice_id
         FROM billing_invoicepayment AS payment
         LEFT JOIN billing_invoicefinalization AS finalization USING (invoice_id)
         WHERE (payment.amount, payment.currency)
               IS DISTINCT FROM (finalization.total, finalization.currency)
     """,
-} | proof.INVARIANTS
+    }
+    | overage.INVARIANTS
+    | proof.INVARIANTS
+)
 
 CHECKS: Final[dict[str, Callable[[], list[tuple[object, ...]]]]] = proof.CHECKS
 NAMES: Final = (*INVARIANTS, *CHECKS)
