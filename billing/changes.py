@@ -28,6 +28,7 @@ from djmoney.money import Money
 
 from billing import (
     catalog,
+    cohorts,
     crediting,
     explain,
     invoicing,
@@ -285,6 +286,8 @@ class Place:
             currency=self.customer.currency,
             at=at,
         )
+        if version.plan_id != self.applying.plan_version.plan_id:  # whoever is on it keeps it
+            cohorts.require_offered(customer=self.customer, version=version, at=at)
         subscriptions.require_same_rate_card(self.customer, version)
         size = subscriptions.choose(self.customer, version, size=wanted.size, seats=wanted.seats)
         found = self.continuing(self.applying, at=at, key=key)

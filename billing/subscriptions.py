@@ -17,7 +17,18 @@ from django.db import transaction
 from django.db.models import F, Max, Q
 from django.db.models.functions import Coalesce
 
-from billing import catalog, faults, gifts, invoicing, money, periods, pricing, sweeps, terms
+from billing import (
+    catalog,
+    cohorts,
+    faults,
+    gifts,
+    invoicing,
+    money,
+    periods,
+    pricing,
+    sweeps,
+    terms,
+)
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, SizeOption, Subscription
 from ledger import accounts, grants
@@ -63,6 +74,7 @@ def subscribe(
         catalog.require_for_sale(
             item=version, vendor_id=customer.vendor_id, currency=customer.currency, at=at
         )
+        cohorts.require_offered(customer=customer, version=version, at=at)
         require_same_rate_card(customer, version)
         chosen = choose(customer, version, size=size, seats=seats)
         _require_free(customer, starts_at)

@@ -55,6 +55,7 @@ NAVIGATION = [
         "What you sell",
         _page("Plans", "billing.plan", "sell"),
         _page("Plan versions", "billing.planversion", "history_edu"),
+        _page("Pilots", "billing.cohort", "science"),
         _page("Top-up packs", "billing.topuppack", "add_shopping_cart"),
     ),
     _group(

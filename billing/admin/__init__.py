@@ -1,5 +1,6 @@
 """Billing in Django's admin: plans, packs, customers, and the facts that follow from them."""
 
+from billing.admin import cohorts as cohorts
 from billing.admin import customers as customers
 from billing.admin import facts as facts
 from billing.admin import packs as packs

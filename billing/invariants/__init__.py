@@ -72,6 +72,15 @@ INVARIANTS: Final[dict[str, str]] = (
                   customer.account_id, gift.kind, 0)
            OR (subscription.customer_id, version.plan_id) <> (gift.customer_id, gift.plan_id)
     """,
+        "a cohort, its customers and what it is offered are one vendor's": """
+        SELECT cohort.id
+        FROM billing_cohort AS cohort
+        LEFT JOIN billing_cohortmember AS member ON member.cohort_id = cohort.id
+        LEFT JOIN billing_customer AS customer ON customer.id = member.customer_id
+        LEFT JOIN billing_cohortoffer AS offer ON offer.cohort_id = cohort.id
+        LEFT JOIN billing_plan AS plan ON plan.id = offer.plan_id
+        WHERE customer.vendor_id <> cohort.vendor_id OR plan.vendor_id <> cohort.vendor_id
+    """,
         "a settlement says what the ledger moved out of the allotment": """
         SELECT settlement.period_id
         FROM billing_periodsettlement AS settlement

@@ -23,6 +23,13 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='Cohort',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=100, validators=[billing.names.require_plain])),
+            ],
+        ),
+        migrations.CreateModel(
             name='Dispute',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -325,6 +332,19 @@ class Migration(migrations.Migration):
                 ('microtokens', models.BigIntegerField()),
                 ('period', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='uses', to='billing.period')),
             ],
+        ),
+        migrations.CreateModel(
+            name='CohortOffer',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('from_at', models.DateTimeField(verbose_name='from')),
+                ('until_at', models.DateTimeField(blank=True, help_text='Empty: no end.', null=True, verbose_name='until')),
+                ('cohort', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='billing.cohort')),
+                ('plan', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='offers', to='billing.plan')),
+            ],
+            options={
+                'verbose_name': 'offer',
+            },
         ),
         migrations.CreateModel(
             name='PlanVersion',
@@ -660,6 +680,11 @@ class Migration(migrations.Migration):
                 ('vendor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='journal_days', to='billing.vendor')),
             ],
         ),
+        migrations.AddField(
+            model_name='cohort',
+            name='vendor',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='cohorts', to='billing.vendor'),
+        ),
         migrations.CreateModel(
             name='AutoTopUpWithheld',
             fields=[
@@ -672,6 +697,18 @@ class Migration(migrations.Migration):
             ],
             options={
                 'indexes': [models.Index(fields=['auto_top_up', '-id'], name='auto_top_up_withheld_latest')],
+            },
+        ),
+        migrations.CreateModel(
+            name='CohortMember',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('cohort', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='members', to='billing.cohort')),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='cohort_members', to='billing.customer')),
+            ],
+            options={
+                'verbose_name': 'customer',
+                'constraints': [models.UniqueConstraint(fields=('cohort', 'customer'), name='cohort_member_once')],
             },
         ),
         migrations.CreateModel(
@@ -870,6 +907,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='perioduse',
             constraint=models.CheckConstraint(condition=models.Q(('microtokens__gt', 0)), name='period_use_of_something'),
+        ),
+        migrations.AddConstraint(
+            model_name='cohortoffer',
+            constraint=models.UniqueConstraint(fields=('cohort', 'plan'), name='cohort_offer_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='cohortoffer',
+            constraint=models.CheckConstraint(condition=models.Q(('until_at__isnull', True), ('until_at__gt', models.F('from_at')), _connector='OR'), name='cohort_offer_ends_after_start'),
         ),
         migrations.AddConstraint(
             model_name='planversion',
@@ -1102,5 +1147,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='customer',
             constraint=models.CheckConstraint(condition=models.Q(('currency__regex', '^[A-Z]{3}$')), name='customer_currency_code'),
+        ),
+        migrations.AddConstraint(
+            model_name='cohort',
+            constraint=models.UniqueConstraint(fields=('vendor', 'name'), name='cohort_name_once'),
         ),
     ]

@@ -19,6 +19,7 @@ from billing.models.catalog import (
     SizeOption,
     TopUpPack,
 )
+from billing.models.cohorts import Cohort, CohortMember, CohortOffer
 from billing.models.credits import (
     Credit,
     CreditUse,
@@ -66,6 +67,9 @@ __all__ = [
     "AutoTopUpPause",
     "AutoTopUpWithheld",
     "CardSetup",
+    "Cohort",
+    "CohortMember",
+    "CohortOffer",
     "Credit",
     "CreditUse",
     "Customer",

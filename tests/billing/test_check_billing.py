@@ -16,6 +16,7 @@ from billing import (
     auto_top_ups,
     changes,
     closing,
+    cohorts,
     crediting,
     disputes,
     invoicing,
@@ -61,6 +62,8 @@ def history() -> None:
     for customer, tokens in ((thrifty, 667), (keen, 1_300)):
         builders.subscription(customer, version)
         builders.use(customer, tokens, occurred_at=MID)
+    pilot = cohorts.create_cohort(vendor_id=shop.vendor.pk, name="Pilot")
+    cohorts.add_members(cohort_id=pilot.pk, customers=[keen])
     _changed(keen, builders.plan_version(shop, **builders.billed(**LARGER)))
     crediting.record(
         customer=thrifty,
@@ -264,6 +267,9 @@ FAULTS = FAULTS_OF_BOOKS | {
         "UPDATE billing_gift SET lot_id = -lot_id",
         "UPDATE billing_gift SET kind = 'trial'",
         "UPDATE billing_gift SET plan_id = plan_id + 1",
+    ],
+    "a cohort, its customers and what it is offered are one vendor's": [
+        "UPDATE billing_cohort SET vendor_id = 0",
     ],
     "a settlement says what the ledger moved out of the allotment": [
         "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",

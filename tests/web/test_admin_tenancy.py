@@ -10,8 +10,10 @@ from django.db import models
 from django.test import Client
 from django.urls import reverse
 
+from billing import cohorts
 from billing.models import (
     AlertMessage,
+    Cohort,
     Customer,
     CustomerMember,
     Invoice,
@@ -45,7 +47,7 @@ from tests.web.facts import alert_and_top_up
 OF_A_BOOK: list[type[models.Model]] = [
     *(Unit, Meter, Engine, Workflow, RateCard, RateCardVersion, ApiKey, BookMember, Account, Lot),
     *(Vendor, Plan, PlanVersion, TopUpPack, Customer, CustomerMember, Subscription, Invoice),
-    *(TopUp, AlertMessage),
+    *(TopUp, AlertMessage, Cohort),
 ]
 OF_THE_INSTALLATION = [User, Group, Book, StripeCall, StripeEvent]
 
@@ -69,6 +71,9 @@ def both(ours: Company, theirs: Company) -> tuple[Company, Company]:
     for one in (ours, theirs):
         Workflow.objects.create(book_id=one.shop.vendor.book_id, code="review", name="Review")
         alert_and_top_up(one)
+        cohort = cohorts.create_cohort(vendor_id=one.shop.vendor.pk, name="Pilot")
+        cohorts.add_members(cohort_id=cohort.pk, customers=[one.customer])
+        cohorts.offer(cohort_id=cohort.pk, plan_id=one.version.plan_id, from_at=builders.OPENED)
     return ours, theirs
 
 
