@@ -174,4 +174,11 @@ def _top_ups_since(period: Period, since: datetime) -> dict[int, datetime]:
         fulfilled_at__gt=since,
         fulfilled_at__lt=period.ends_at,
     )
-    return dict(fulfilments.values_list("lot_id", "fulfilled_at"))
+    return {
+        lot_id: fulfilled_at
+        for *lot_ids, fulfilled_at in fulfilments.values_list(
+            "lot_id", "bonus_lot_id", "fulfilled_at"
+        )
+        for lot_id in lot_ids
+        if lot_id is not None
+    }

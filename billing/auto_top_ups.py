@@ -16,15 +16,15 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 from djmoney.money import Money
 
 from billing import (
-    catalog,
     disputes,
     explain,
     faults,
     money,
+    packs,
     payment_methods,
     periods,
     sweeps,
@@ -226,7 +226,7 @@ def _buy(auto_top_up_id: uuid.UUID, *, at: datetime) -> int:
         assert method is not None, "else it is among the reasons"
         top_up_charges.begin(
             auto_top_up=auto,
-            packs=seen.packs,
+            quantity=seen.packs,
             method=method,
             month=_month(auto.customer, at),
             available_microtokens=seen.level_microtokens,
@@ -237,14 +237,14 @@ def _buy(auto_top_up_id: uuid.UUID, *, at: datetime) -> int:
 
 def _outlook(auto: AutoTopUp, level: int, *, at: datetime) -> Outlook:
     missing = auto.threshold_microtokens - level
-    wanted = -(-missing // auto.pack.microtokens) if missing > 0 else 0
+    each = auto.pack.microtokens + auto.pack.bonus_microtokens
+    wanted = -(-missing // each) if missing > 0 else 0
     spent = _spent(auto.customer, at=at)
-    room = int((auto.ceiling - spent).amount // auto.pack.price.amount)
-    packs = max(0, min(wanted, room, LOT_MICROTOKENS_MAX // auto.pack.microtokens))
+    offer = packs.in_currency(pack=auto.pack, currency=auto.customer.currency)
     return Outlook(
         level_microtokens=level,
         wanted_packs=wanted,
-        packs=packs,
+        packs=offer.affordable(wanted, within=auto.ceiling - spent),
         spent=spent,
         reasons=tuple(_reasons(auto, spent, at=at)),
     )
@@ -273,16 +273,18 @@ def _reasons(auto: AutoTopUp, spent: Money, *, at: datetime) -> Iterator[Reason]
 
 def _reasons_of_sale(auto: AutoTopUp, spent: Money, *, at: datetime) -> Iterator[Reason]:
     """What the pack and its price have against it."""
-    for fault in _faults_of_pack(auto.customer, auto.pack, at=at):
+    customer = auto.customer
+    for fault in _faults_of_pack(customer, auto.pack, at=at):
         yield Reason(code="not_for_sale", words=f"{auto.pack} {fault.message}.")
     if settings.STRIPE_TAX:
         words = "Tax is worked out on Stripe's page only: please buy there."
         yield Reason(code="tax", words=words)
-    price, ceiling = money.text(auto.pack.price), money.text(auto.ceiling)
-    if auto.pack.price > auto.ceiling:
+    single = packs.in_currency(pack=auto.pack, currency=customer.currency).single.price
+    price, ceiling = money.text(single), money.text(auto.ceiling)
+    if single > auto.ceiling:
         words = f"One {auto.pack} costs {price}, more than your own maximum of {ceiling} a month."
         yield Reason(code="above_own_maximum", words=words)
-    elif spent + auto.pack.price > auto.ceiling:
+    elif spent + single > auto.ceiling:
         words = (
             f"{money.text(spent)} of at most {ceiling} are spent this month:"
             f" another {price} would be too much."
@@ -335,7 +337,8 @@ def _pending(customers: Sequence[Customer]) -> dict[int, int]:
     by_hand = waiting.filter(session__completed_at__isnull=False, session__failed_at__isnull=True)
     found: dict[int, int] = {}
     for rows in (by_itself, by_hand):
-        for customer_id, tokens in rows.values_list("customer_id", "microtokens"):
+        brought = F("microtokens") + F("bonus_microtokens")
+        for customer_id, tokens in rows.values_list("customer_id", brought):
             found[customer_id] = found.get(customer_id, 0) + tokens
     return found
 
@@ -351,9 +354,7 @@ def _faults_of_pack(customer: Customer, pack: TopUpPack | None, *, at: datetime)
         yield Fault(field="pack", rule="exists", message="is none of the packs for sale")
         return
     try:
-        catalog.require_for_sale(
-            item=pack, vendor_id=customer.vendor_id, currency=customer.currency, at=at
-        )
+        packs.offer(pack=pack, customer=customer, at=at)
     except NotForSale as refusal:
         yield Fault(field="pack", rule="for_sale", message=f"is not for sale: {refusal.reason}")
 
@@ -372,6 +373,8 @@ def _faults_of_amounts(
         yield from unpayable
     elif ceiling.amount <= 0:
         yield Fault(field="ceiling", rule="range", message="must be more than 0")
-    elif pack is not None and pack.currency == customer.currency and ceiling < pack.price:
-        message = f"must be at least {money.text(pack.price)}, what one {pack} costs"
-        yield Fault(field="ceiling", rule="room", message=message)
+    elif pack is not None:
+        offer = packs.in_currency(pack=pack, currency=customer.currency)
+        if offer.prices and ceiling < offer.single.price:
+            message = f"must be at least {money.text(offer.single.price)}, what one {pack} costs"
+            yield Fault(field="ceiling", rule="room", message=message)

@@ -1,4 +1,4 @@
-"""Plans and top-up packs: draft, check, publish, retire.
+"""Plans: draft, check, publish, retire.
 
 A draft may be anything that a row can hold. Publishing checks it as a whole, names every fault at
 its field, and freezes it (the database does). What customers have bought keeps its terms for ever:
@@ -15,10 +15,8 @@ from djmoney.money import Money
 
 from billing import faults, plan_faults
 from billing.errors import AlreadyPublished, NotForSale
-from billing.models import OverageTier, Plan, PlanPrice, PlanVersion, SizeOption, TopUpPack
+from billing.models import OverageTier, Plan, PlanPrice, PlanVersion, SizeOption
 from billing.terms import Price, prices
-from ledger.errors import Fault
-from ledger.units import LOT_MICROTOKENS_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,81 +105,19 @@ def next_number(*, plan_id: int) -> int:
     return (latest or 0) + 1
 
 
-def create_pack(
-    *,
-    vendor_id: int,
-    code: str,
-    name: str,
-    microtokens: int,
-    price: Money,
-    validity_months: int = 12,
-) -> TopUpPack:
-    """A pack, not yet for sale. Raises InvalidInput."""
-    pack = TopUpPack(
-        vendor_id=vendor_id,
-        code=code,
-        name=name,
-        microtokens=microtokens,
-        price=price,
-        validity_months=validity_months,
-    )
-    faults.refuse(pack_faults(pack=pack))
-    pack.save(force_insert=True)
-    return pack
-
-
-def publish_pack(*, pack_id: int, at: datetime) -> TopUpPack:
-    """Put a pack up for sale, and freeze it. Raises AlreadyPublished and InvalidInput."""
-    with transaction.atomic():
-        pack = TopUpPack.objects.select_for_update().get(pk=pack_id)
-        if pack.published_at is not None:
-            raise AlreadyPublished(what=str(pack))
-        faults.refuse(pack_faults(pack=pack))
-        pack.published_at = at
-        pack.save(update_fields=["published_at"])
-        return pack
-
-
-def retire_pack(*, pack_id: int, at: datetime) -> None:
-    """End the sale of a pack; tokens that were bought stay. Again: changes nothing."""
-    TopUpPack.objects.filter(
-        pk=pack_id, published_at__isnull=False, retired_at__isnull=True
-    ).update(retired_at=at)
-
-
-def pack_faults(*, pack: TopUpPack) -> list[Fault]:
-    """Everything that keeps a pack from being published, each at its field."""
-    found = faults.of_name(pack.name)
-    found += faults.of_currency("price", pack.price.currency.code) or faults.of_money(
-        "price", pack.price
-    )
-    if pack.price.amount == 0:
-        found.append(faults.fault("price", "positive", "must be more than 0"))
-    if not 0 < pack.microtokens <= LOT_MICROTOKENS_MAX:
-        found.append(faults.fault("microtokens", "range", "must be from 1 to a billion tokens"))
-    if not 1 <= pack.validity_months <= 120:
-        found.append(faults.fault("validity_months", "range", "must be from 1 to 120 months"))
-    return found
-
-
-def require_for_sale(
-    *, item: PlanVersion | TopUpPack, vendor_id: int, currency: str, at: datetime
-) -> None:
-    """Raises NotForSale, with the reason, unless this customer can buy it now."""
-    seller = item.vendor_id if isinstance(item, TopUpPack) else item.plan.vendor_id
-    if seller != vendor_id:
-        raise NotForSale(what=str(item), reason="another vendor sells it")
-    if item.published_at is None or item.published_at > at:
-        raise NotForSale(what=str(item), reason="it is not published")
-    if item.retired_at is not None and item.retired_at <= at:
-        raise NotForSale(what=str(item), reason="it is retired")
-    sold_in = (
-        [item.currency]
-        if isinstance(item, TopUpPack)
-        else item.prices.values_list("currency", flat=True)
-    )
-    if currency not in sold_in:
-        raise NotForSale(what=str(item), reason=f"it is not sold in {currency}")
+def require_for_sale(*, version: PlanVersion, vendor_id: int, currency: str, at: datetime) -> None:
+    """Raises NotForSale, with the reason, unless this customer can be put on it now."""
+    reason = None
+    if version.plan.vendor_id != vendor_id:
+        reason = "another vendor sells it"
+    elif version.published_at is None or version.published_at > at:
+        reason = "it is not published"
+    elif version.retired_at is not None and version.retired_at <= at:
+        reason = "it is retired"
+    elif not version.prices.filter(currency=currency).exists():
+        reason = f"it is not sold in {currency}"
+    if reason is not None:
+        raise NotForSale(what=str(version), reason=reason)
 
 
 def _save_price(version: PlanVersion, price: Price) -> None:

@@ -281,7 +281,7 @@ class Place:
         """The subscription that would have these terms; not written."""
         version = PlanVersion.objects.select_related("plan").get(pk=wanted.plan_version_id)
         catalog.require_for_sale(
-            item=version,
+            version=version,
             vendor_id=self.customer.vendor_id,
             currency=self.customer.currency,
             at=at,

@@ -8,7 +8,7 @@ far after the change as it would have been; one that comes twice is taken the fi
 
 from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -67,8 +67,11 @@ def share_left(amount: int, *, starts_at: datetime, ends_at: datetime, at: datet
 
 def date_text(instant: datetime, time_zone: str) -> str:
     """The local day as a person reads it: 1 November 2026."""
-    local = instant.astimezone(ZoneInfo(time_zone))
-    return f"{local.day} {local:%B %Y}"
+    return day_text(instant.astimezone(ZoneInfo(time_zone)).date())
+
+
+def day_text(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"
 
 
 def span_text(*, starts_at: datetime, ends_at: datetime, time_zone: str) -> str:

@@ -72,7 +72,7 @@ def subscribe(
                 raise KeyReused(idempotency_key=idempotency_key)
             return known
         catalog.require_for_sale(
-            item=version, vendor_id=customer.vendor_id, currency=customer.currency, at=at
+            version=version, vendor_id=customer.vendor_id, currency=customer.currency, at=at
         )
         cohorts.require_offered(customer=customer, version=version, at=at)
         require_same_rate_card(customer, version)

@@ -14,7 +14,7 @@ from typing import Final
 
 from django.db import transaction
 
-from billing import declines, explain, money, notices, top_ups
+from billing import declines, explain, money, notices, packs, top_ups
 from billing.declines import Decline
 from billing.errors import PaymentDoesNotMatch, UnknownTopUp
 from billing.models import AutoTopUp, AutoTopUpPause, PaymentMethod, TopUp, TopUpCharge
@@ -45,7 +45,7 @@ WHAT_TO_DO: Final = {
 def begin(
     *,
     auto_top_up: AutoTopUp,
-    packs: int,
+    quantity: int,
     method: PaymentMethod,
     month: datetime,
     available_microtokens: int,
@@ -57,8 +57,8 @@ def begin(
     """
     top_up = top_ups.write(
         customer=auto_top_up.customer,
-        pack=auto_top_up.pack,
-        packs=packs,
+        offer=packs.in_currency(pack=auto_top_up.pack, currency=auto_top_up.customer.currency),
+        quantity=quantity,
         idempotency_key=uuid.uuid4(),
         at=at,
     )

@@ -14,9 +14,10 @@ from typing import Final
 from django.db import transaction
 from djmoney.money import Money
 
-from billing import catalog, disputes, money, periods, reversals
+from billing import disputes, money, packs, periods, reversals
 from billing.errors import KeyReused, PaymentDisputed, PaymentDoesNotMatch, UnknownTopUp
 from billing.models import Customer, TopUp, TopUpFulfilment, TopUpPack, TopUpPayment, TopUpSession
+from billing.packs import Offer
 from billing.stripe import calls, gateway, tokens
 from billing.stripe.facts import CheckoutFacts
 from ledger import grants
@@ -31,32 +32,33 @@ def begin(
     *,
     customer_id: int,
     pack_id: int,
+    quantity: int = 1,
     keeps_card: bool = False,
     idempotency_key: uuid.UUID,
     at: datetime,
 ) -> TopUp:
-    """Write down that a customer wants a pack, with the call that opens its Checkout session.
+    """Write down that a customer wants packs, with the call that opens its Checkout session.
 
     `keeps_card`: the buyer wants the card kept at Stripe, to be charged later.
     The key becomes the top-up's id: beginning it again gives the same top-up. Raises NotForSale,
-    PaymentDisputed and KeyReused.
+    InvalidInput (the quantity), PaymentDisputed and KeyReused.
     """
     with transaction.atomic():
         customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
         known = TopUp.objects.filter(pk=idempotency_key).first()
         if known is not None:
-            if (known.customer_id, known.pack_id) != (customer_id, pack_id):
+            asked = (customer_id, pack_id, quantity)
+            if (known.customer_id, known.pack_id, known.quantity) != asked:
                 raise KeyReused(idempotency_key=idempotency_key)
             return known
         if disputes.holds_top_ups(customer_id=customer_id):
             raise PaymentDisputed(customer_id=customer_id)
         pack = TopUpPack.objects.get(pk=pack_id)
-        catalog.require_for_sale(
-            item=pack, vendor_id=customer.vendor_id, currency=customer.currency, at=at
-        )
+        offer = packs.offer(pack=pack, customer=customer, at=at)
         top_up = write(
             customer=customer,
-            pack=pack,
+            offer=offer,
+            quantity=quantity,
             keeps_card=keeps_card,
             idempotency_key=idempotency_key,
             at=at,
@@ -68,20 +70,23 @@ def begin(
 def write(
     *,
     customer: Customer,
-    pack: TopUpPack,
-    packs: int = 1,
+    offer: Offer,
+    quantity: int = 1,
     keeps_card: bool = False,
     idempotency_key: uuid.UUID,
     at: datetime,
 ) -> TopUp:
-    """The purchase itself: so many packs as they are sold now."""
+    """The purchase itself: so many packs as they are sold now. Raises InvalidInput."""
+    quote = offer.quote(quantity=quantity)
     return TopUp.objects.create(
         id=idempotency_key,
         customer=customer,
-        pack=pack,
-        microtokens=packs * pack.microtokens,
-        price=packs * pack.price,
-        validity_months=pack.validity_months,
+        pack=offer.pack,
+        quantity=quantity,
+        microtokens=quote.microtokens,
+        bonus_microtokens=quote.bonus_microtokens,
+        price=quote.price,
+        validity_months=offer.pack.validity_months,
         keeps_card=keeps_card,
         begun_at=at,
     )
@@ -207,7 +212,16 @@ def grant_paid(
         amount=amount,
         paid_at=paid_at,
     )
-    granted = grants.grant(
+    TopUpFulfilment.objects.create(
+        top_up=top_up,
+        lot_id=_paid_lot(top_up, paid_at, at=at),
+        bonus_lot_id=_bonus_lot(top_up, paid_at, at=at),
+        fulfilled_at=at,
+    )
+
+
+def _paid_lot(top_up: TopUp, paid_at: datetime, *, at: datetime) -> int:
+    return grants.grant(
         account_id=top_up.customer.account_id,
         microtokens=top_up.microtokens,
         source="top_up",
@@ -215,16 +229,36 @@ def grant_paid(
         currency=top_up.currency,
         priority=TOP_UP_PRIORITY,
         effective_at=paid_at,
-        expires_at=periods.months_after(
-            anchor=paid_at,
-            months=top_up.validity_months,
-            time_zone=top_up.customer.time_zone,
-        ),
+        expires_at=_expires_at(top_up, paid_at),
         grace=TOP_UP_GRACE,
         idempotency_key=f"top_up:{top_up.pk}",
         at=at,
+    ).lot_id
+
+
+def _bonus_lot(top_up: TopUp, paid_at: datetime, *, at: datetime) -> int | None:
+    """Free tokens are a lot of their own: what was paid stays the price of what was bought."""
+    if not top_up.bonus_microtokens:
+        return None
+    return grants.grant(
+        account_id=top_up.customer.account_id,
+        microtokens=top_up.bonus_microtokens,
+        source="bonus",
+        price_micros=0,
+        currency=top_up.currency,
+        priority=TOP_UP_PRIORITY,
+        effective_at=paid_at,
+        expires_at=_expires_at(top_up, paid_at),
+        grace=TOP_UP_GRACE,
+        idempotency_key=f"top_up:{top_up.pk}:bonus",
+        at=at,
+    ).lot_id
+
+
+def _expires_at(top_up: TopUp, paid_at: datetime) -> datetime:
+    return periods.months_after(
+        anchor=paid_at, months=top_up.validity_months, time_zone=top_up.customer.time_zone
     )
-    TopUpFulfilment.objects.create(top_up=top_up, lot_id=granted.lot_id, fulfilled_at=at)
 
 
 def _require_ours(top_up: TopUp, facts: CheckoutFacts) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from djmoney.money import Money
 
-from billing import catalog, customers, money, subscriptions
+from billing import catalog, customers, money, packs, subscriptions
 from billing.catalog import PlanTerms
 from billing.models import (
     Customer,
@@ -27,6 +27,7 @@ from billing.models import (
     TopUpPayment,
     Vendor,
 )
+from billing.packs import PriceFrom
 from billing.terms import Price
 from ledger import access, debiting, grants, intake
 from ledger import catalog as ledger_catalog
@@ -41,6 +42,7 @@ OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+PACK_PRICE = Money(600, "EUR")
 TIERS = (
     Tier(up_to_microtokens=250 * TOKEN, micros_per_token=0),
     Tier(up_to_microtokens=None, micros_per_token=20_000),
@@ -125,15 +127,15 @@ def plan_version(of: Shop, *, published: bool = True, **changed: Any) -> PlanVer
 def pack(of: Shop, *, tokens: int = 500, price: Money | None = None, **changed: Any) -> TopUpPack:
     """A published pack: 500 tokens for EUR 600, valid for a year."""
     code = f"pack-{number()}"
-    made = catalog.create_pack(
+    facts = {"prices": [PriceFrom(price=PACK_PRICE if price is None else price)]} | changed
+    made = packs.create(
         vendor_id=of.vendor.pk,
         code=code,
         name=f"{tokens} tokens",
         microtokens=tokens * TOKEN,
-        price=Money(600, "EUR") if price is None else price,
-        **changed,
+        **facts,
     )
-    return catalog.publish_pack(pack_id=made.pk, at=OPENED)
+    return packs.publish(pack_id=made.pk, at=OPENED)
 
 
 def customer(of: Shop, *, code: str = "", **changed: Any) -> Customer:
@@ -240,23 +242,24 @@ def use(
 
 def paid_top_up(of: Customer, bought: TopUpPack, *, at: datetime) -> TopUp:
     """A pack that was bought and paid, without Stripe, and its lot for a year."""
+    single = packs.in_currency(pack=bought, currency=of.currency).single
     top_up = TopUp.objects.create(
         customer=of,
         pack=bought,
         microtokens=bought.microtokens,
-        price=bought.price,
+        price=single.price,
         validity_months=12,
         begun_at=at,
     )
     TopUpPayment.objects.create(
-        top_up=top_up, stripe_payment_intent_id=f"pi_{number()}", amount=bought.price, paid_at=at
+        top_up=top_up, stripe_payment_intent_id=f"pi_{number()}", amount=single.price, paid_at=at
     )
     granted = grants.grant(
         account_id=of.account_id,
         microtokens=bought.microtokens,
         source="top_up",
-        price_micros=money.to_micros(bought.price),
-        currency=bought.price.currency.code,
+        price_micros=money.to_micros(single.price),
+        currency=single.price.currency.code,
         priority=50,
         effective_at=at,
         expires_at=at + 365 * DAY,

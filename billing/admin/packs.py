@@ -3,17 +3,30 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import catalog, explain, money
+from billing import explain, money, packs
 from billing.admin import fields
+from billing.admin.plan_prices import PartForm, PartsFormSet, above
 from billing.errors import BillingError
-from billing.models import TopUpPack
-from config.admin import ADMIN, PRICING, BookAdmin, OneBookForm, add_faults, page_action
+from billing.models import PackPrice, Plan, TopUpPack
+from billing.packs import PriceFrom
+from config.admin import (
+    ADMIN,
+    PRICING,
+    BookAdmin,
+    OneBookForm,
+    PartsInline,
+    add_faults,
+    books_of,
+    page_action,
+)
+from ledger.errors import Fault
 
 EDITORS = frozenset({ADMIN, PRICING})
 
@@ -21,26 +34,92 @@ EDITORS = frozenset({ADMIN, PRICING})
 class PackForm(OneBookForm[TopUpPack]):
     checks_in_words = True
 
-    paid_in = fields.currency(label="Currency")
-    price = fields.AmountField()
-
     class Meta:
         model = TopUpPack
-        fields = ("vendor", "name", "code", "microtokens", "price", "validity_months")
+        fields = (
+            "vendor",
+            "name",
+            "code",
+            "microtokens",
+            "bonus_microtokens",
+            "validity_months",
+            "season_from_on",
+            "season_until_on",
+            "plans",
+        )
         labels: ClassVar = {"validity_months": "Valid for (months)"}
 
-    def __init__(self, *given: Any, **options: Any) -> None:
-        super().__init__(*given, **options)
-        if not self.instance._state.adding and "paid_in" in self.fields:
-            self.initial["paid_in"] = self.instance.currency
-
-    def clean(self) -> dict[str, Any]:
-        return fields.with_money(super().clean() or {}, "price")
+    def clean_bonus_microtokens(self) -> int:
+        return self.cleaned_data["bonus_microtokens"] or 0
 
     def _post_clean(self) -> None:
         super()._post_clean()
         if not self.errors:
-            add_faults(self, catalog.pack_faults(pack=self.instance))
+            plans = list(self.cleaned_data["plans"])
+            found = packs.found(pack=self.instance, prices=(), plans=plans)
+            add_faults(self, [fault for fault in found if not fault.field.startswith("prices")])
+
+
+class PackPriceForm(PartForm[PackPrice]):
+    paid_in = fields.currency(label="Currency")
+    price = fields.AmountField(label="Price of one pack")
+
+    class Meta:
+        model = PackPrice
+        fields = ("from_quantity", "price")
+        labels: ClassVar = {"from_quantity": "From (packs at once)"}
+
+    def clean(self) -> dict[str, Any]:
+        return fields.with_money(super().clean() or {}, "price")
+
+
+class PackPricesFormSet(PartsFormSet):
+    def clean(self) -> None:
+        super().clean()
+        if any(self.errors):
+            return
+        typed = [
+            PriceFrom(
+                price=form.cleaned_data["price"], from_quantity=form.cleaned_data["from_quantity"]
+            )
+            for form in self.kept()
+        ]
+        for fault in packs.faults_of_prices(prices=typed):
+            self._say(fault)
+
+    def _say(self, fault: Fault) -> None:
+        """A fault's field is a path: prices, or prices.EUR.3.price."""
+        if fault.field == "prices":
+            above(self, fault.message)
+            return
+        _, currency, quantity, field = fault.field.split(".")
+        row = [
+            form
+            for form in self.kept()
+            if form.cleaned_data["paid_in"] == currency
+            and form.cleaned_data["from_quantity"] == int(quantity)
+        ][-1]
+        add_faults(row, [Fault(field=field, rule=fault.rule, message=fault.message)])
+
+
+class PackPricesInline(PartsInline[PackPrice, TopUpPack]):
+    model = PackPrice
+    form = PackPriceForm
+    formset = PackPricesFormSet
+    fields = ("paid_in", "from_quantity", "price")
+    ordering = ("currency", "from_quantity")
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **options: Any) -> int:
+        """Nothing is sold without a price."""
+        return 0 if obj else 1
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            return self.fields
+        return ("currency", "from_quantity", "price")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None or self.has_change_permission(request, obj) else ("currency",)
 
 
 @admin.register(TopUpPack)
@@ -48,32 +127,60 @@ class TopUpPackAdmin(BookAdmin[TopUpPack]):
     form = PackForm
     book_path = "vendor__book_id"
     editors = EDITORS
+    inlines = (PackPricesInline,)
     list_display = ("name", "tokens", "price_text", "validity", "state")
     list_select_related = ("vendor",)
-    ordering = ("vendor", "price")
-    fields = ("vendor", "name", "code", "microtokens", ("price", "paid_in"), "validity_months")
+    ordering = ("vendor", "name")
+    fieldsets = (
+        (None, {"fields": ("vendor", "name", "code")}),
+        (
+            "What it brings",
+            {"fields": (("microtokens", "bonus_microtokens"), "validity_months")},
+        ),
+        (
+            "Who may buy it, and when",
+            {"fields": (("season_from_on", "season_until_on"), "plans")},
+        ),
+    )
+    frozen_fields = ("said", "state")
     fixed = ("vendor", "code")
     actions_detail = ("publish", "retire")
     purpose = (
         "Tokens that customers buy beside their plan, in their portal. A pack is for sale once it"
-        " is published, in its own currency; tokens bought live as long as the pack says."
+        " is published, in each currency that it has a price in; tokens bought live as long as the"
+        " pack says."
     )
 
-    def get_fields(self, request: HttpRequest, obj: TopUpPack | None = None) -> Any:
-        if self.has_change_permission(request, obj):
-            return self.fields
-        return ("vendor", "name", "code", "microtokens", "price_text", "validity_months", "state")
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TopUpPack]:
+        return super().get_queryset(request).prefetch_related("prices")
+
+    def get_fieldsets(self, request: HttpRequest, obj: TopUpPack | None = None) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            return self.fieldsets
+        return ((None, {"fields": ("vendor", "name", "code", *self.frozen_fields)}),)
 
     def get_readonly_fields(self, request: HttpRequest, obj: TopUpPack | None = None) -> Any:
-        return (*super().get_readonly_fields(request, obj), "price_text", "state")
+        return (*super().get_readonly_fields(request, obj), *self.frozen_fields)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """Plans of one's own vendors."""
+        books = books_of(request, roles=self.choosers())
+        options["queryset"] = Plan.objects.filter(vendor__book_id__in=books).order_by("name")
+        return super().formfield_for_manytomany(db_field, request, **options)
+
+    @admin.display(description="what buyers read")
+    def said(self, pack: TopUpPack) -> str:
+        return " ".join(_sentences(pack))
 
     @admin.display(description="tokens", ordering="microtokens")
     def tokens(self, pack: TopUpPack) -> str:
-        return explain.tokens(pack.microtokens)
+        bonus = f" + {explain.tokens(pack.bonus_microtokens)}" if pack.bonus_microtokens else ""
+        return f"{explain.tokens(pack.microtokens)}{bonus}"
 
-    @admin.display(description="price", ordering="price")
+    @admin.display(description="price")
     def price_text(self, pack: TopUpPack) -> str:
-        return money.text(pack.price)
+        single = [row for row in packs.prices(pack=pack) if row.from_quantity == 1]
+        return " · ".join(money.text(row.price) for row in single) or "none yet"
 
     @admin.display(description="valid for")
     def validity(self, pack: TopUpPack) -> str:
@@ -108,14 +215,11 @@ class TopUpPackAdmin(BookAdmin[TopUpPack]):
         page = reverse("admin:billing_topuppack_change", args=[pack.pk])
         if request.method != "POST":
             sentence = (
-                f"Customers who pay in {pack.currency} can then buy"
-                f" {explain.tokens(pack.microtokens)} for {money.text(pack.price)}, valid for"
-                f" {pack.validity_months} months. A published pack never changes;"
-                " it can be retired."
+                f"{' '.join(_sentences(pack))} A published pack never changes; it can be retired."
             )
             return self._sure(request, f"Publish “{pack}”?", sentence, "Publish", page)
         try:
-            catalog.publish_pack(pack_id=pack.pk, at=timezone.now())
+            packs.publish(pack_id=pack.pk, at=timezone.now())
         except BillingError as refusal:
             messages.error(request, f"Not published: {refusal}.")
         else:
@@ -130,7 +234,7 @@ class TopUpPackAdmin(BookAdmin[TopUpPack]):
         if request.method != "POST":
             sentence = "Nobody can buy it from then on. Tokens that were bought stay."
             return self._sure(request, f"Retire “{pack}”?", sentence, "Retire", page)
-        catalog.retire_pack(pack_id=pack.pk, at=timezone.now())
+        packs.retire(pack_id=pack.pk, at=timezone.now())
         self.log_change(request, pack, "Retired.")
         messages.success(request, f"“{pack}” is retired.")
         return redirect(page)
@@ -147,3 +251,8 @@ class TopUpPackAdmin(BookAdmin[TopUpPack]):
             "back": back,
         }
         return TemplateResponse(request, "admin/sure.html", context)
+
+
+def _sentences(pack: TopUpPack) -> list[str]:
+    plans = list(pack.plans.all())
+    return packs.sentences(pack=pack, prices=packs.prices(pack=pack), plans=plans)

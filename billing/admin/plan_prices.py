@@ -10,19 +10,21 @@ from django.forms.models import BaseInlineFormSet
 
 from billing import explain, money, plan_faults, terms
 from billing.admin import fields
-from billing.models import OverageTier, PlanPrice, PlanVersion, SizeOption
+from billing.models import OverageTier, PackPrice, PlanPrice, PlanVersion, SizeOption
 from billing.terms import Price, Size
-from config.admin import TokensField, add_faults
+from config.admin import OneBookForm, TokensField, add_faults
 from ledger.errors import Fault
 from ledger.units import MICROS_PER_UNIT_OF_MONEY
 from ledger.value import Tier
 
 AMOUNTS = ("platform_fee", "allotment_price", "commitment", "seat_price", "package_price")
-Row = TypeVar("Row", PlanPrice, SizeOption, OverageTier)
+Row = TypeVar("Row", PlanPrice, SizeOption, OverageTier, PackPrice)
 
 
-class PartForm(forms.ModelForm[Row]):
-    """A row in one currency."""
+class PartForm(OneBookForm[Row]):
+    """A row in one currency. What the rows say together is checked together, in words."""
+
+    checks_in_words = True
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
@@ -32,9 +34,6 @@ class PartForm(forms.ModelForm[Row]):
     def has_changed(self) -> bool:
         """A row copied from the version before is a row, though nobody typed it."""
         return bool(self.initial and self.instance._state.adding) or super().has_changed()
-
-    def validate_constraints(self) -> None:
-        """What the rows say together is checked together, in words, by `check`."""
 
 
 class PriceForm(PartForm[PlanPrice]):
@@ -112,7 +111,7 @@ class TierForm(PartForm[OverageTier]):
         return cleaned
 
 
-class PartsFormSet(BaseInlineFormSet[Any, PlanVersion, Any]):
+class PartsFormSet(BaseInlineFormSet[Any, Any, Any]):
     """Rows of a version. The first of the page's formsets checks them all together."""
 
     beside: Sequence["PartsFormSet"] = ()
@@ -197,16 +196,16 @@ def _say(fault: Fault, rows: Rows) -> None:
             of_code = [form for form in rows.sizes.kept() if form.cleaned_data["code"] == code]
             _at(of_code, currency, Fault(field=field, rule=fault.rule, message=fault.message))
         case [_, currency, "sizes"]:
-            _above(rows.sizes, f"in {currency}, {fault.message}")
+            above(rows.sizes, f"in {currency}, {fault.message}")
         case [_, currency, "overage_tiers"]:
             several = len(rows.prices.kept()) > 1
-            _above(rows.tiers, f"in {currency}, {fault.message}" if several else fault.message)
+            above(rows.tiers, f"in {currency}, {fault.message}" if several else fault.message)
         case [_, currency, field]:
             field = "paid_in" if field == "currency" else field
             found = Fault(field=field, rule=fault.rule, message=fault.message)
             _at(rows.prices.kept(), currency, found)
         case _:
-            _above(rows.prices, fault.message)
+            above(rows.prices, fault.message)
 
 
 def _at(forms: Sequence[Any], currency: str, fault: Fault) -> None:
@@ -214,7 +213,8 @@ def _at(forms: Sequence[Any], currency: str, fault: Fault) -> None:
     add_faults([form for form in forms if form.cleaned_data["paid_in"] == currency][-1], [fault])
 
 
-def _above(formset: PartsFormSet, message: str) -> None:
+def above(formset: PartsFormSet, message: str) -> None:
+    """Said above the rows: it is no single row's fault."""
     formset.non_form_errors().append(f"{message[0].upper()}{message[1:]}.")
 
 

@@ -62,20 +62,6 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name='TopUpPack',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField()),
-                ('name', models.CharField(max_length=100, validators=[billing.names.require_plain])),
-                ('microtokens', models.BigIntegerField(help_text='1 token = 1,000,000 microtokens.', verbose_name='tokens')),
-                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
-                ('price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
-                ('validity_months', models.PositiveSmallIntegerField(default=12)),
-                ('published_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('retired_at', models.DateTimeField(blank=True, editable=False, null=True)),
-            ],
-        ),
-        migrations.CreateModel(
             name='Vendor',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -151,7 +137,6 @@ class Migration(migrations.Migration):
                 ('turned_off_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('turned_on_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='auto_top_ups', to='billing.customer')),
-                ('pack', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.topuppack')),
             ],
         ),
         migrations.CreateModel(
@@ -559,15 +544,16 @@ class Migration(migrations.Migration):
             name='TopUp',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
-                ('microtokens', models.BigIntegerField()),
+                ('quantity', models.PositiveSmallIntegerField(default=1, help_text='Packs bought at once.')),
+                ('microtokens', models.BigIntegerField(help_text='Of all of them.')),
+                ('bonus_microtokens', models.BigIntegerField(default=0, help_text='For free, of all of them.')),
                 ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
-                ('price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Of all of them.', max_digits=16)),
                 ('validity_months', models.PositiveSmallIntegerField()),
                 ('keeps_card', models.BooleanField(default=False, help_text='The buyer wants the card kept, to be charged later.')),
                 ('begun_at', models.DateTimeField()),
                 ('sync_token', models.BigIntegerField(default=0, editable=False)),
                 ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='top_ups', to='billing.customer')),
-                ('pack', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='top_ups', to='billing.topuppack')),
             ],
         ),
         migrations.AddField(
@@ -616,9 +602,50 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('lot_id', models.BigIntegerField(unique=True)),
+                ('bonus_lot_id', models.BigIntegerField(help_text='Of the tokens for free, if there are any.', null=True, unique=True)),
                 ('fulfilled_at', models.DateTimeField()),
                 ('top_up', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='fulfilment', to='billing.topup')),
             ],
+        ),
+        migrations.CreateModel(
+            name='TopUpPack',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('code', models.SlugField()),
+                ('name', models.CharField(max_length=100, validators=[billing.names.require_plain])),
+                ('microtokens', models.BigIntegerField(help_text='1 token = 1,000,000 microtokens.', verbose_name='tokens')),
+                ('bonus_microtokens', models.BigIntegerField(blank=True, default=0, help_text='Tokens for free, beside those that are paid.', verbose_name='bonus')),
+                ('validity_months', models.PositiveSmallIntegerField(default=12)),
+                ('season_from_on', models.DateField(blank=True, help_text='Where the customer is. Empty: at once.', null=True, verbose_name='for sale from')),
+                ('season_until_on', models.DateField(blank=True, help_text='The last day. Empty: no end.', null=True, verbose_name='for sale until')),
+                ('published_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('retired_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('plans', models.ManyToManyField(blank=True, help_text='Whose customers may buy it. Empty: all.', related_name='top_up_packs', to='billing.plan')),
+                ('vendor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='top_up_packs', to='billing.vendor')),
+            ],
+        ),
+        migrations.AddField(
+            model_name='topup',
+            name='pack',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='top_ups', to='billing.topuppack'),
+        ),
+        migrations.CreateModel(
+            name='PackPrice',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('from_quantity', models.PositiveSmallIntegerField(default=1, verbose_name='from packs')),
+                ('price', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Of one pack.', max_digits=16)),
+                ('pack', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='billing.topuppack')),
+            ],
+            options={
+                'verbose_name': 'price',
+            },
+        ),
+        migrations.AddField(
+            model_name='autotopup',
+            name='pack',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.topuppack'),
         ),
         migrations.CreateModel(
             name='TopUpPayment',
@@ -660,11 +687,6 @@ class Migration(migrations.Migration):
                 ('expired_at', models.DateTimeField(help_text='The buyer did not come back in time.', null=True)),
                 ('top_up', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='session', to='billing.topup')),
             ],
-        ),
-        migrations.AddField(
-            model_name='topuppack',
-            name='vendor',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='top_up_packs', to='billing.vendor'),
         ),
         migrations.AddField(
             model_name='plan',
@@ -1078,7 +1100,27 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='topup',
+            constraint=models.CheckConstraint(condition=models.Q(('bonus_microtokens__gte', 0)), name='top_up_bonus_not_negative'),
+        ),
+        migrations.AddConstraint(
+            model_name='topup',
+            constraint=models.CheckConstraint(condition=models.Q(('quantity__gte', 1)), name='top_up_quantity'),
+        ),
+        migrations.AddConstraint(
+            model_name='topup',
             constraint=models.CheckConstraint(condition=models.Q(('price__gt', 0)), name='top_up_has_a_price'),
+        ),
+        migrations.AddConstraint(
+            model_name='packprice',
+            constraint=models.UniqueConstraint(fields=('pack', 'currency', 'from_quantity'), name='pack_price_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='packprice',
+            constraint=models.CheckConstraint(condition=models.Q(('from_quantity__gte', 1), ('from_quantity__lte', 100)), name='pack_price_quantity_in_range'),
+        ),
+        migrations.AddConstraint(
+            model_name='packprice',
+            constraint=models.CheckConstraint(condition=models.Q(('price__gt', 0)), name='pack_price_is_a_price'),
         ),
         migrations.AddConstraint(
             model_name='autotopup',
@@ -1118,11 +1160,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='topuppack',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gt', 0)), name='top_up_pack_has_a_price'),
+            constraint=models.CheckConstraint(condition=models.Q(('bonus_microtokens__gte', 0), ('bonus_microtokens__lte', 1000000000000000)), name='top_up_pack_bonus_in_range'),
         ),
         migrations.AddConstraint(
             model_name='topuppack',
             constraint=models.CheckConstraint(condition=models.Q(('validity_months__gte', 1), ('validity_months__lte', 120)), name='top_up_pack_valid_for_a_while'),
+        ),
+        migrations.AddConstraint(
+            model_name='topuppack',
+            constraint=models.CheckConstraint(condition=models.Q(('season_from_on__isnull', True), ('season_until_on__isnull', True), ('season_until_on__gte', models.F('season_from_on')), _connector='OR'), name='top_up_pack_season_has_a_day'),
         ),
         migrations.AddConstraint(
             model_name='topuppack',

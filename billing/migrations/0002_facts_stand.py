@@ -27,23 +27,23 @@ FORBID = """
         RETURN coalesce(NEW, OLD);
     END $$;
 
-    -- The prices, sizes and tiers of a published version are frozen with it. Whoever changes one waits for whoever
-    -- publishes the version, and then sees it published.
+    -- Rows that belong to a row of the catalog (its table and the column that names it are the
+    -- arguments) are frozen with it. Whoever changes one waits for whoever publishes the whole,
+    -- and then sees it published.
     CREATE FUNCTION billing_published_parts_stand() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
-        version_ids bigint[];
+        whole_ids bigint[];
+        is_published boolean;
     BEGIN
-        version_ids := CASE TG_OP
-            WHEN 'INSERT' THEN ARRAY[NEW.version_id]
-            WHEN 'DELETE' THEN ARRAY[OLD.version_id]
-            ELSE ARRAY[OLD.version_id, NEW.version_id]
-        END;
-        PERFORM FROM billing_planversion WHERE id = ANY (version_ids) FOR SHARE;
-        IF EXISTS (
-            SELECT FROM billing_planversion
-            WHERE id = ANY (version_ids) AND published_at IS NOT NULL
-        ) THEN
-            RAISE EXCEPTION '% of % is forbidden: its plan version is published',
+        whole_ids := ARRAY[(to_jsonb(NEW) ->> TG_ARGV[1])::bigint,
+                           (to_jsonb(OLD) ->> TG_ARGV[1])::bigint];
+        EXECUTE format('SELECT FROM %I WHERE id = ANY ($1) FOR SHARE', TG_ARGV[0])
+            USING whole_ids;
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I'
+                       ' WHERE id = ANY ($1) AND published_at IS NOT NULL)', TG_ARGV[0])
+            USING whole_ids INTO is_published;
+        IF is_published THEN
+            RAISE EXCEPTION '% of % is forbidden: what it belongs to is published',
                 TG_OP, TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';
         END IF;
         RETURN coalesce(NEW, OLD);
@@ -54,11 +54,21 @@ FORBID = """
     CREATE TRIGGER published_stands BEFORE UPDATE OR DELETE ON billing_topuppack
         FOR EACH ROW EXECUTE FUNCTION billing_published_stands();
     CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_planprice
-        FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();
+        FOR EACH ROW
+        EXECUTE FUNCTION billing_published_parts_stand('billing_planversion', 'version_id');
     CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_sizeoption
-        FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();
+        FOR EACH ROW
+        EXECUTE FUNCTION billing_published_parts_stand('billing_planversion', 'version_id');
     CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_overagetier
-        FOR EACH ROW EXECUTE FUNCTION billing_published_parts_stand();
+        FOR EACH ROW
+        EXECUTE FUNCTION billing_published_parts_stand('billing_planversion', 'version_id');
+
+    CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_packprice
+        FOR EACH ROW
+        EXECUTE FUNCTION billing_published_parts_stand('billing_topuppack', 'pack_id');
+    CREATE TRIGGER published_stands BEFORE INSERT OR UPDATE OR DELETE ON billing_topuppack_plans
+        FOR EACH ROW
+        EXECUTE FUNCTION billing_published_parts_stand('billing_topuppack', 'topuppack_id');
 
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_vendor
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('name');

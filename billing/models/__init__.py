@@ -13,6 +13,7 @@ from billing.models.auto_top_ups import (
 )
 from billing.models.catalog import (
     OverageTier,
+    PackPrice,
     Plan,
     PlanPrice,
     PlanVersion,
@@ -89,6 +90,7 @@ __all__ = [
     "Notice",
     "OverageStep",
     "OverageTier",
+    "PackPrice",
     "PaymentMethod",
     "PaymentMethodChoice",
     "Period",

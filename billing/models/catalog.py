@@ -21,6 +21,7 @@ from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
 TERMS_MONTHS = (1, 3, 12)
 TRIAL_DAYS_MAX = 90
 VALIDITY_MONTHS_MAX = 120
+QUANTITY_MAX = 100  # packs bought at once
 
 
 def default_alert_thresholds() -> list[int]:
@@ -304,13 +305,24 @@ class TopUpPack(models.Model):
     code = models.SlugField(max_length=50)
     name = models.CharField(max_length=100, validators=[names.require_plain])
     microtokens = models.BigIntegerField("tokens", help_text="1 token = 1,000,000 microtokens.")
-    currency = fields.currency()
-    price = fields.amount()
+    bonus_microtokens = models.BigIntegerField(
+        "bonus", default=0, blank=True, help_text="Tokens for free, beside those that are paid."
+    )
     validity_months = models.PositiveSmallIntegerField(default=12)
+    season_from_on = models.DateField(
+        "for sale from", null=True, blank=True, help_text="Where the customer is. Empty: at once."
+    )
+    season_until_on = models.DateField(
+        "for sale until", null=True, blank=True, help_text="The last day. Empty: no end."
+    )
+    plans = models.ManyToManyField(
+        Plan,
+        blank=True,
+        related_name="top_up_packs",
+        help_text="Whose customers may buy it. Empty: all.",
+    )
     published_at = models.DateTimeField(null=True, blank=True, editable=False)
     retired_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    objects: ClassVar[models.Manager["TopUpPack"]] = models.Manager()
 
     class Meta:
         constraints: ClassVar = [
@@ -319,10 +331,19 @@ class TopUpPack(models.Model):
                 name="top_up_pack_of_something",
                 condition=Q(microtokens__gt=0, microtokens__lte=LOT_MICROTOKENS_MAX),
             ),
-            models.CheckConstraint(name="top_up_pack_has_a_price", condition=Q(price__gt=0)),
+            models.CheckConstraint(
+                name="top_up_pack_bonus_in_range",
+                condition=Q(bonus_microtokens__gte=0, bonus_microtokens__lte=LOT_MICROTOKENS_MAX),
+            ),
             models.CheckConstraint(
                 name="top_up_pack_valid_for_a_while",
-                condition=Q(validity_months__gte=1, validity_months__lte=120),
+                condition=Q(validity_months__gte=1, validity_months__lte=VALIDITY_MONTHS_MAX),
+            ),
+            models.CheckConstraint(
+                name="top_up_pack_season_has_a_day",
+                condition=Q(season_from_on__isnull=True)
+                | Q(season_until_on__isnull=True)
+                | Q(season_until_on__gte=F("season_from_on")),
             ),
             models.CheckConstraint(
                 name="top_up_pack_retired_after_published",
@@ -332,3 +353,30 @@ class TopUpPack(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class PackPrice(models.Model):
+    """What one pack costs in a currency, if at least so many are bought at once."""
+
+    pack = models.ForeignKey(TopUpPack, models.CASCADE, related_name="prices")
+    currency = fields.currency()
+    from_quantity = models.PositiveSmallIntegerField("from packs", default=1)
+    price = fields.amount(help_text="Of one pack.")
+
+    objects: ClassVar[models.Manager["PackPrice"]] = models.Manager()
+
+    class Meta:
+        verbose_name = "price"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="pack_price_once", fields=["pack", "currency", "from_quantity"]
+            ),
+            models.CheckConstraint(
+                name="pack_price_quantity_in_range",
+                condition=Q(from_quantity__gte=1, from_quantity__lte=QUANTITY_MAX),
+            ),
+            models.CheckConstraint(name="pack_price_is_a_price", condition=Q(price__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.price} from {self.from_quantity} on"

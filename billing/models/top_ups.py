@@ -12,14 +12,16 @@ from billing.models.customers import Customer
 
 
 class TopUp(models.Model):
-    """A purchase of one pack. Tokens, price and validity are the pack's when it was begun."""
+    """A purchase: so many of a pack, at once. What it brings and costs was fixed when it began."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="top_ups")
     pack = models.ForeignKey(TopUpPack, models.PROTECT, related_name="top_ups")
-    microtokens = models.BigIntegerField()
+    quantity = models.PositiveSmallIntegerField(default=1, help_text="Packs bought at once.")
+    microtokens = models.BigIntegerField(help_text="Of all of them.")
+    bonus_microtokens = models.BigIntegerField(default=0, help_text="For free, of all of them.")
     currency = fields.currency()
-    price = fields.amount()
+    price = fields.amount(help_text="Of all of them.")
     validity_months = models.PositiveSmallIntegerField()
     keeps_card = models.BooleanField(
         default=False, help_text="The buyer wants the card kept, to be charged later."
@@ -33,6 +35,10 @@ class TopUp(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(name="top_up_of_something", condition=Q(microtokens__gt=0)),
+            models.CheckConstraint(
+                name="top_up_bonus_not_negative", condition=Q(bonus_microtokens__gte=0)
+            ),
+            models.CheckConstraint(name="top_up_quantity", condition=Q(quantity__gte=1)),
             models.CheckConstraint(name="top_up_has_a_price", condition=Q(price__gt=0)),
         ]
         indexes: ClassVar = [models.Index(name="top_up_begun", fields=["begun_at"])]
@@ -80,6 +86,9 @@ class TopUpFulfilment(models.Model):
 
     top_up = models.OneToOneField(TopUp, models.PROTECT, related_name="fulfilment")
     lot_id = models.BigIntegerField(unique=True)
+    bonus_lot_id = models.BigIntegerField(
+        unique=True, null=True, help_text="Of the tokens for free, if there are any."
+    )
     fulfilled_at = models.DateTimeField()
 
     def __str__(self) -> str:

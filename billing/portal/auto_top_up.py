@@ -17,11 +17,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 from djmoney.money import Money
 
-from billing import auto_top_ups, explain, money, payment_methods
+from billing import auto_top_ups, explain, money, packs, payment_methods
 from billing.errors import InvalidInput, KeyReused
-from billing.models import AutoTopUp, AutoTopUpWithheld, Customer, TopUpCharge, TopUpPack
+from billing.models import AutoTopUp, AutoTopUpWithheld, Customer, TopUpCharge
+from billing.packs import Offer
 from billing.pages import show
-from billing.portal.buying import for_sale
 from billing.portal.pages import shared
 from billing.portal.people import may_buy, of_customer
 from ledger.units import LOT_MICROTOKENS_MAX, from_tokens, to_tokens, tokens_text
@@ -48,11 +48,14 @@ class TermsForm(forms.Form):
     )
 
     def __init__(
-        self, customer: Customer, packs: Iterable[TopUpPack], *given: Any, **more: Any
+        self, customer: Customer, offers: Iterable[Offer], *given: Any, **more: Any
     ) -> None:
         super().__init__(*given, **more)
         self.customer = customer
-        self.packs = [(pack.pk, f"{pack.name} for {money.text(pack.price)}") for pack in packs]
+        self.packs = [
+            (offer.pack.pk, f"{offer.pack.name} for {money.text(offer.single.price)}")
+            for offer in offers
+        ]
         cast(forms.ChoiceField, self.fields["pack"]).choices = self.packs
         self.fields["ceiling"].label = f"At most in a calendar month, in {customer.currency}"
         for name in ("threshold", "ceiling"):
@@ -139,7 +142,13 @@ def _form(customer: Customer, *typed: Any) -> TermsForm:
             "pack": auto.pack_id,
             "ceiling": f"{auto.ceiling.amount.normalize():f}",
         }
-    return TermsForm(customer, for_sale(customer), *typed, initial=initial)
+    offers = packs.offers(customer=customer, at=timezone.now())
+    return TermsForm(customer, offers, *typed, initial=initial)
+
+
+def _price(auto: AutoTopUp) -> Money:
+    """Of one pack."""
+    return packs.in_currency(pack=auto.pack, currency=auto.customer.currency).single.price
 
 
 def _page(
@@ -150,6 +159,7 @@ def _page(
     context = {
         **shared(request, customer, tab="payment"),
         "auto": auto,
+        "price": None if auto is None else _price(auto),
         "outlook": None if auto is None else auto_top_ups.outlook(auto_top_up=auto, at=now),
         "pause": None if auto is None else auto_top_ups.pause_of(auto_top_up=auto, at=now),
         "card": payment_methods.charged(customer=customer),
@@ -175,11 +185,12 @@ def _preview(wanted: AutoTopUp, now: datetime) -> Preview:
     customer = wanted.customer
     seen = auto_top_ups.outlook(auto_top_up=wanted, at=now)
     pack, card = wanted.pack, payment_methods.charged(customer=customer)
-    times = int(wanted.ceiling.amount // pack.price.amount)
+    single = _price(wanted)
+    times = int(wanted.ceiling.amount // single.amount)
     sentences = [
         f"When fewer than {explain.tokens(wanted.threshold_microtokens)} are left,"
         f" {pack.name} ({explain.tokens(pack.microtokens)}) is bought for"
-        f" {money.text(pack.price)} and {card} is charged. If one is not enough to be back at"
+        f" {money.text(single)} and {card} is charged. If one is not enough to be back at"
         f" {explain.tokens(wanted.threshold_microtokens)}, several are bought at once.",
         f"In a calendar month ({customer.time_zone}) at most {money.text(wanted.ceiling)} are"
         f" spent this way: {times} pack{'' if times == 1 else 's'}.",
@@ -197,6 +208,7 @@ def _at_once(wanted: AutoTopUp, seen: auto_top_ups.Outlook) -> str:
         return f"{there}: nothing is bought at once."
     if seen.reasons:
         return f"{there}, but nothing is bought at once. {seen.reasons[0].words}"
-    packs = f"{seen.packs} pack{'' if seen.packs == 1 else 's'}"
-    price = money.text(seen.packs * wanted.pack.price)
-    return f"{there}: {packs} for {price} would be bought at once."
+    count = f"{seen.packs} pack{'' if seen.packs == 1 else 's'}"
+    offer = packs.in_currency(pack=wanted.pack, currency=wanted.customer.currency)
+    price = money.text(offer.quote(quantity=seen.packs).price)
+    return f"{there}: {count} for {price} would be bought at once."

@@ -6,14 +6,14 @@ from contextlib import suppress
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from billing import customers, top_ups
+from billing import customers, packs, top_ups
 from billing.errors import (
+    InvalidInput,
     KeyReused,
     NotForSale,
     PaymentDisputed,
@@ -75,11 +75,12 @@ def _start(request: HttpRequest, customer: Customer) -> HttpResponse:
     if chosen is None:
         messages.error(request, "Please choose one of the packs.")
         return redirect("buy", reference=customer.reference)
-    pack_id, key = chosen
+    pack_id, quantity, key = chosen
     try:
         session = checkout.start(
             customer_id=customer.pk,
             pack_id=pack_id,
+            quantity=quantity,
             keeps_card="keeps_card" in request.POST,
             idempotency_key=key,
             at=timezone.now(),
@@ -91,6 +92,8 @@ def _start(request: HttpRequest, customer: Customer) -> HttpResponse:
             request,
             "A payment of yours is disputed. Packs can be bought again when your bank has decided.",
         )
+    except InvalidInput as refusal:
+        messages.error(request, f"How many packs {refusal.faults[0].message}.")
     except (StripeUnavailable, StripeRefused):
         messages.error(
             request, "The payment page could not be opened. Nothing was charged; please try again."
@@ -101,12 +104,14 @@ def _start(request: HttpRequest, customer: Customer) -> HttpResponse:
     return redirect("buy", reference=customer.reference)
 
 
-def _choice(request: HttpRequest) -> tuple[int, uuid.UUID] | None:
+def _choice(request: HttpRequest) -> tuple[int, int, uuid.UUID] | None:
+    """The pack, how many of it, and the key."""
     pack, key = request.POST.get("pack", ""), request.POST.get("key", "")
-    if not pack.isdecimal() or len(pack) > 18:
+    quantity = request.POST.get(f"quantity-{pack}", "1")
+    if not all(number.isdecimal() and len(number) <= 18 for number in (pack, quantity)):
         return None
     try:
-        return int(pack), uuid.UUID(key)
+        return int(pack), int(quantity), uuid.UUID(key)
     except ValueError:
         return None
 
@@ -117,21 +122,10 @@ def _packs(
     """The page's key is the purchase's: sent twice, it buys once."""
     context = {
         **shared(request, customer, tab="buy"),
-        "packs": for_sale(customer),
+        "offers": packs.offers(customer=customer, at=timezone.now()),
         "key": key,
     }
     return show(request, "portal/buy.html", context, time_zone=customer.time_zone, status=status)
-
-
-def for_sale(customer: Customer) -> QuerySet[TopUpPack]:
-    """The packs that a customer can buy now, the cheapest first."""
-    packs = TopUpPack.objects.filter(
-        vendor_id=customer.vendor_id,
-        currency=customer.currency,
-        published_at__isnull=False,
-        retired_at__isnull=True,
-    )
-    return packs.order_by("price")
 
 
 def _own(request: HttpRequest, top_up_id: uuid.UUID) -> TopUp:

@@ -304,10 +304,10 @@ def _of_top_up(top_up: TopUp, *, at: datetime) -> Params:
         "client_reference_id": str(top_up.pk),
         "line_items": [
             {
-                "quantity": 1,
+                "quantity": top_up.quantity,
                 "price_data": {
                     "currency": top_up.currency.lower(),
-                    "unit_amount": money.to_minor_units(top_up.price),
+                    "unit_amount": money.to_minor_units(top_up.price / top_up.quantity),
                     "tax_behavior": "exclusive",
                     "product_data": {"name": top_up.pack.name},
                 },

@@ -13,6 +13,7 @@ def start(
     *,
     customer_id: int,
     pack_id: int,
+    quantity: int = 1,
     keeps_card: bool = False,
     idempotency_key: uuid.UUID,
     at: datetime,
@@ -20,11 +21,13 @@ def start(
     """Begin a top-up and open its session: the buyer goes on at its `url`.
 
     Starting it again under the same key gives the same session, so an impatient buyer pays once.
-    Raises NotForSale, KeyReused, StripeRefused, and StripeUnavailable (try again, same key).
+    Raises NotForSale, InvalidInput (the quantity), KeyReused, StripeRefused, and StripeUnavailable
+    (try again, same key).
     """
     top_up = top_ups.begin(
         customer_id=customer_id,
         pack_id=pack_id,
+        quantity=quantity,
         keeps_card=keeps_card,
         idempotency_key=idempotency_key,
         at=at,

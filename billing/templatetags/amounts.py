@@ -7,7 +7,8 @@ from django.utils import timezone
 from djmoney.money import Money
 
 from billing import money as billing_money
-from billing.models import InvoiceLine, TopUpPack
+from billing.models import InvoiceLine
+from billing.packs import Quote
 from ledger.units import MICROTOKENS_PER_TOKEN, to_tokens
 
 register = template.Library()
@@ -68,13 +69,14 @@ def top_up_state(state: str) -> str:
 
 
 @register.filter
-def price_of_a_token(pack: TopUpPack) -> str:
-    """What one token of a pack costs, to a ten-thousandth if it does not come out even."""
-    micros = billing_money.to_micros(pack.price) * MICROTOKENS_PER_TOKEN
-    each, rest = divmod(micros, pack.microtokens)
+def price_of_a_token(quote: Quote) -> str:
+    """What one token that is paid costs, to a ten-thousandth if it does not come out even."""
+    currency = quote.price.currency.code
+    micros = billing_money.to_micros(quote.price) * MICROTOKENS_PER_TOKEN
+    each, rest = divmod(micros, quote.microtokens)
     if not rest:
-        return billing_money.price_text(each, pack.currency)
-    return f"about {billing_money.price_text(each // 100 * 100, pack.currency)}"
+        return billing_money.price_text(each, currency)
+    return f"about {billing_money.price_text(each // 100 * 100, currency)}"
 
 
 @register.filter

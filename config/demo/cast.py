@@ -13,9 +13,10 @@ from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from djmoney.money import Money
 
-from billing import catalog, customers, subscriptions
+from billing import catalog, customers, packs, subscriptions
 from billing.catalog import PlanTerms
 from billing.models import Customer, CustomerMember, PlanVersion, TopUpPack, Vendor
+from billing.packs import PriceFrom
 from billing.terms import Price
 from config import environment
 from ledger import access
@@ -198,14 +199,14 @@ def _publish(vendor: Vendor, *, runs_count: int, at: datetime) -> None:
         ),
         at=at,
     )
-    pack = catalog.create_pack(
+    pack = packs.create(
         vendor_id=vendor.pk,
         code="boost",
         name="Boost",
         microtokens=allotment * 10 // 100 * MICROTOKENS_PER_TOKEN,
-        price=Money(Decimal(allotment * 10 // 100) / 100, "EUR"),
+        prices=[PriceFrom(price=Money(Decimal(allotment * 10 // 100) / 100, "EUR"))],
     )
-    catalog.publish_pack(pack_id=pack.pk, at=at)
+    packs.publish(pack_id=pack.pk, at=at)
 
 
 def _rates() -> list[NewRate]:

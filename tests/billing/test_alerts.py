@@ -36,7 +36,7 @@ def top_up(customer, tokens, *, at):
         customer=customer,
         pack=pack,
         microtokens=pack.microtokens,
-        price=pack.price,
+        price=builders.PACK_PRICE,
         validity_months=12,
         begun_at=at,
     )

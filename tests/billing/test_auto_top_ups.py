@@ -8,7 +8,7 @@ from django.core import mail as outgoing
 from django.db import IntegrityError, transaction
 from djmoney.money import Money
 
-from billing import auto_top_ups, catalog, mail, payment_methods, top_up_charges, top_ups
+from billing import auto_top_ups, mail, packs, payment_methods, top_up_charges, top_ups
 from billing.errors import InvalidInput, KeyReused, PaymentDoesNotMatch
 from billing.models import (
     AutoTopUp,
@@ -194,9 +194,8 @@ def test_one_is_under_way_at_a_time_and_the_database_says_so_too(at_stripe):
     assert reasons(buyer) == ["in_flight"]
     assert auto_top_ups.levels(customers=[buyer], at=now())[buyer.pk] == 100 * TOKEN
     charge = TopUpCharge.objects.get()
-    other = top_ups.write(
-        customer=buyer, pack=charge.top_up.pack, idempotency_key=uuid.uuid4(), at=now()
-    )
+    offer = packs.in_currency(pack=charge.top_up.pack, currency="EUR")
+    other = top_ups.write(customer=buyer, offer=offer, idempotency_key=uuid.uuid4(), at=now())
     with pytest.raises(IntegrityError, match="one_at_a_time"), transaction.atomic():
         TopUpCharge.objects.create(
             top_up=other,
@@ -329,7 +328,7 @@ def test_all_that_stands_against_it_is_told_at_once(at_stripe, settings):
     buyer, pack = scene()
     [method] = payment_methods.kept(customer=buyer)
     payment_methods.remove(customer_id=buyer.pk, method_id=method.pk, at=now())
-    catalog.retire_pack(pack_id=pack.pk, at=now())
+    packs.retire(pack_id=pack.pk, at=now())
     settings.STRIPE_TAX = True
     assert look() == 0
     assert reasons(buyer) == ["card_missing", "not_for_sale", "tax"]

@@ -165,7 +165,7 @@ def _buys_by_itself(customer, pack):
     for day in (1, 2):
         charge = top_up_charges.begin(
             auto_top_up=auto,
-            packs=2,
+            quantity=2,
             method=payment_methods.kept(customer=customer)[0],
             month=NOVEMBER,
             available_microtokens=0,
@@ -209,12 +209,12 @@ def _bought(customer, pack):
         customer=customer,
         pack=pack,
         microtokens=pack.microtokens,
-        price=pack.price,
+        price=builders.PACK_PRICE,
         validity_months=12,
         begun_at=NOVEMBER,
     )
     TopUpPayment.objects.create(
-        top_up=top_up, stripe_payment_intent_id="pi_1", amount=pack.price, paid_at=NOVEMBER
+        top_up=top_up, stripe_payment_intent_id="pi_1", amount=builders.PACK_PRICE, paid_at=NOVEMBER
     )
     granted = grants.grant(
         account_id=customer.account_id,
@@ -337,9 +337,11 @@ FAULTS = FAULTS_OF_BOOKS | {
         f" WHERE {OF_OVERAGE}",
     ],
     "a closed period is settled": ["DELETE FROM billing_periodsettlement"],
-    "a top-up is fulfilled by one lot of its size, its customer's": [
+    "a top-up is fulfilled by one lot of its size, its customer's, and one of its bonus": [
         "UPDATE billing_topup SET microtokens = microtokens + 1",
+        "UPDATE billing_topup SET bonus_microtokens = bonus_microtokens + 1",
         "UPDATE billing_topupfulfilment SET lot_id = -lot_id",
+        "UPDATE billing_topupfulfilment SET bonus_lot_id = -lot_id",
     ],
     "a top-up that is paid is fulfilled": ["DELETE FROM billing_topupfulfilment"],
     "a lot that was bought fulfils a top-up": ["DELETE FROM billing_topupfulfilment"],

@@ -142,7 +142,10 @@ def test_sizes_and_seats_that_break_a_rule_are_refused_at_their_field(
 
 def test_the_sizes_of_a_published_version_are_frozen_with_it(shop) -> None:
     version = builders.plan_version(shop, **IN_SIZES)
-    with pytest.raises(IntegrityError, match="plan version is published"), transaction.atomic():
+    with (
+        pytest.raises(IntegrityError, match="belongs to is published"),
+        transaction.atomic(),
+    ):
         SizeOption.objects.filter(version=version).update(allotment_price=1)
 
 

@@ -38,13 +38,16 @@ def test_a_pack_is_drafted_published_and_retired(pricing, ours: Company) -> None
         "name": "Summer pack",
         "code": "summer",
         "microtokens": "2500",
-        "price": "300",
-        "paid_in": "EUR",
         "validity_months": "6",
+        "prices-TOTAL_FORMS": 1,
+        "prices-INITIAL_FORMS": 0,
+        "prices-0-paid_in": "EUR",
+        "prices-0-from_quantity": "1",
+        "prices-0-price": "300",
     }
     pricing.post(reverse("admin:billing_topuppack_add"), typed)
     pack = TopUpPack.objects.get(code="summer")
-    assert (pack.microtokens, pack.price) == (2_500 * TOKEN, Money(300, "EUR"))
+    assert (pack.microtokens, pack.prices.get().price) == (2_500 * TOKEN, Money(300, "EUR"))
     pricing.post(f"/admin/billing/topuppack/{pack.pk}/publish/")
     pack.refresh_from_db()
     assert pack.published_at is not None
@@ -57,13 +60,45 @@ def test_a_pack_is_drafted_published_and_retired(pricing, ours: Company) -> None
     assert pack.retired_at is not None
 
 
-def test_a_pack_for_nothing_is_refused_at_its_price(pricing, ours: Company) -> None:
-    typed = {"name": "A", "code": "a", "microtokens": "1", "price": "0", "validity_months": "6"}
-    response = pricing.post(
-        reverse("admin:billing_topuppack_add"),
-        {**typed, "paid_in": "EUR", "vendor": ours.shop.vendor.pk},
-    )
-    assert response.context["adminform"].form.errors["price"] == ["It must be more than 0."]
+@pytest.mark.parametrize(
+    ("changed", "field", "said"),
+    [
+        ({"prices-0-price": "0"}, "price", "It must be more than 0."),
+        ({"prices-0-price": "10.5", "prices-0-paid_in": "JPY"}, "price", "whole amounts only"),
+        ({"prices-0-from_quantity": "2"}, "from_quantity", "must be 1 for the first price"),
+        ({"season_until_on": "2026-11-30"}, "season_until_on", "must not be before the season"),
+        ({"microtokens": "0"}, "microtokens", "from 1 to a billion"),
+        ({"plans": "999999999"}, "plans", "not one of the available"),
+    ],
+)
+def test_what_is_wrong_with_a_pack_is_said_at_its_field(
+    changed: dict[str, Any], field: str, said: str, pricing, ours: Company
+) -> None:
+    typed = {
+        "vendor": ours.shop.vendor.pk,
+        "name": "A",
+        "code": "a",
+        "microtokens": "1",
+        "validity_months": "6",
+        "season_from_on": "2026-12-01",
+        "prices-TOTAL_FORMS": 1,
+        "prices-INITIAL_FORMS": 0,
+        "prices-0-paid_in": "EUR",
+        "prices-0-from_quantity": "1",
+        "prices-0-price": "10",
+    }
+    response = pricing.post(reverse("admin:billing_topuppack_add"), typed | changed)
+    form = response.context["adminform"].form
+    [row] = response.context["inline_admin_formsets"][0].formset.forms
+    assert said in " ".join((row if field in row.fields else form).errors[field])
+    assert not TopUpPack.objects.filter(code="a").exists()
+
+
+def test_a_pack_is_offered_to_ones_own_plans_only(pricing, ours: Company, theirs: Company) -> None:
+    page = pricing.get(reverse("admin:billing_topuppack_add"))
+    offered = set(page.context["adminform"].form.fields["plans"].queryset)
+    assert ours.draft.plan in offered
+    assert theirs.draft.plan not in offered
 
 
 def test_a_rate_card_is_drafted_and_published(pricing, ours: Company) -> None:
