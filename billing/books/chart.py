@@ -30,7 +30,7 @@ REVENUE_OVERAGE: Final = "revenue_overage"
 REVENUE_COMMITMENTS: Final = "revenue_commitments"
 BREAKAGE: Final = "breakage"
 REFUNDS: Final = "refunds"
-DISPUTES: Final = "disputes"
+DISPUTED: Final = "disputed"
 VOIDED: Final = "voided"
 WRITTEN_OFF: Final = "written_off"
 ROUNDING: Final = "rounding"
@@ -45,6 +45,11 @@ ACCOUNTS: Final[dict[str, Account]] = {
         name="Assets:Stripe",
         title="Stripe clearing",
         meaning="What customers paid to Stripe, before its fees and payouts.",
+    ),
+    DISPUTED: Account(
+        name="Assets:Disputed",
+        title="Disputed",
+        meaning="Payments that banks took back until they decide.",
     ),
     UNBILLED_TOKENS: Account(
         name="Assets:Unbilled:Tokens",
@@ -112,10 +117,7 @@ ACCOUNTS: Final[dict[str, Account]] = {
     REFUNDS: Account(
         name="Income:Refunds",
         title="Refunds",
-        meaning="What was paid back beyond the value of the tokens taken back for it.",
-    ),
-    DISPUTES: Account(
-        name="Expenses:Disputes", title="Disputes", meaning="Payments lost, and what banks ask."
+        meaning="What was paid back or credited beyond the value of the tokens taken back.",
     ),
     VOIDED: Account(
         name="Income:Voided",

@@ -17,8 +17,10 @@ from django.db import connection, transaction
 from django.db.models import Max, Min
 
 from billing.books import chart
+from billing.books.invoices import ACCOUNT_OF_LINE
 from billing.books.lines import NewLine, Posting, Series, lines, series_of
-from billing.books.rules import ACCOUNT_OF_LINE, RULES, Day, Rule, Standing
+from billing.books.rules import RULES, Rule
+from billing.books.standings import Day, Standing
 from billing.errors import DayNotOver
 from billing.models import Customer, JournalDay, Subscription, TopUp, Vendor
 from ledger import worths

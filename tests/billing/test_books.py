@@ -8,13 +8,21 @@ from decimal import Decimal
 import pytest
 from djmoney.money import Money
 
-from billing import changes, closing, crediting, invoicing, money, subscriptions
-from billing.books import chart, days, lines, rules
+from billing import cancelling, changes, closing, crediting, invoicing, money, subscriptions
+from billing import reversals as taken_back
+from billing.books import chart, days, fees, invoices, lines
 from billing.books.lines import Posting
 from billing.models import (
+    Credit,
+    Dispute,
+    DisputeStatus,
     InvoiceLine,
     JournalDay,
     JournalLine,
+    Refund,
+    RefundAtStripe,
+    RefundFailure,
+    RefundSuccess,
     TopUp,
     TopUpFulfilment,
     TopUpPayment,
@@ -235,12 +243,16 @@ def bought(customer, *, at, tax=Decimal(120)):
         at=at,
     )
     TopUpFulfilment.objects.create(top_up=top_up, lot_id=granted.lot_id, fulfilled_at=at)
-    return granted.lot_id
+    return top_up
+
+
+def lot_of(top_up):
+    return TopUpFulfilment.objects.get(top_up=top_up).lot_id
 
 
 def test_a_top_up_is_cash_and_tax_and_its_tokens_are_deferred_until_used_or_taken_back():
     customer = builders.customer(builders.shop())
-    lot_id = bought(customer, at=OCTOBER)
+    lot_id = lot_of(bought(customer, at=OCTOBER))
     close(customer, OCTOBER)
     paid = {chart.CASH: 720 * EURO, chart.TAX: -120 * EURO}
     assert exact(customer) == paid | {chart.DEFERRED_TOKENS: -600 * EURO}
@@ -258,6 +270,81 @@ def test_a_top_up_is_cash_and_tax_and_its_tokens_are_deferred_until_used_or_take
         chart.REFUNDS: -120 * EURO,
         chart.DEFERRED_TOKENS: -360 * EURO,
     }
+
+
+def test_a_refund_gives_back_money_tax_and_the_value_of_tokens_unless_it_fails():
+    customer = builders.customer(builders.shop())
+    top_up = bought(customer, at=OCTOBER)
+    refund = Refund.objects.create(top_up=top_up, amount=Money(360, "EUR"), asked_at=OCTOBER)
+    RefundAtStripe.objects.create(refund=refund, stripe_refund_id="re_1", known_at=OCTOBER)
+    RefundSuccess.objects.create(refund=refund, succeeded_at=OCTOBER + DAY)
+    taken_back.settle(top_up_id=top_up.pk, at=OCTOBER + DAY)
+    close(customer, OCTOBER + DAY)
+    assert exact(customer) == {
+        chart.CASH: 360 * EURO,
+        chart.TAX: -60 * EURO,
+        chart.DEFERRED_TOKENS: -300 * EURO,
+    }
+    RefundFailure.objects.create(refund=refund, kind="failed", failed_at=OCTOBER + 5 * DAY)
+    taken_back.settle(top_up_id=top_up.pk, at=OCTOBER + 5 * DAY)
+    close(customer, OCTOBER + 5 * DAY)
+    assert exact(customer) == {
+        chart.CASH: 720 * EURO,
+        chart.TAX: -120 * EURO,
+        chart.DEFERRED_TOKENS: -600 * EURO,
+    }
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+def test_a_dispute_takes_the_money_until_it_is_decided(outcome):
+    customer = builders.customer(builders.shop())
+    top_up = bought(customer, at=OCTOBER)
+    dispute = Dispute.objects.create(
+        stripe_dispute_id="dp_1",
+        top_up=top_up,
+        amount=Money(720, "EUR"),
+        reason="fraudulent",
+        opened_at=OCTOBER,
+    )
+    expected = {
+        "warning_needs_response": (0, 720),
+        "needs_response": (720, 0),
+        "won": (0, 720),
+        "lost": (0, 0),
+    }
+    found: dict[str, int] = {}
+    for number, status in enumerate(("warning_needs_response", "needs_response", outcome)):
+        at = OCTOBER + number * DAY
+        DisputeStatus.objects.create(dispute=dispute, status=status, noted_at=at)
+        taken_back.settle(top_up_id=top_up.pk, at=at)
+        close(customer, at)
+        found = exact(customer)
+        disputed, cash = (found.get(one, 0) for one in (chart.DISPUTED, chart.CASH))
+        assert (disputed, cash) == tuple(EURO * one for one in expected[status])
+    kept = {chart.CASH: 720 * EURO, chart.TAX: -120 * EURO, chart.DEFERRED_TOKENS: -600 * EURO}
+    assert found == (kept if outcome == "won" else {})
+
+
+def test_a_subscription_cancelled_at_once_earns_what_is_not_given_back():
+    customer = scene()
+    issue(customer.invoices.get(), at=OCTOBER)
+    builders.use(customer, 400, occurred_at=OCTOBER + 2 * DAY)
+    close(customer, OCTOBER + 2 * DAY)
+    at = OCTOBER + 15 * DAY + timedelta(hours=12)
+    cancelling.cancel_now(subscription_id=customer.subscriptions.get().pk, at=at)
+    fees, allotment = (money.to_micros(one.amount) for one in Credit.objects.order_by("id"))
+    assert (fees, allotment) == (250 * EURO, 500 * EURO)
+    close(customer, at.date(), at=NOVEMBER)
+    expected = {
+        chart.RECEIVABLE: 1_500 * EURO,
+        chart.REVENUE_FEES: -250 * EURO,
+        chart.REVENUE_TOKENS: -400 * EURO,
+        chart.DEFERRED_TOKENS: -100 * EURO,
+        chart.CREDITS: -750 * EURO,
+    }
+    assert exact(customer) == expected
+    close(customer, OCTOBER + 20 * DAY, at=NOVEMBER)
+    assert exact(customer) == expected
 
 
 def test_what_is_given_back_is_deferred_again():
@@ -287,7 +374,7 @@ def test_what_is_given_back_is_deferred_again():
     ],
 )
 def test_a_day_of_a_period_is_a_day(starts_on, ends_on, day, expected):
-    assert rules.days_earned(starts_on=starts_on, ends_on=ends_on, day=day) == expected
+    assert fees.days_earned(starts_on=starts_on, ends_on=ends_on, day=day) == expected
 
 
 @pytest.mark.parametrize(
@@ -356,5 +443,5 @@ def test_booked_balances_never_drift_from_the_exact_ones(currency, cent):
 
 
 def test_every_kind_of_invoice_line_is_taken_from_an_account():
-    assert set(rules.ACCOUNT_OF_LINE) == set(InvoiceLine.Kind)
-    assert set(rules.ACCOUNT_OF_LINE.values()) <= set(chart.ACCOUNTS)
+    assert set(invoices.ACCOUNT_OF_LINE) == set(InvoiceLine.Kind)
+    assert set(invoices.ACCOUNT_OF_LINE.values()) <= set(chart.ACCOUNTS)
