@@ -123,19 +123,24 @@ def quote(*, subscription_id: uuid.UUID, wanted: Wanted, now: bool, at: datetime
     )
 
 
-def confirm(*, token: str, idempotency_key: uuid.UUID, at: datetime) -> Subscription:
+def confirm(
+    *, subscription_id: uuid.UUID, token: str, idempotency_key: uuid.UUID, at: datetime
+) -> Subscription:
     """Change as it was quoted, at the price of the moment of the quote; what continues.
 
-    Raises QuoteOutdated if anything has moved since, or if the quote is too old, and whatever
+    Raises QuoteOutdated if anything has moved since, if the quote is too old, or another
+    subscription's, and whatever
     `change_now` and `change_at_period_end` raise.
     """
     try:
         quoted = signing.loads(token, salt=_SALT)
     except signing.BadSignature:
         raise QuoteOutdated from None
+    if quoted["subscription"] != str(subscription_id):
+        raise QuoteOutdated
     quoted_at = datetime.fromisoformat(quoted["at"])
     asked: dict[str, Any] = {
-        "subscription_id": uuid.UUID(quoted["subscription"]),
+        "subscription_id": subscription_id,
         "wanted": Wanted(**quoted["wanted"]),
         "idempotency_key": idempotency_key,
     }
@@ -144,7 +149,7 @@ def confirm(*, token: str, idempotency_key: uuid.UUID, at: datetime) -> Subscrip
             return known
         if not quoted_at <= at <= quoted_at + QUOTE_HOLDS:
             raise QuoteOutdated
-        place = Place.of(subscription_id=asked["subscription_id"], at=at)
+        place = Place.of(subscription_id=subscription_id, at=at)
         after = place.successor(asked["wanted"], at=at, key=idempotency_key)
         cost = place.cost(after, at=quoted_at) if quoted["now"] else Cost()
         if place.digest(cost) != quoted["digest"]:
@@ -228,6 +233,15 @@ def pending(*, subscription: Subscription, at: datetime) -> Subscription | None:
     except NotChangeable:
         return None
     return place.last if place.is_pending else None
+
+
+def applying(*, period: Period) -> Subscription:
+    """Whose terms apply in a period: the latest that it was changed to."""
+    changed = period.changes.select_related(
+        "subscription__customer", "subscription__plan_version__plan", "subscription__size"
+    ).order_by("changed_at", "id")
+    last = changed.last()
+    return period.subscription if last is None else last.subscription
 
 
 @dataclass(frozen=True, kw_only=True)

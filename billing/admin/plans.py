@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from billing import catalog, explain, terms
+from billing.admin import changing
 from billing.admin.plan_forms import PlanVersionForm, initial_of
 from billing.admin.plan_panel import Panel, panel_of_draft, panel_of_version
 from billing.admin.plan_prices import (
@@ -170,7 +171,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     ordering = ("plan__name", "-number")
     fixed = ("plan",)
     inlines = (PricesInline, SizesInline, TiersInline)
-    actions_detail = ("publish", "retire", "draft_next")
+    actions_detail = ("publish", "retire", "draft_next", "move_customers")
     change_form_template = "admin/billing/planversion/change_form.html"
     purpose = (
         "The terms of a plan. Draft one and read beside the form what it will say to a buyer;"
@@ -295,7 +296,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     def _next_steps(self, version: PlanVersion) -> tuple[str, ...]:
         if version.published_at is None:
             return ("publish",)
-        return ("draft",) if version.retired_at is not None else ("retire", "draft")
+        return ("draft", "move", *(() if version.retired_at is not None else ("retire",)))
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """A new version starts from the terms of the one before."""
@@ -406,6 +407,12 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     @page_action(description="Draft a new version", url_path="draft", roles=EDITORS, icon="add")
     def draft_next(self, request: HttpRequest, version: PlanVersion) -> HttpResponse:
         return redirect(f"{reverse('admin:billing_planversion_add')}?plan={version.plan_id}")
+
+    @page_action(
+        description="Move its customers …", url_path="move", roles=EDITORS, icon="move_group"
+    )
+    def move_customers(self, request: HttpRequest, version: PlanVersion) -> HttpResponse:
+        return changing.move(self, request, version)
 
     def _sure(self, request: HttpRequest, context: dict[str, Any], back: str) -> HttpResponse:
         shared = self.admin_site.each_context(request)

@@ -5,16 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
-from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
-from billing import periods, subscriptions
+from billing import changes, periods, subscriptions
+from billing.admin import changing
 from billing.errors import BillingError
 from billing.models import Period, PlanVersion, SizeOption, Subscription
 from config.admin import (
@@ -73,12 +71,12 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
     form = SubscriptionForm
     book_path = "customer__vendor__book_id"
     commanders = COMMANDERS
-    list_display = ("customer", "plan_version", "starts_at", "state")
+    list_display = ("customer", "plan_version", "begins_at", "state")
     list_select_related = ("customer__vendor", "plan_version__plan")
     search_fields = ("customer__name",)
-    ordering = ("-starts_at",)
+    ordering = ("-begins_at",)
     inlines = (PeriodsInline,)
-    actions_detail = ("cancel",)
+    actions_detail = ("change_plan", "withdraw", "cancel")
     purpose = (
         "A customer on a version of a plan. Adding one grants the first period's tokens at its"
         " start and builds its first invoice."
@@ -89,7 +87,7 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
             return ("id", "customer", "plan_version", ("size", "seats"), "starts_at")
         bought = ("customer", "plan_version", *(("size",) if obj.size else ()))
         seats = ("seats",) if obj.seats else ()
-        return (*bought, *seats, "starts_at", "time_zone", "subscribed_at", "state")
+        return (*bought, *seats, "begins_at", "time_zone", "subscribed_at", "state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return () if obj is None else ("state",)
@@ -117,13 +115,26 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
 
     @admin.display(description="state")
     def state(self, subscription: Subscription) -> str:
+        now = timezone.now()
         if subscription.cancelled_at is None:
-            return "running" if subscription.starts_at <= timezone.now() else "to start"
+            return self._going_on(subscription, now)
+        last = subscriptions.latest(subscription_id=subscription.pk)
+        if last != subscription:
+            return f"goes on as {last.plan_version} from {_day(last.begins_at, last)}"
         ends_at = subscriptions.runs_until(subscription=subscription)
-        if ends_at is None:
+        begun = subscription.trial_starts_at is not None or subscription.periods.exists()
+        if ends_at is None or not begun:
             return "cancelled before it began"
-        ended = "ended" if ends_at <= timezone.now() else "ends"
+        ended = "ended" if ends_at <= now else "ends"
         return f"{ended} on {_day(ends_at, subscription)}"
+
+    def _going_on(self, subscription: Subscription, now: datetime) -> str:
+        if subscription.begins_at <= now or hasattr(subscription, "change"):
+            return "running"
+        trial_starts_at = subscription.trial_starts_at
+        if trial_starts_at is not None and trial_starts_at <= now:
+            return f"in trial until {_day(subscription.begins_at, subscription)}"
+        return f"to start on {_day(subscription.begins_at, subscription)}"
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
         subscriptions.subscribe(
@@ -137,38 +148,35 @@ class SubscriptionAdmin(FactAdmin[Subscription]):
         )
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        """What can be done to it, or to whatever continues it."""
         subscription = self.get_object(request, str(object_id))
         actions = super().get_actions_detail(request, object_id)
-        return actions if subscription.cancelled_at is None else []
+        possible = self._possible(subscription)
+        return [one for one in actions if one.path in possible]
+
+    def _possible(self, subscription: Subscription) -> set[str]:
+        last = subscriptions.latest(subscription_id=subscription.pk)
+        if last.cancelled_at is not None:
+            ends_at = subscriptions.runs_until(subscription=last)
+            return {"cancel"} if ends_at is not None and ends_at > timezone.now() else set()
+        waits = changes.pending(subscription=subscription, at=timezone.now())
+        return {"change-plan", "cancel", *(() if waits is None else ("withdraw",))}
+
+    @page_action(
+        description="Change the plan …", url_path="change-plan", roles=COMMANDERS, icon="swap_horiz"
+    )
+    def change_plan(self, request: HttpRequest, subscription: Subscription) -> HttpResponse:
+        return changing.change(self, request, subscription)
+
+    @page_action(
+        description="Withdraw the change …", url_path="withdraw", roles=COMMANDERS, icon="undo"
+    )
+    def withdraw(self, request: HttpRequest, subscription: Subscription) -> HttpResponse:
+        return changing.withdraw(self, request, subscription)
 
     @page_action(description="Cancel …", url_path="cancel", roles=COMMANDERS, icon="event_busy")
     def cancel(self, request: HttpRequest, subscription: Subscription) -> HttpResponse:
-        """Ask, then cancel; both say until when it runs."""
-        page = reverse("admin:billing_subscription_change", args=[subscription.pk])
-        if request.method == "POST":
-            cancelled = subscriptions.cancel(subscription_id=subscription.pk, at=timezone.now())
-            self.log_change(request, subscription, "Cancelled.")
-            messages.success(request, f"Cancelled: {_end(cancelled)}.")
-            return redirect(page)
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"Cancel the subscription of {subscription.customer}?",
-            "what_happens": f"If you cancel now, {_end(subscription)}; no further period starts."
-            " What is left over follows the plan's terms.",
-            "yes": "Cancel the subscription",
-            "danger": True,
-            "back": page,
-        }
-        return TemplateResponse(request, "admin/sure.html", context)
-
-
-def _end(subscription: Subscription) -> str:
-    """Until when it runs if it is cancelled now: to the end of the last period that is open."""
-    ends_at = subscriptions.runs_until(subscription=subscription)
-    if ends_at is None:
-        return "the subscription never begins"
-    return f"the subscription ends on {_day(ends_at, subscription)}"
+        return changing.cancel(self, request, subscription)
 
 
 def _day(instant: datetime, subscription: Subscription) -> str:

@@ -63,6 +63,11 @@ class Scene:
         wanted = Wanted(plan_version_id=version.pk)
         return changes.quote(subscription_id=self.subscription.pk, wanted=wanted, now=now, at=at)
 
+    def confirm(self, token, *, at, key):
+        return changes.confirm(
+            subscription_id=self.subscription.pk, token=token, idempotency_key=key, at=at
+        )
+
     def allotments(self):
         lots = queries.lots(account_ids=[self.customer.account_id])
         return [lot for lot in lots if lot.source == "allotment"]
@@ -308,8 +313,15 @@ def test_a_quote_says_what_is_then_charged_and_what_the_next_invoice_will_say():
     assert Subscription.objects.count() == 1, "nothing is written"
     key = uuid.uuid4()
     later = MID + timedelta(minutes=3)
-    after = changes.confirm(token=quote.token, idempotency_key=key, at=later)
-    assert changes.confirm(token=quote.token, idempotency_key=key, at=later) == after
+    after = changes.confirm(
+        subscription_id=scene.subscription.pk, token=quote.token, idempotency_key=key, at=later
+    )
+    assert (
+        changes.confirm(
+            subscription_id=scene.subscription.pk, token=quote.token, idempotency_key=key, at=later
+        )
+        == after
+    )
     assert sum(amount for _, amount in lines("change")) == 900
     assert after.change.changed_at == later
     assert PlanChange.objects.count() == 1
@@ -319,7 +331,12 @@ def test_a_quote_of_the_next_period_costs_nothing_now():
     scene = Scene(**LARGE)
     quote = scene.quote(scene.plan(**SMALL), now=False)
     assert (quote.charged, quote.credited) == (Money(0, "EUR"), Money(0, "EUR"))
-    changes.confirm(token=quote.token, idempotency_key=uuid.uuid4(), at=MID)
+    changes.confirm(
+        subscription_id=scene.subscription.pk,
+        token=quote.token,
+        idempotency_key=uuid.uuid4(),
+        at=MID,
+    )
     found = previews.next_invoice(customer=scene.customer, at=MID)
     assert found is not None
     assert found.total == quote.next_invoice.total == Money(1_500, "EUR")
@@ -344,7 +361,9 @@ def test_an_old_quote_is_refused_and_changes_nothing(moved):
         subscriptions.cancel(subscription_id=scene.subscription.pk, at=MID)
     before = list(Subscription.objects.order_by("pk").values())
     with pytest.raises((QuoteOutdated, NotForSale, NotChangeable)):
-        changes.confirm(token=token, idempotency_key=uuid.uuid4(), at=at)
+        changes.confirm(
+            subscription_id=scene.subscription.pk, token=token, idempotency_key=uuid.uuid4(), at=at
+        )
     assert list(Subscription.objects.order_by("pk").values()) == before
 
 

@@ -256,7 +256,7 @@ def test_adding_a_subscription_is_the_command_and_sent_twice_it_subscribes_once(
     ending = f"the subscription ends on {periods.date_text(ends_at, 'UTC')}"
     cancel = f"/admin/billing/subscription/{subscription.pk}/cancel/"
     assert ending in text_of(client.get(cancel))
-    assert ending in text_of(client.post(cancel, follow=True))
+    assert ending in text_of(client.post(cancel, {"when": "end"}, follow=True))
     subscription.refresh_from_db()
     assert subscription.cancelled_at is not None
 
