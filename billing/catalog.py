@@ -34,6 +34,7 @@ class PlanTerms:
     overage_cap_microtokens: int | None = None
     rollover_basis_points: int = 2_000
     grace: timedelta = timedelta(hours=24)
+    dunning_policy: str = PlanVersion.DunningPolicy.BLOCK
     alert_thresholds: Sequence[int] = (70, 90, 100)
     trial_days: int = 0
     trial_microtokens: int = 0
@@ -68,6 +69,7 @@ def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
             overage_cap_microtokens=terms.overage_cap_microtokens,
             rollover_basis_points=terms.rollover_basis_points,
             grace=terms.grace,
+            dunning_policy=terms.dunning_policy,
             alert_thresholds=list(terms.alert_thresholds),
             trial_days=terms.trial_days,
             trial_microtokens=terms.trial_microtokens,

@@ -13,7 +13,15 @@ from django.db import transaction
 from django.db.models import QuerySet
 from djmoney.money import Money
 
-from billing import crediting, explain, money, periods, reversals, terms
+from billing import (
+    crediting,
+    dunning,
+    explain,
+    money,
+    periods,
+    reversals,
+    terms,
+)
 from billing.models import (
     Credit,
     Customer,
@@ -280,6 +288,7 @@ def record_finalization(
     subtotal: Money,
     total: Money,
     finalized_at: datetime,
+    due_at: datetime | None = None,
 ) -> None:
     """Stripe has issued the invoice. Told again, nothing changes."""
     InvoiceFinalization.objects.get_or_create(
@@ -291,33 +300,53 @@ def record_finalization(
             "subtotal": subtotal,
             "total": total,
             "finalized_at": finalized_at,
+            "due_at": due_at,
         },
     )
 
 
 def record_payment(*, invoice: Invoice, amount: Money, paid_at: datetime) -> None:
     """The invoice is paid. Told again, nothing changes."""
-    InvoicePayment.objects.get_or_create(
-        invoice=invoice, defaults={"amount": amount, "paid_at": paid_at}
-    )
+    with transaction.atomic():
+        InvoicePayment.objects.get_or_create(
+            invoice=invoice, defaults={"amount": amount, "paid_at": paid_at}
+        )
+        dunning.settle(invoice=invoice, at=paid_at)
 
 
 def record_payment_failure(
-    *, invoice: Invoice, reference: str, code: str, message: str, at: datetime
+    *,
+    invoice: Invoice,
+    reference: str,
+    code: str,
+    decline_code: str = "",
+    message: str,
+    at: datetime,
 ) -> None:
     """A charge of the card was declined. Told again of the same charge, nothing changes."""
-    InvoicePaymentFailure.objects.get_or_create(
-        invoice=invoice,
-        reference=reference,
-        defaults={"code": code, "message": message, "failed_at": at},
-    )
+    with transaction.atomic():
+        failure, is_new = InvoicePaymentFailure.objects.get_or_create(
+            invoice=invoice,
+            reference=reference,
+            defaults={
+                "code": code,
+                "decline_code": decline_code,
+                "message": message,
+                "failed_at": at,
+            },
+        )
+        if is_new:
+            dunning.tell_failure(failure=failure, at=at)
 
 
 def record_given_up(*, invoice: Invoice, kind: str, given_up_at: datetime) -> None:
     """The vendor voided the invoice, or wrote it off. Told again, nothing changes."""
-    InvoiceGivenUp.objects.get_or_create(
-        invoice=invoice, kind=kind, defaults={"given_up_at": given_up_at}
-    )
+    with transaction.atomic():
+        InvoiceGivenUp.objects.get_or_create(
+            invoice=invoice, kind=kind, defaults={"given_up_at": given_up_at}
+        )
+        if kind == InvoiceGivenUp.Kind.VOID:
+            dunning.settle(invoice=invoice, at=given_up_at)
 
 
 def _line(invoice: Invoice, position: int, line: NewLine) -> InvoiceLine:

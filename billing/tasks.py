@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from billing import alerts, auto_top_ups, closing, mail, subscriptions
+from billing import alerts, auto_top_ups, closing, dunning, mail, subscriptions
 from billing.books import days
 from billing.stripe import inbox, outbox, reconcile
 
@@ -67,6 +67,14 @@ def buy_what_runs_short() -> None:
     """Begin the purchases that customers want made by themselves, and have them charged."""
     if auto_top_ups.evaluate(at=timezone.now()):
         _wake(send_stripe_calls)
+
+
+@shared_task
+def chase_payments() -> None:
+    """Take the steps that are due on invoices that are not paid."""
+    if dunning.advance(at=timezone.now()):
+        _wake(send_stripe_calls)
+        _wake(send_mail)
 
 
 @shared_task

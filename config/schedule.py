@@ -67,5 +67,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "look back at refunds and disputes": _every(21_600, "billing.tasks.look_back_at_stripe"),
     "evaluate alerts": _every(30, "billing.tasks.evaluate_alerts"),
     "buy what runs short": _every(30, "billing.tasks.buy_what_runs_short"),
+    "chase payments": _every(60, "billing.tasks.chase_payments"),
     "send mail": _every(15, "billing.tasks.send_mail"),
 }

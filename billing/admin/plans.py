@@ -190,7 +190,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
                 )
             },
         ),
-        ("Telling people", {"fields": ("alert_thresholds",)}),
+        ("Telling people", {"fields": ("alert_thresholds", "dunning_policy")}),
         (
             "Given for free",
             {
@@ -206,7 +206,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         (None, {"fields": ("plan", "state", "token", "rate_card", "term_months", "allotment")}),
         ("What is left over", {"fields": ("rollover", "grace_text")}),
         ("What goes beyond", {"fields": ("overage_policy", "overage_model", "package", "cap")}),
-        ("Telling people", {"fields": ("alert_thresholds",)}),
+        ("Telling people", {"fields": ("alert_thresholds", "dunning_policy")}),
         ("Given for free", {"fields": ("trial_text", "gift_text")}),
     )
     frozen_fields = (

@@ -1,5 +1,6 @@
 """Vendors: opened by those who run the installation, named by their own administrators."""
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
@@ -8,12 +9,30 @@ from billing import customers
 from billing.models import Vendor
 from config.admin import ADMIN, BookAdmin
 
+CHANGING = ("name", "dunning_retry_days", "dunning_grace_days")
+
+
+class VendorForm(forms.ModelForm[Vendor]):
+    class Meta:
+        model = Vendor
+        fields = ("code", *CHANGING)
+
+    def clean_dunning_retry_days(self) -> list[int]:
+        days: list[int] = self.cleaned_data["dunning_retry_days"]
+        if days != sorted(set(days)):
+            raise forms.ValidationError("The days must ascend, each once: 1,3,5,7.")
+        return days
+
 
 @admin.register(Vendor)
 class VendorAdmin(BookAdmin[Vendor]):
+    form = VendorForm
     editors = frozenset({ADMIN})
     list_display = ("name", "code")
-    fields = ("name", "code")
+    fieldsets = (
+        (None, {"fields": ("name", "code")}),
+        ("When a payment fails", {"fields": ("dunning_retry_days", "dunning_grace_days")}),
+    )
     fixed = ("code",)
     purpose = (
         "A company that sells its software by the run. Opening one opens its book in the ledger;"
@@ -25,7 +44,10 @@ class VendorAdmin(BookAdmin[Vendor]):
 
     def save_model(self, request: HttpRequest, obj: Vendor, form: object, change: bool) -> None:
         if change:
-            obj.save(update_fields=["name"])
+            obj.save(update_fields=CHANGING)
             return
         opened = customers.open_vendor(code=obj.code, name=obj.name, at=timezone.now())
+        opened.dunning_retry_days = obj.dunning_retry_days
+        opened.dunning_grace_days = obj.dunning_grace_days
+        opened.save(update_fields=CHANGING)
         obj.pk, obj.book_id = opened.pk, opened.book_id

@@ -71,7 +71,8 @@ FORBID = """
         EXECUTE FUNCTION billing_published_parts_stand('billing_topuppack', 'topuppack_id');
 
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_vendor
-        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('name');
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
+            'name', 'dunning_retry_days', 'dunning_grace_days');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_customer
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
             'name', 'email', 'time_zone', 'account_manager_id', 'payment_days',
@@ -106,6 +107,10 @@ FORBID = """
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicepaymentfailure
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_dunningstep
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
+    CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_restriction
+        FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('lifted_at');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicecarried
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands();
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_invoicegivenup

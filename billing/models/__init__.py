@@ -26,6 +26,7 @@ from billing.models.credits import (
     CreditUse,
 )
 from billing.models.customers import Customer, CustomerMember
+from billing.models.dunning import DunningStep, Restriction
 from billing.models.gifts import Gift
 from billing.models.invoices import (
     Invoice,
@@ -77,6 +78,7 @@ __all__ = [
     "CustomerMember",
     "Dispute",
     "DisputeStatus",
+    "DunningStep",
     "Gift",
     "Invoice",
     "InvoiceCarried",
@@ -105,6 +107,7 @@ __all__ = [
     "RefundAtStripe",
     "RefundFailure",
     "RefundSuccess",
+    "Restriction",
     "SizeOption",
     "StripeCall",
     "StripeEvent",

@@ -56,6 +56,10 @@ class PlanVersion(models.Model):
         VOLUME = "volume", "volume: all tokens at the price of the tier that they reach"
         PACKAGE = "package", "package: a price for each package that is begun"
 
+    class DunningPolicy(models.TextChoices):
+        BLOCK = "block", "no new holds until it is paid"
+        NOTHING = "nothing", "work goes on"
+
     class Term(models.IntegerChoices):
         MONTH = 1, "month"
         QUARTER = 3, "quarter"
@@ -93,6 +97,13 @@ class PlanVersion(models.Model):
     grace = models.DurationField(
         default=timedelta(hours=24),
         help_text="How long after a term's end the closing waits for late runs.",
+    )
+    dunning_policy = models.CharField(
+        "if payments fail for good",
+        max_length=10,
+        choices=DunningPolicy,
+        default=DunningPolicy.BLOCK,
+        help_text="After the vendor's days of trying again, and the grace.",
     )
     alert_thresholds = ArrayField(
         models.PositiveSmallIntegerField(validators=[MinValueValidator(1), MaxValueValidator(100)]),

@@ -166,6 +166,9 @@ class InvoiceFinalization(models.Model):
     subtotal = fields.amount(help_text="Before tax.")
     total = fields.amount(help_text="With tax.")
     finalized_at = models.DateTimeField()
+    due_at = models.DateTimeField(
+        null=True, help_text="Until when it is to be paid. Empty: the card is charged."
+    )
 
     objects: ClassVar[models.Manager["InvoiceFinalization"]] = models.Manager()
 
@@ -195,6 +198,7 @@ class InvoicePaymentFailure(models.Model):
         max_length=255, help_text="The charge at Stripe; for want of one, the call that asked."
     )
     code = models.CharField(max_length=100)
+    decline_code = models.CharField(max_length=100, blank=True, help_text="The bank's reason.")
     message = models.TextField()
     failed_at = models.DateTimeField()
 

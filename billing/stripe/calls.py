@@ -274,6 +274,18 @@ def own_uuid(metadata: Mapping[str, str], name: str) -> uuid.UUID | None:
         return None
 
 
+def write_invoice_pay(*, invoice: Invoice, at: datetime) -> StripeCall:
+    """Charge an issued invoice to its customer's card: each attempt has a key of its own."""
+    return write(
+        operation=INVOICE_PAY,
+        aggregate_id=invoice.pk,
+        params={"off_session": True},
+        after=None,
+        attempt=next_attempt(operation=INVOICE_PAY, aggregate_id=invoice.pk),
+        at=at,
+    )
+
+
 def done(*, operation: str, aggregate_id: uuid.UUID) -> StripeCall | None:
     """The call of this kind that Stripe has carried out."""
     return StripeCall.objects.filter(

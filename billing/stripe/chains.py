@@ -99,12 +99,14 @@ def record(call: StripeCall, reply: Reply, *, at: datetime) -> None:
 
 def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> None:
     """Write down what a refusal means."""
-    if calls.family(call) == calls.INVOICE_PAY and error.of_card:
+    has_no_card = error.stripe_code == "resource_missing"
+    if calls.family(call) == calls.INVOICE_PAY and (error.of_card or has_no_card):
         invoicing.record_payment_failure(
             invoice=Invoice.objects.get(pk=call.aggregate_id),
             reference=error.charge_id or call.idempotency_key,
             code=error.stripe_code,
-            message=str(error),
+            decline_code=error.decline_code,
+            message="There is no card to charge." if has_no_card else str(error),
             at=at,
         )
     if calls.family(call) == calls.REFUND_CREATE:
@@ -244,7 +246,7 @@ def _write_lines(call: StripeCall, chunk: int, *, at: datetime) -> None:
 
 
 def _verified(call: StripeCall, reply: Reply, at: datetime) -> None:
-    _follow(call, calls.INVOICE_FINALIZE, {"auto_advance": True}, at=at)
+    _follow(call, calls.INVOICE_FINALIZE, {"auto_advance": False}, at=at)
 
 
 def _finalized(call: StripeCall, reply: Reply, at: datetime) -> None:

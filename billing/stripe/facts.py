@@ -73,6 +73,7 @@ class DeclineFacts:
 
     charge_id: str
     code: str
+    decline_code: str
     message: str
 
 
@@ -107,6 +108,7 @@ class InvoiceFacts:
     metadata: dict[str, str]
     livemode: bool
     collection_method: str
+    due_at: datetime | None
     finalized_at: datetime | None
     paid_at: datetime | None
     voided_at: datetime | None
@@ -272,6 +274,7 @@ def of_invoice(body: Json) -> InvoiceFacts:
         metadata=body.get("metadata") or {},
         livemode=body["livemode"],
         collection_method=body["collection_method"],
+        due_at=_instant(body.get("due_date")),
         finalized_at=_instant(moments.get("finalized_at")),
         paid_at=_instant(moments.get("paid_at")),
         voided_at=_instant(moments.get("voided_at")),
@@ -320,6 +323,7 @@ def _declines(body: Json) -> Iterator[DeclineFacts]:
             yield DeclineFacts(
                 charge_id=error.get("charge") or "",
                 code=error.get("code") or "",
+                decline_code=error.get("decline_code") or "",
                 message=error.get("message") or "",
             )
 

@@ -52,12 +52,14 @@ def apply(*, invoice: Invoice, facts: InvoiceFacts, at: datetime) -> None:
         subtotal=money.from_minor_units(facts.subtotal, facts.currency),
         total=facts.total,
         finalized_at=facts.finalized_at or at,
+        due_at=facts.due_at,
     )
     for decline in facts.declines:
         invoicing.record_payment_failure(
             invoice=invoice,
             reference=decline.charge_id or facts.stripe_id,
             code=decline.code,
+            decline_code=decline.decline_code,
             message=decline.message,
             at=at,
         )

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from djmoney.money import Money
 
-from billing import closing, invoicing
+from billing import closing, dunning, invoicing
 from billing.errors import StripeUnavailable
 from billing.models import (
     Customer,
@@ -273,11 +273,12 @@ def test_an_invoice_that_was_paid_before_we_charged_it_is_no_declined_card(at_st
     assert not InvoicePaymentFailure.objects.exists()
 
 
-def test_a_charge_that_stripe_repeats_and_is_declined_again_is_recorded_once(at_stripe):
+def test_a_charge_that_is_repeated_and_declined_again_is_recorded_once(at_stripe):
     scene(stripe_payment_method_id="pm_card_chargeCustomerFail")
     send_all(now())
     assert InvoicePaymentFailure.objects.count() == 1
-    at_stripe.advance(5 * 24 * 3_600)
+    dunning.advance(at=now() + timedelta(days=1))
+    send_all(now() + timedelta(days=1))
     for _ in range(2):
         for event in at_stripe.events("invoice.payment_failed"):
             deliver(event)
