@@ -14,7 +14,7 @@ from typing import Final
 from django.db import connection
 
 from billing.books import proof
-from billing.invariants import overage, selling
+from billing.invariants import overage, paying, selling
 from billing.invariants.overage import WHOLE_CURRENCIES
 
 BROKEN_ROWS_MAX: Final = 10
@@ -185,54 +185,6 @@ INVARIANTS: Final[dict[str, str]] = (
         LEFT JOIN billing_periodsettlement AS settlement ON settlement.period_id = closing.period_id
         WHERE settlement.id IS NULL
     """,
-        "what is bought by itself in a month stays under the customer's ceiling": """
-        SELECT charge.id
-        FROM billing_topupcharge AS charge
-        JOIN billing_autotopup AS auto ON auto.id = charge.auto_top_up_id
-        JOIN billing_topupcharge AS other
-            ON (other.customer_id, other.month) = (charge.customer_id, charge.month)
-           AND other.id <= charge.id AND other.failed_at IS NULL
-        JOIN billing_topup AS top_up ON top_up.id = other.top_up_id
-        WHERE charge.failed_at IS NULL
-        GROUP BY charge.id, auto.ceiling
-        HAVING sum(top_up.price) > auto.ceiling
-    """,
-        "a charge that is under way or went well is as its top-up is": """
-        SELECT charge.id
-        FROM billing_topupcharge AS charge
-        LEFT JOIN billing_topupfulfilment AS fulfilment USING (top_up_id)
-        WHERE charge.failed_at IS NULL
-          AND (charge.ended_at IS NULL) <> (fulfilment.id IS NULL)
-    """,
-        "a charge, its top-up, its terms and its card are one customer's": """
-        SELECT charge.id
-        FROM billing_topupcharge AS charge
-        JOIN billing_topup AS top_up ON top_up.id = charge.top_up_id
-        JOIN billing_autotopup AS auto ON auto.id = charge.auto_top_up_id
-        JOIN billing_paymentmethod AS method ON method.id = charge.method_id
-        WHERE charge.customer_id <> ALL (ARRAY[
-            top_up.customer_id, auto.customer_id, method.customer_id])
-           OR top_up.customer_id <> auto.customer_id OR auto.customer_id <> method.customer_id
-    """,
-        "a declined charge pauses what it was made for, and nothing else does": """
-        SELECT charge.id
-        FROM billing_topupcharge AS charge
-        LEFT JOIN billing_autotopuppause AS pause ON pause.charge_id = charge.id
-        WHERE (charge.failed_at IS NULL) <> (pause.id IS NULL)
-           OR pause.auto_top_up_id <> charge.auto_top_up_id
-    """,
-        "what a customer is charged with is its own": """
-        SELECT choice.id
-        FROM billing_paymentmethodchoice AS choice
-        JOIN billing_paymentmethod AS method ON method.id = choice.method_id
-        WHERE method.customer_id <> choice.customer_id
-    """,
-        "a card that was given is its giver's": """
-        SELECT setup.id
-        FROM billing_cardsetup AS setup
-        JOIN billing_paymentmethod AS method ON method.id = setup.method_id
-        WHERE method.customer_id <> setup.customer_id
-    """,
         "a top-up's lot was brought to what its refunds and disputes come to": """
         SELECT top_up.id
         FROM billing_topup AS top_up
@@ -372,6 +324,7 @@ INVARIANTS: Final[dict[str, str]] = (
     """,
     }
     | overage.INVARIANTS
+    | paying.INVARIANTS
     | selling.INVARIANTS
     | proof.INVARIANTS
 )

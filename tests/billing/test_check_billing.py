@@ -13,33 +13,27 @@ from django.db import connection, transaction
 from djmoney.money import Money
 
 from billing import (
-    auto_top_ups,
     changes,
     closing,
     cohorts,
     crediting,
     disputes,
     invoicing,
-    payment_methods,
     refunds,
-    top_up_charges,
-    top_ups,
 )
 from billing.changes import Wanted
 from billing.invariants import NAMES, violations
 from billing.models import (
-    CardSetup,
     Invoice,
     Refund,
     TopUp,
-    TopUpCharge,
     TopUpFulfilment,
     TopUpPayment,
 )
-from billing.stripe.facts import MethodFacts
 from ledger import grants
 from tests import builders
 from tests.billing.bookkeeping import FAULTS_OF_BOOKS, take_up_books
+from tests.billing.paying import FAULTS_OF_PAYING, pay_in_all_ways
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
 from tests.conftest import broken_rules
 
@@ -97,8 +91,7 @@ def history() -> None:
         )
     pack = builders.pack(shop)
     _refunded_and_disputed(_bought(keen, pack))
-    _keeps_a_card(keen)
-    _buys_by_itself(keen, pack)
+    pay_in_all_ways(keen, pack)
     take_up_books(keen)
 
 
@@ -132,63 +125,6 @@ def _refunded_and_disputed(top_up):
             opened_at=NOVEMBER,
             at=NOVEMBER,
         )
-
-
-def _keeps_a_card(customer):
-    facts = MethodFacts(
-        stripe_id="pm_1",
-        customer_id="cus_1",
-        kind="card",
-        brand="visa",
-        last4="4242",
-        expires_year=2034,
-        expires_month=12,
-    )
-    method = payment_methods.keep(customer=customer, facts=facts, at=NOVEMBER)
-    setup = payment_methods.begin_setup(
-        customer_id=customer.pk, idempotency_key=uuid.uuid4(), at=NOVEMBER
-    )
-    CardSetup.objects.filter(pk=setup.pk).update(method=method, saved_at=NOVEMBER)
-
-
-def _buys_by_itself(customer, pack):
-    """A pack was bought, then the bank said no."""
-    auto = auto_top_ups.turn_on(
-        customer_id=customer.pk,
-        pack_id=pack.pk,
-        threshold_microtokens=2_000 * TOKEN,
-        ceiling=Money(1_200, "EUR"),
-        by=None,
-        idempotency_key=uuid.uuid4(),
-        at=NOVEMBER,
-    )
-    for day in (1, 2):
-        charge = top_up_charges.begin(
-            auto_top_up=auto,
-            quantity=2,
-            method=payment_methods.kept(customer=customer)[0],
-            month=NOVEMBER,
-            available_microtokens=0,
-            at=NOVEMBER + day * DAY,
-        )
-        if day == 1:
-            top_ups.grant_paid(
-                top_up=charge.top_up,
-                stripe_payment_intent_id="pi_2",
-                amount=charge.top_up.price,
-                paid_at=NOVEMBER + DAY,
-                at=NOVEMBER + DAY,
-            )
-            TopUpCharge.objects.filter(pk=charge.pk).update(ended_at=NOVEMBER + DAY)
-        else:
-            top_up_charges.record_failure(
-                top_up_id=charge.top_up_id,
-                stripe_payment_intent_id="pi_3",
-                code="card_declined",
-                decline_code="lost_card",
-                message="Your card was declined.",
-                at=NOVEMBER + 2 * DAY,
-            )
 
 
 LARGER = {"platform_fee": Decimal(700), "allotment_microtokens": 1_010 * TOKEN}
@@ -246,188 +182,139 @@ def broken(change: str) -> Iterator[None]:
 
 OF_OVERAGE = "kind = 'overage'"
 CARRIED = "SELECT invoice_id FROM billing_invoicecarried"
-FAULTS = FAULTS_OF_BOOKS | {
-    "a published version has a price, and each its tiers or package if overage is invoiced": [
-        "DELETE FROM billing_planprice",
-        "DELETE FROM billing_overagetier",
-        "UPDATE billing_planversion SET overage_policy = 'block'",
-        "UPDATE billing_planprice SET package_price = 1",
-    ],
-    "a subscription's plan is sold in its customer's currency": [
-        "UPDATE billing_planprice SET currency = 'USD'",
-    ],
-    "a subscription has a size if its plan comes in sizes, and seats if they have a price": [
-        "UPDATE billing_subscription SET seats = 1",
-        "UPDATE billing_subscription SET size_id = 1",
-        "INSERT INTO billing_sizeoption (version_id, currency, code, name, allotment_microtokens,"
-        " allotment_price)"
-        " SELECT DISTINCT plan_version_id, 'EUR', 'one', 'One', 1, 1 FROM billing_subscription",
-    ],
-    "a gift is a free lot of its customer, of the size that the plan gives": [
-        "UPDATE billing_gift SET lot_id = -lot_id",
-        "UPDATE billing_gift SET kind = 'trial'",
-        "UPDATE billing_gift SET plan_id = plan_id + 1",
-    ],
-    "a cohort, its customers and what it is offered are one vendor's": [
-        "UPDATE billing_cohort SET vendor_id = 0",
-    ],
-    "a settlement says what the ledger moved out of the allotment": [
-        "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
-        "UPDATE billing_periodsettlement SET rolled_microtokens = rolled_microtokens + 1",
-    ],
-    "what rolled over is in the lot that the settlement names": [
-        "UPDATE billing_periodsettlement SET rolled_micros = rolled_micros + 1",
-        "UPDATE billing_periodsettlement SET rolled_lot_id = NULL",
-    ],
-    "a period's lots are its customer's, of its plan's size": [
-        "UPDATE billing_period SET allotment_lot_id = NULL",
-        "UPDATE billing_period SET overage_lot_id = allotment_lot_id",
-        "UPDATE billing_planversion SET allotment_microtokens = allotment_microtokens + 1",
-    ],
-    "a change's further lot is its customer's, and as large and dear as the change says": [
-        "UPDATE billing_planchange SET allotment_micros = allotment_micros + 1",
-        "UPDATE billing_planchange SET allotment_lot_id = 1",
-    ],
-    "a change is invoiced, or credited, as it says": [
-        "UPDATE billing_planchange SET fee_micros = fee_micros + 1",
-        "UPDATE billing_planchange SET fee_micros = -fee_micros, invoice_id = NULL",
-    ],
-    "no period is granted more than the largest plan that it had": [
-        "UPDATE billing_planchange SET allotment_microtokens = allotment_microtokens * 3",
-    ],
-    "overage is billed no further than runs have used": [
-        f"UPDATE billing_overagestep SET to_microtokens = to_microtokens + {TOKEN}",
-    ],
-    "steps of billed overage follow one another, from nothing on": [
-        "UPDATE billing_overagestep SET number = 2",
-        "UPDATE billing_overagestep SET from_microtokens = 1",
-    ],
-    "a step of overage comes to what its tiers ask": [
-        "UPDATE billing_overagestep SET micros = micros + 1",
-        "UPDATE billing_overagestep SET from_microtokens = to_microtokens - 1000000",
-    ],
-    "lines ask for what overage came to at the steps that made it more": [
-        "DELETE FROM billing_overagestep",
-        f"UPDATE billing_invoiceline SET micros = micros + 1 WHERE {OF_OVERAGE} AND micros > 0",
-        f"DELETE FROM billing_invoiceline WHERE {OF_OVERAGE} AND micros > 0",
-    ],
-    "what overage came to less, and the commitment does not keep, is a credit": [
-        "UPDATE billing_overagestep SET micros = -1000000",
-        "UPDATE billing_credit SET reason = 'overage'",
-    ],
-    "a closing says what its invoice's overage comes to": [
-        "UPDATE billing_periodclosing SET overage_micros = overage_micros + 1",
-        "UPDATE billing_periodclosing SET overage_microtokens = overage_microtokens + 1",
-    ],
-    "a closed period has come to its commitment": [
-        "UPDATE billing_planprice SET commitment = commitment + 1e6",
-        "UPDATE billing_invoiceline SET kind = 'true_up' WHERE kind = 'platform_fee'",
-    ],
-    "no more of a credit is used up than was given, and by its customer's invoices": [
-        "UPDATE billing_credit SET amount = amount - 0.01",
-        "UPDATE billing_credit SET customer_id = (SELECT max(id) FROM billing_customer)",
-        "UPDATE billing_credituse SET currency = 'USD'",
-    ],
-    "a line asks for what it costs, less what credits paid of it": [
-        "DELETE FROM billing_credituse",
-        "UPDATE billing_invoiceline SET amount = amount + 0.01 WHERE kind = 'allotment'",
-    ],
-    "a commitment pays for no more late overage than was paid for it": [
-        "UPDATE billing_invoiceline SET covered_micros = 1, kind = 'late_overage'"
-        f" WHERE {OF_OVERAGE}",
-    ],
-    "a closed period is settled": ["DELETE FROM billing_periodsettlement"],
-    "a top-up is fulfilled by one lot of its size, its customer's, and one of its bonus": [
-        "UPDATE billing_topup SET microtokens = microtokens + 1",
-        "UPDATE billing_topup SET bonus_microtokens = bonus_microtokens + 1",
-        "UPDATE billing_topupfulfilment SET lot_id = -lot_id",
-        "UPDATE billing_topupfulfilment SET bonus_lot_id = -lot_id",
-    ],
-    "a top-up that is paid is fulfilled": ["DELETE FROM billing_topupfulfilment"],
-    "a lot that was bought fulfils a top-up": ["DELETE FROM billing_topupfulfilment"],
-    "what is bought by itself in a month stays under the customer's ceiling": [
-        "UPDATE billing_autotopup SET ceiling = 1_199",
-        "UPDATE billing_topup SET price = price + 0.01 WHERE id IN"
-        " (SELECT top_up_id FROM billing_topupcharge)",
-    ],
-    "a charge that is under way or went well is as its top-up is": [
-        "UPDATE billing_topupcharge SET ended_at = NULL WHERE failed_at IS NULL",
-        "UPDATE billing_topupcharge SET failed_at = NULL",
-    ],
-    "a charge, its top-up, its terms and its card are one customer's": [
-        "UPDATE billing_topupcharge SET customer_id = (SELECT max(id) FROM billing_customer)",
-        "UPDATE billing_paymentmethod SET customer_id = (SELECT max(id) FROM billing_customer)",
-    ],
-    "a declined charge pauses what it was made for, and nothing else does": [
-        "DELETE FROM billing_autotopuppause",
-        "UPDATE billing_topupcharge SET failed_at = ended_at",
-    ],
-    "a top-up's lot was brought to what its refunds and disputes come to": [
-        "UPDATE billing_refund SET microtokens = microtokens + 1 WHERE id ="
-        " (SELECT refund_id FROM billing_refundatstripe LIMIT 1) OR microtokens = 10000000",
-        "UPDATE billing_refund SET amount = amount + 1 WHERE microtokens IS NULL",
-        "DELETE FROM billing_refundfailure",
-        "DELETE FROM billing_refundsuccess",
-        "DELETE FROM billing_topupreversal WHERE number = ("
-        "SELECT max(number) FROM billing_topupreversal)",
-        "UPDATE billing_disputestatus SET status = 'lost' WHERE status = 'needs_response'",
-        "UPDATE billing_disputestatus SET status = 'won' WHERE status = 'needs_response'",
-        "INSERT INTO billing_disputestatus (dispute_id, status, noted_at)"
-        " SELECT id, 'warning_under_review', now() FROM billing_dispute",
-    ],
-    "a reversal says what the ledger took of the lot": [
-        "UPDATE ledger_entry SET microtokens = microtokens + 1 WHERE kind = 'freeze'",
-        "UPDATE billing_topupreversal SET revoked_microtokens = revoked_microtokens - 1"
-        " WHERE revoked_microtokens > 0",
-        "UPDATE billing_topupreversal SET owed_microtokens = 1, revoked_microtokens ="
-        " revoked_microtokens - 1 WHERE revoked_microtokens > 0",
-    ],
-    "no more of a top-up is refunded than was paid for it": [
-        "UPDATE billing_refund SET amount = 600.01 WHERE microtokens IS NULL",
-        "UPDATE billing_refund SET currency = 'USD'",
-        "DELETE FROM billing_topuppayment",
-    ],
-    "a refund that was asked for here is asked of Stripe": [
-        "DELETE FROM billing_stripecall WHERE operation = 'refund.create'",
-        "DELETE FROM billing_refundatstripe",
-    ],
-    "what a customer is charged with is its own": [
-        "UPDATE billing_paymentmethodchoice SET customer_id ="
-        " (SELECT max(id) FROM billing_customer)",
-    ],
-    "a card that was given is its giver's": [
-        "UPDATE billing_cardsetup SET customer_id = (SELECT max(id) FROM billing_customer)",
-    ],
-    "an invoice is in its customer's currency, and so are its lines": [
-        "UPDATE billing_invoice SET currency = 'USD'",
-        "DELETE FROM billing_invoiceline",
-    ],
-    "an invoice that is carried over was too small, and Stripe never hears of it": [
-        f"UPDATE billing_stripecall SET aggregate_id = ({CARRIED}) WHERE id = ("
-        "SELECT min(id) FROM billing_stripecall WHERE operation = 'invoice.create')",
-        f"UPDATE billing_invoicefinalization SET invoice_id = ({CARRIED}) WHERE id = ("
-        "SELECT min(id) FROM billing_invoicefinalization)",
-    ],
-    "what was carried over stands on a later invoice of the same customer, to the cent": [
-        "UPDATE billing_invoiceline SET amount = amount + 0.01 WHERE kind = 'carried'",
-        "DELETE FROM billing_invoicecarried",
-        f"UPDATE billing_invoice SET built_at = built_at + '90 days' WHERE id = ({CARRIED})",
-        "UPDATE billing_invoice SET customer_id = (SELECT min(id) FROM billing_customer)"
-        f" WHERE id = ({CARRIED})",
-    ],
-    "a carried invoice waits for a next one, or stands on it": [
-        "DELETE FROM billing_invoiceline WHERE kind = 'carried'",
-    ],
-    "what Stripe issued before tax is the sum of the lines": [
-        "UPDATE billing_invoicefinalization SET subtotal = subtotal + 0.01",
-        "UPDATE billing_invoicefinalization SET total = subtotal - 1",
-        f"DELETE FROM billing_invoiceline WHERE NOT {OF_OVERAGE}",
-    ],
-    "an invoice that is paid is paid whole": [
-        "UPDATE billing_invoicepayment SET amount = amount - 0.01",
-        "DELETE FROM billing_invoicefinalization",
-    ],
-}
+FAULTS = (
+    FAULTS_OF_BOOKS
+    | FAULTS_OF_PAYING
+    | {
+        "a published version has a price, and each its tiers or package if overage is invoiced": [
+            "DELETE FROM billing_planprice",
+            "DELETE FROM billing_overagetier",
+            "UPDATE billing_planversion SET overage_policy = 'block'",
+            "UPDATE billing_planprice SET package_price = 1",
+        ],
+        "a subscription's plan is sold in its customer's currency": [
+            "UPDATE billing_planprice SET currency = 'USD'",
+        ],
+        "a subscription has a size if its plan comes in sizes, and seats if they have a price": [
+            "UPDATE billing_subscription SET seats = 1",
+            "UPDATE billing_subscription SET size_id = 1",
+            "INSERT INTO billing_sizeoption (version_id, currency, code, name,"
+            " allotment_microtokens, allotment_price)"
+            " SELECT DISTINCT plan_version_id, 'EUR', 'one', 'One', 1, 1 FROM billing_subscription",
+        ],
+        "a gift is a free lot of its customer, of the size that the plan gives": [
+            "UPDATE billing_gift SET lot_id = -lot_id",
+            "UPDATE billing_gift SET kind = 'trial'",
+            "UPDATE billing_gift SET plan_id = plan_id + 1",
+        ],
+        "a cohort, its customers and what it is offered are one vendor's": [
+            "UPDATE billing_cohort SET vendor_id = 0",
+        ],
+        "a settlement says what the ledger moved out of the allotment": [
+            "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
+            "UPDATE billing_periodsettlement SET rolled_microtokens = rolled_microtokens + 1",
+        ],
+        "what rolled over is in the lot that the settlement names": [
+            "UPDATE billing_periodsettlement SET rolled_micros = rolled_micros + 1",
+            "UPDATE billing_periodsettlement SET rolled_lot_id = NULL",
+        ],
+        "a period's lots are its customer's, of its plan's size": [
+            "UPDATE billing_period SET allotment_lot_id = NULL",
+            "UPDATE billing_period SET overage_lot_id = allotment_lot_id",
+            "UPDATE billing_planversion SET allotment_microtokens = allotment_microtokens + 1",
+        ],
+        "a change's further lot is its customer's, and as large and dear as the change says": [
+            "UPDATE billing_planchange SET allotment_micros = allotment_micros + 1",
+            "UPDATE billing_planchange SET allotment_lot_id = 1",
+        ],
+        "a change is invoiced, or credited, as it says": [
+            "UPDATE billing_planchange SET fee_micros = fee_micros + 1",
+            "UPDATE billing_planchange SET fee_micros = -fee_micros, invoice_id = NULL",
+        ],
+        "no period is granted more than the largest plan that it had": [
+            "UPDATE billing_planchange SET allotment_microtokens = allotment_microtokens * 3",
+        ],
+        "overage is billed no further than runs have used": [
+            f"UPDATE billing_overagestep SET to_microtokens = to_microtokens + {TOKEN}",
+        ],
+        "steps of billed overage follow one another, from nothing on": [
+            "UPDATE billing_overagestep SET number = 2",
+            "UPDATE billing_overagestep SET from_microtokens = 1",
+        ],
+        "a step of overage comes to what its tiers ask": [
+            "UPDATE billing_overagestep SET micros = micros + 1",
+            "UPDATE billing_overagestep SET from_microtokens = to_microtokens - 1000000",
+        ],
+        "lines ask for what overage came to at the steps that made it more": [
+            "DELETE FROM billing_overagestep",
+            f"UPDATE billing_invoiceline SET micros = micros + 1 WHERE {OF_OVERAGE} AND micros > 0",
+            f"DELETE FROM billing_invoiceline WHERE {OF_OVERAGE} AND micros > 0",
+        ],
+        "what overage came to less, and the commitment does not keep, is a credit": [
+            "UPDATE billing_overagestep SET micros = -1000000",
+            "UPDATE billing_credit SET reason = 'overage'",
+        ],
+        "a closing says what its invoice's overage comes to": [
+            "UPDATE billing_periodclosing SET overage_micros = overage_micros + 1",
+            "UPDATE billing_periodclosing SET overage_microtokens = overage_microtokens + 1",
+        ],
+        "a closed period has come to its commitment": [
+            "UPDATE billing_planprice SET commitment = commitment + 1e6",
+            "UPDATE billing_invoiceline SET kind = 'true_up' WHERE kind = 'platform_fee'",
+        ],
+        "no more of a credit is used up than was given, and by its customer's invoices": [
+            "UPDATE billing_credit SET amount = amount - 0.01",
+            "UPDATE billing_credit SET customer_id = (SELECT max(id) FROM billing_customer)",
+            "UPDATE billing_credituse SET currency = 'USD'",
+        ],
+        "a line asks for what it costs, less what credits paid of it": [
+            "DELETE FROM billing_credituse",
+            "UPDATE billing_invoiceline SET amount = amount + 0.01 WHERE kind = 'allotment'",
+        ],
+        "a commitment pays for no more late overage than was paid for it": [
+            "UPDATE billing_invoiceline SET covered_micros = 1, kind = 'late_overage'"
+            f" WHERE {OF_OVERAGE}",
+        ],
+        "a closed period is settled": ["DELETE FROM billing_periodsettlement"],
+        "a top-up is fulfilled by one lot of its size, its customer's, and one of its bonus": [
+            "UPDATE billing_topup SET microtokens = microtokens + 1",
+            "UPDATE billing_topup SET bonus_microtokens = bonus_microtokens + 1",
+            "UPDATE billing_topupfulfilment SET lot_id = -lot_id",
+            "UPDATE billing_topupfulfilment SET bonus_lot_id = -lot_id",
+        ],
+        "a top-up that is paid is fulfilled": ["DELETE FROM billing_topupfulfilment"],
+        "a lot that was bought fulfils a top-up": ["DELETE FROM billing_topupfulfilment"],
+        "an invoice is in its customer's currency, and so are its lines": [
+            "UPDATE billing_invoice SET currency = 'USD'",
+            "DELETE FROM billing_invoiceline",
+        ],
+        "an invoice that is carried over was too small, and Stripe never hears of it": [
+            f"UPDATE billing_stripecall SET aggregate_id = ({CARRIED}) WHERE id = ("
+            "SELECT min(id) FROM billing_stripecall WHERE operation = 'invoice.create')",
+            f"UPDATE billing_invoicefinalization SET invoice_id = ({CARRIED}) WHERE id = ("
+            "SELECT min(id) FROM billing_invoicefinalization)",
+        ],
+        "what was carried over stands on a later invoice of the same customer, to the cent": [
+            "UPDATE billing_invoiceline SET amount = amount + 0.01 WHERE kind = 'carried'",
+            "DELETE FROM billing_invoicecarried",
+            f"UPDATE billing_invoice SET built_at = built_at + '90 days' WHERE id = ({CARRIED})",
+            "UPDATE billing_invoice SET customer_id = (SELECT min(id) FROM billing_customer)"
+            f" WHERE id = ({CARRIED})",
+        ],
+        "a carried invoice waits for a next one, or stands on it": [
+            "DELETE FROM billing_invoiceline WHERE kind = 'carried'",
+        ],
+        "what Stripe issued before tax is the sum of the lines": [
+            "UPDATE billing_invoicefinalization SET subtotal = subtotal + 0.01",
+            "UPDATE billing_invoicefinalization SET total = subtotal - 1",
+            f"DELETE FROM billing_invoiceline WHERE NOT {OF_OVERAGE}",
+        ],
+        "an invoice that is paid is paid whole": [
+            "UPDATE billing_invoicepayment SET amount = amount - 0.01",
+            "DELETE FROM billing_invoicefinalization",
+        ],
+    }
+)
 CASES = [(name, change) for name, changes in FAULTS.items() for change in changes]
 
 
