@@ -71,8 +71,15 @@ class _Fee:
         return at.astimezone(ZoneInfo(self.period.subscription.time_zone)).date()
 
 
-def _fees(day: Day) -> Iterator[_Fee]:
-    """Fees of the days around this one, by the customer's own calendar."""
+def _fees(day: Day) -> list[_Fee]:
+    """Fees of the days around this one."""
+    if "fees" not in day.read:
+        day.read["fees"] = list(_read(day))
+    found: list[_Fee] = day.read["fees"]
+    return found
+
+
+def _read(day: Day) -> Iterator[_Fee]:
     recently = day.starts_at - _LOOKED_BACK
     own = Period.objects.filter(
         subscription__customer__vendor_id=day.vendor_id,

@@ -1,8 +1,9 @@
 """What a posting rule tells of a thing, and what it reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from ledger.worths import LotWorth
 
@@ -28,6 +29,7 @@ class Day:
     day: date
     customer_ids: Mapping[int, int]  # by account
     worths: Sequence[LotWorth]
+    read: dict[str, Any] = field(default_factory=dict)  # once for several rules
 
     @property
     def starts_at(self) -> datetime:
