@@ -47,9 +47,11 @@ def evaluate(*, at: datetime) -> int:
     return sum(_look_at(page, at=at) for page in _running(at))
 
 
-def look(*, period_id: int, at: datetime) -> int:
+def look(*, period: Period, at: datetime) -> int:
     """Look at one period, as its closing does before the allotment's rest goes."""
-    return _look_at(_with_lots(list(_watched().filter(pk=period_id))), at=at)
+    if hasattr(period, "settlement") or period.allotment_lot_id is None:
+        return 0
+    return _look_at(_with_lots([period]), at=at)
 
 
 def acknowledge(*, message_id: int, user: Any, at: datetime) -> AlertMessage:
@@ -91,7 +93,7 @@ def _used(lots: Sequence[LotNow]) -> int:
 def _look_at(page: Page, *, at: datetime) -> int:
     def look_at_one(period_id: int) -> int:
         period, lots = page[period_id]
-        return _raise_reached(period_id, lots, at=at) if _may_have_news(period, lots) else 0
+        return _raise_reached(period, lots, at=at) if _may_have_news(period, lots) else 0
 
     return sweeps.each(page, look_at_one, what="alerts of a period", items_max=len(page))
 
@@ -128,10 +130,9 @@ def _may_have_news(period: Period, lots: Sequence[LotNow]) -> bool:
     )
 
 
-def _raise_reached(period_id: int, lots: Sequence[LotNow], *, at: datetime) -> int:
+def _raise_reached(period: Period, lots: Sequence[LotNow], *, at: datetime) -> int:
     with transaction.atomic():
-        Period.objects.select_for_update(no_key=True).get(pk=period_id)
-        period = Period.objects.select_related("subscription__plan_version").get(pk=period_id)
+        Period.objects.select_for_update(no_key=True).get(pk=period.pk)
         now = share(period=period, lots=lots)
         raised = Alert.objects.filter(period=period, rearmed_at__isnull=True)
         if now.widened_at is not None:

@@ -30,6 +30,7 @@ from billing import (
     catalog,
     cohorts,
     crediting,
+    customers,
     explain,
     invoicing,
     money,
@@ -369,10 +370,9 @@ def _known(
 ) -> Subscription | None:
     """What the same request made before: of this customer, with these terms (None: any)."""
     asked = subscriptions.latest(subscription_id=subscription_id)
-    # Two of the same request at once: the second waits, and finds what the first has made. In the
-    # order in which a first period locks them when it is opened.
+    # Two of the same request at once: the second waits, and finds what the first has made.
+    customers.lock(customer_id=asked.customer_id)
     Subscription.objects.select_for_update(no_key=True).get(pk=asked.pk)
-    Customer.objects.select_for_update(no_key=True).get(pk=asked.customer_id)
     known = Subscription.objects.select_related("size").filter(pk=idempotency_key).first()
     if known is None:
         return None

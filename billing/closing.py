@@ -1,13 +1,14 @@
-"""The closing of a period: a sequence of steps, each done once, that can be killed anywhere.
+"""The closing of a period: a sequence of steps, done once, that can be killed anywhere.
 
     ends_at + grace ─▶ drain ─▶ alert ─▶ settle ─▶ renew ─▶ bill ─▶ (outbox) ─▶ Stripe
+                                └────── one transaction ───────┘
 
 `drain` debits every run that was accepted, so that late ones find their lots. `alert` tells of the
 thresholds that they reached. `settle` rolls over and expires what the allotment has left. `renew`
 makes sure that the next period is open. `bill` prices the overage and builds the invoice: late
 overage of periods closed before, this period's overage tier by tier, what it lacks of its
-commitment, and platform fee and allotment of the next period in advance. Each step leaves a fact in
-the transaction that does it, and finds it when it is repeated.
+commitment, and platform fee and allotment of the next period in advance. Each step leaves a
+fact, and finds it when it is repeated.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F
+from django.db.models import DateTimeField, ExpressionWrapper, F, QuerySet
 
-from billing import alerts, invoicing, overage, statements, subscriptions, sweeps
+from billing import (
+    alerts,
+    customers,
+    invoicing,
+    overage,
+    statements,
+    subscriptions,
+    sweeps,
+)
 from billing.errors import PeriodNotOver
 from billing.invoicing import NewLine
 from billing.models import Customer, Invoice, Period, PeriodClosing, PeriodSettlement
@@ -51,8 +60,8 @@ class Bill:
 def close_due(*, at: datetime) -> int:
     """Close every period whose grace is over, oldest first; how many were closed.
 
-    Several workers may do this at once: each step waits for the period's row, and finds the fact
-    of whoever was first. A period that cannot be closed waits for the next sweep.
+    Several workers may do this at once: a customer whom one of them has is left to it. A period
+    that cannot be closed waits for the next sweep.
     """
     due = (
         Period.objects.filter(closing__isnull=True, ends_at__lte=at)
@@ -67,8 +76,7 @@ def close_due(*, at: datetime) -> int:
     )
 
     def close_one(period_id: int) -> int:
-        close(period_id=period_id, at=at)
-        return 1
+        return int(_close(period_id, waits=False, at=at))
 
     return sweeps.each(
         list(due.values_list("id", flat=True)),
@@ -80,8 +88,21 @@ def close_due(*, at: datetime) -> int:
 
 def close(*, period_id: int, at: datetime) -> None:
     """Close one period. Closing it again changes nothing. Raises PeriodNotOver."""
-    for step in STEPS:
-        step(period_id=period_id, at=at)
+    _close(period_id, waits=True, at=at)
+
+
+def _close(period_id: int, *, waits: bool, at: datetime) -> bool:
+    """Whether it was closed now. Not if it was before, or if another worker has the customer and
+    is not to be waited for."""
+    ended = _periods().get(pk=period_id)
+    drain(period=ended, at=at)
+    with transaction.atomic():
+        period = _locked(period_id, ended.subscription.customer_id, waits=waits)
+        if period is None or hasattr(period, "closing"):
+            return False
+        for step in STEPS:
+            step(period=period, at=at)
+    return True
 
 
 def bill_late(*, at: datetime) -> int:
@@ -102,80 +123,63 @@ def bill_late(*, at: datetime) -> int:
     )
 
 
-def drain(*, period_id: int, at: datetime) -> None:
-    """Debit what was accepted before the closing and still waits."""
-    period = _period(period_id)
+def drain(*, period: Period, at: datetime) -> None:
+    """Debit what was accepted before the closing and still waits. In transactions of its own."""
     if closes_at(period=period) > at:
-        raise PeriodNotOver(period_id=period_id, closes_at=closes_at(period=period))
+        raise PeriodNotOver(period_id=period.pk, closes_at=closes_at(period=period))
     debiting.drain_all(account_ids=[period.subscription.customer.account_id], at=at)
 
 
-def alert(*, period_id: int, at: datetime) -> None:
+def alert(*, period: Period, at: datetime) -> None:
     """Tell of thresholds that late runs reached: nobody looks at the period after its settling."""
-    alerts.look(period_id=period_id, at=at)
+    alerts.look(period=period, at=at)
 
 
-def settle(*, period_id: int, at: datetime) -> None:
+def settle(*, period: Period, at: datetime) -> None:
     """Roll over and expire what is left of the allotment, and write down what became of it."""
-    with transaction.atomic():
-        _lock(period_id)
-        if PeriodSettlement.objects.filter(period_id=period_id).exists():
-            return
-        period = _period(period_id)
-        for change in period.changes.exclude(allotment_lot_id=None):
-            grants.close_lot(lot_id=change.allotment_lot_id or 0, at=at)
-        if period.allotment_lot_id is None:
-            PeriodSettlement.objects.create(
-                period=period,
-                rolled_microtokens=0,
-                rolled_micros=0,
-                expired_microtokens=0,
-                expired_micros=0,
-                settled_at=at,
-            )
-            return
+    if hasattr(period, "settlement"):
+        return
+    for change in period.changes.exclude(allotment_lot_id=None):
+        grants.close_lot(lot_id=change.allotment_lot_id or 0, at=at)
+    closed = None
+    if period.allotment_lot_id is not None:
         closed = grants.close_lot(lot_id=period.allotment_lot_id, at=at)
-        PeriodSettlement.objects.create(
-            period=period,
-            rolled_microtokens=closed.rolled_microtokens,
-            rolled_micros=closed.rolled_micros,
-            rolled_lot_id=closed.rolled_lot_id,
-            expired_microtokens=closed.expired_microtokens,
-            expired_micros=closed.expired_micros,
-            settled_at=at,
-        )
+    PeriodSettlement.objects.create(
+        period=period,
+        rolled_microtokens=0 if closed is None else closed.rolled_microtokens,
+        rolled_micros=0 if closed is None else closed.rolled_micros,
+        rolled_lot_id=None if closed is None else closed.rolled_lot_id,
+        expired_microtokens=0 if closed is None else closed.expired_microtokens,
+        expired_micros=0 if closed is None else closed.expired_micros,
+        settled_at=at,
+    )
 
 
-def renew(*, period_id: int, at: datetime) -> None:
+def renew(*, period: Period, at: datetime) -> None:
     """Open the next period, if there is to be one and nobody has opened it yet."""
-    subscriptions.renew(subscription_id=_period(period_id).subscription_id, at=at)
+    subscriptions.renew(subscription_id=period.subscription_id, at=at)
 
 
-def bill(*, period_id: int, at: datetime) -> None:
+def bill(*, period: Period, at: datetime) -> None:
     """Price the overage and build the invoice; with it the period is closed.
 
     What its cost centres used by then is written down: their statements go by it.
     """
-    with transaction.atomic():
-        _lock(period_id)
-        if PeriodClosing.objects.filter(period_id=period_id).exists():
-            return
-        period = _period(period_id)
-        # Two of a customer's periods must not find the same late overage.
-        _lock_customer(period)
-        bill_of = priced(period=period, following=subscriptions.next_period(period=period))
-        overage.write(steps=bill_of.steps, at=at)
-        invoice = invoicing.build(
-            period=period, occasion=Invoice.Occasion.CLOSING, lines=bill_of.lines, at=at
-        )
-        statements.write_down_use(period=period)
-        PeriodClosing.objects.create(
-            period=period,
-            overage_microtokens=bill_of.overage.row.to_microtokens if bill_of.overage else 0,
-            overage_micros=bill_of.overage.row.micros if bill_of.overage else 0,
-            invoice=invoice,
-            closed_at=at,
-        )
+    if hasattr(period, "closing"):
+        return
+    bill_of = priced(period=period, following=subscriptions.next_period(period=period))
+    overage.write(steps=bill_of.steps, at=at)
+    invoice = invoicing.build(
+        period=period, occasion=Invoice.Occasion.CLOSING, lines=bill_of.lines, at=at
+    )
+    statements.write_down_use(period=period)
+    PeriodClosing.objects.create(
+        period=period,
+        overage_microtokens=bill_of.overage.row.to_microtokens if bill_of.overage else 0,
+        overage_micros=bill_of.overage.row.micros if bill_of.overage else 0,
+        invoice=invoice,
+        closed_at=at,
+    )
 
 
 def closes_at(*, period: Period) -> datetime:
@@ -220,18 +224,19 @@ def _bill_late_of(customer_id: int, *, at: datetime) -> Invoice | None:
         )
 
 
-STEPS: Final[tuple[Callable[..., None], ...]] = (drain, alert, settle, renew, bill)
+STEPS: Final[tuple[Callable[..., None], ...]] = (alert, settle, renew, bill)
 
 
-def _period(period_id: int) -> Period:
+def _periods() -> QuerySet[Period]:
     return Period.objects.select_related(
-        "subscription__customer", "subscription__plan_version"
-    ).get(pk=period_id)
+        "subscription__customer", "subscription__plan_version", "subscription__size"
+    )
 
 
-def _lock(period_id: int) -> None:
-    Period.objects.select_for_update(no_key=True).get(pk=period_id)
-
-
-def _lock_customer(period: Period) -> None:
-    Customer.objects.select_for_update(no_key=True).get(pk=period.subscription.customer_id)
+def _locked(period_id: int, customer_id: int, *, waits: bool) -> Period | None:
+    """The period, with whatever is known of its end. Its customer is locked first: two of its
+    periods must not find the same late overage."""
+    if not customers.lock(customer_id=customer_id, waits=waits):
+        return None
+    locked = _periods().select_for_update(no_key=True, of=("self",))
+    return locked.select_related("settlement", "closing").get(pk=period_id)

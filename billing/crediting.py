@@ -60,11 +60,6 @@ def left(*, customer: Customer) -> Money:
     return sum((_left(credit) for credit in _of(customer)), start=zero)
 
 
-def lock(*, customer: Customer) -> None:
-    """Two invoices must not use up the same credit."""
-    list(_of(customer).select_for_update(of=("self",), no_key=True))
-
-
 def set_against(
     *, customer: Customer, amounts: Sequence[Money], to_come: Sequence[Credit] = ()
 ) -> list[Set]:

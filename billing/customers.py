@@ -136,6 +136,14 @@ def add_member(*, customer_id: int, user: Any, role: str) -> CustomerMember:
     return member
 
 
+def lock(*, customer_id: int, waits: bool = True) -> bool:
+    """Be the only one who bills a customer, until the transaction ends. Before any lock on what is
+    the customer's, so that no two wait for each other. False if somebody else is, and is not to be
+    waited for."""
+    locked = Customer.objects.select_for_update(no_key=True, skip_locked=not waits)
+    return locked.filter(pk=customer_id).exists()
+
+
 def record_at_stripe(*, customer_id: int, stripe_customer_id: str) -> None:
     """Stripe knows the customer under this id, from now on and for ever."""
     with transaction.atomic():

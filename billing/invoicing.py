@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import QuerySet
 from djmoney.money import Money
 
 from billing import (
     crediting,
+    customers,
     dunning,
     explain,
     money,
@@ -97,9 +97,8 @@ def build(
             known = Invoice.objects.filter(period=period, occasion=occasion).first()
         if known is not None or not lines:
             return known
-        # Two invoices of a customer must not both take in what was carried over.
-        list(_carried(period.subscription.customer).select_for_update(of=("self",), no_key=True))
-        crediting.lock(customer=period.subscription.customer)
+        # Two invoices must not both take in what was carried over, or use up the same credit.
+        customers.lock(customer_id=period.subscription.customer_id)
         drawn_up = draw_up(period=period, occasion=occasion, lines=lines, at=at)
         invoice = drawn_up.invoice
         invoice.save(force_insert=True)
@@ -198,14 +197,11 @@ def lines_in_advance(*, period: Period) -> list[NewLine]:
     return lines
 
 
-def _carried(customer: Customer) -> QuerySet[Invoice]:
+def _carried_lines(customer: Customer) -> list[NewLine]:
     """Invoices that were too small to be charged, and stand on no later one yet."""
-    return Invoice.objects.filter(
+    carried = Invoice.objects.filter(
         customer=customer, carried__isnull=False, carried_to__isnull=True
     ).order_by("built_at", "id")
-
-
-def _carried_lines(customer: Customer) -> list[NewLine]:
     return [
         NewLine(
             kind=InvoiceLine.Kind.CARRIED,
@@ -215,9 +211,7 @@ def _carried_lines(customer: Customer) -> list[NewLine]:
             micros=sum(money.to_micros(line.amount) for line in invoice.lines.all()),
             carried_from=invoice,
         )
-        for invoice in _carried(customer)
-        .select_related("period__subscription")
-        .prefetch_related("lines")
+        for invoice in carried.select_related("period__subscription").prefetch_related("lines")
     ]
 
 

@@ -20,6 +20,7 @@ from django.db.models.functions import Coalesce
 from billing import (
     catalog,
     cohorts,
+    customers,
     faults,
     gifts,
     invoicing,
@@ -106,8 +107,8 @@ def cancel(*, subscription_id: uuid.UUID, at: datetime) -> Subscription:
     with transaction.atomic():
         subscription = _locked(latest(subscription_id=subscription_id).pk)
         if subscription.cancelled_at is None:
-            while _next_span(subscription).starts_at < at:
-                _open_next(subscription, at=at)
+            while (coming := to_open(subscription=subscription)).starts_at < at:
+                _open(coming, at=at)
             subscription.cancelled_at = at
             subscription.save(update_fields=["cancelled_at"])
         return subscription
@@ -155,15 +156,15 @@ def renew_due(*, at: datetime) -> int:
         .order_by("next_starts_at", "id")
     )
 
-    def renew_one(subscription_id: uuid.UUID) -> int:
+    def renew_one(found: tuple[uuid.UUID, int]) -> int:
+        subscription_id, customer_id = found
         with transaction.atomic():
-            free = Subscription.objects.select_for_update(skip_locked=True, no_key=True)
-            if not free.filter(pk=subscription_id).exists():
+            if not customers.lock(customer_id=customer_id, waits=False):
                 return 0
             return renew(subscription_id=subscription_id, at=at)
 
     return sweeps.each(
-        list(due.values_list("id", flat=True)),
+        list(due.values_list("id", "customer_id")),
         renew_one,
         what="next period of a subscription",
         items_max=SUBSCRIPTIONS_PER_SWEEP_MAX,
@@ -174,11 +175,13 @@ def renew(*, subscription_id: uuid.UUID, at: datetime) -> int:
     """Open one subscription's periods that are due, however many were missed; their number."""
     opened = 0
     with transaction.atomic():
-        subscription = _locked(latest(subscription_id=subscription_id).pk)
+        subscription = latest(subscription_id=subscription_id)
+        customers.lock(customer_id=subscription.customer_id)
+        subscription = _locked(subscription.pk)
         if subscription.cancelled_at is not None:
             return 0
-        while _next_span(subscription).starts_at <= at + OPENED_AHEAD:
-            _open_next(subscription, at=at)
+        while (coming := to_open(subscription=subscription)).starts_at <= at + OPENED_AHEAD:
+            _open(coming, at=at)
             opened += 1
     return opened
 
@@ -189,7 +192,8 @@ def next_period(*, period: Period) -> Period | None:
         Q(subscription_id=period.subscription_id, number=period.number + 1)
         | Q(subscription__continues_id=period.subscription_id, number=1)
     )
-    return following.select_related("subscription__customer").order_by("starts_at").first()
+    related = ("subscription__customer", "subscription__plan_version", "subscription__size")
+    return following.select_related(*related).order_by("starts_at").first()
 
 
 def coming_period(*, subscription: Subscription) -> Period | None:
@@ -220,23 +224,13 @@ def _next_number(subscription: Subscription) -> int:
     return (subscription.periods.aggregate(number=Max("number"))["number"] or 0) + 1
 
 
-def _next_span(subscription: Subscription) -> periods.Span:
-    return _span(subscription, _next_number(subscription))
-
-
-def _open_next(subscription: Subscription, *, at: datetime) -> None:
-    number = _next_number(subscription)
-    span = _span(subscription, number)
-    period = Period.objects.create(
-        subscription=subscription,
-        number=number,
-        starts_at=span.starts_at,
-        ends_at=span.ends_at,
-        term_ends_at=span.ends_at,
-        allotment_lot_id=_grant_allotment(subscription, number, span, at=at),
-        overage_lot_id=_open_overage(subscription, number, span, at=at),
-        opened_at=at,
-    )
+def _open(period: Period, *, at: datetime) -> None:
+    subscription = period.subscription
+    span = periods.Span(starts_at=period.starts_at, ends_at=period.ends_at)
+    period.allotment_lot_id = _grant_allotment(subscription, period.number, span, at=at)
+    period.overage_lot_id = _open_overage(subscription, period.number, span, at=at)
+    period.opened_at = at
+    period.save(force_insert=True)
     # A subscription that continues another is invoiced by the closing of the other's last period.
     if period.number == 1 and subscription.continues_id is None:
         gifts.give_welcome(subscription=subscription, starts_at=span.starts_at, at=at)

@@ -18,6 +18,7 @@ from ledger import catalog as ledger_catalog
 from ledger import queries
 from ledger.catalog import NewRate
 from tests import builders
+from tests.billing.test_closing import kill
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
 
 pytestmark = pytest.mark.django_db
@@ -390,8 +391,7 @@ def test_the_closing_of_a_changed_period_killed_anywhere_comes_to_the_same_end(k
     scene = Scene(**builders.billed())
     scene.now(scene.plan(**LARGE))
     period = Period.objects.get()
-    for step in closing.STEPS[:killed_after]:
-        step(period_id=period.pk, at=CLOSING)
+    kill(period, after=killed_after)
     closing.close_due(at=CLOSING + timedelta(hours=1))
     assert lines() == [("platform_fee", 900), ("allotment", 2_400)]
     assert [lot.remaining_microtokens // TOKEN for lot in scene.allotments()] == [0, 0, 3_000]

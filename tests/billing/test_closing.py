@@ -1,9 +1,11 @@
 """The closing of a period, with the specification's worked examples."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import transaction
 
 from billing import closing, subscriptions
 from billing.errors import PeriodNotOver
@@ -425,12 +427,24 @@ EXPECTED = {
 }
 
 
+class Killed(Exception):
+    pass
+
+
+def kill(period, *, after):
+    """Begin its closing, and lose the connection after so many steps of its transaction."""
+    closing.drain(period=period, at=CLOSING)
+    with suppress(Killed), transaction.atomic():
+        for step in closing.STEPS[:after]:
+            step(period=period, at=CLOSING)
+        raise Killed
+
+
 @pytest.mark.parametrize("killed_after", range(len(closing.STEPS) + 1))
 def test_a_closing_killed_between_any_two_steps_is_resumed_to_the_same_end(killed_after):
     busy_scene()
     period = Period.objects.get(number=1)
-    for step in closing.STEPS[:killed_after]:
-        step(period_id=period.pk, at=CLOSING)
+    kill(period, after=killed_after)
     # Another worker begins again, later, from the start; and then once more.
     closing.close_due(at=CLOSING + timedelta(hours=1))
     first = outcome()
@@ -443,9 +457,11 @@ def test_a_closing_killed_between_any_two_steps_is_resumed_to_the_same_end(kille
 def test_each_step_of_a_closing_done_twice_is_done_once(repeated):
     busy_scene()
     period = Period.objects.get(number=1)
-    for position, step in enumerate(closing.STEPS):
-        for _ in range(2 if position == repeated else 1):
-            step(period_id=period.pk, at=CLOSING)
+    closing.drain(period=period, at=CLOSING)
+    with transaction.atomic():
+        for position, step in enumerate(closing.STEPS):
+            for _ in range(2 if position == repeated else 1):
+                step(period=period, at=CLOSING)
     found = outcome()
     assert {name: found[name] for name in EXPECTED} == EXPECTED
 
