@@ -15,12 +15,8 @@ from tests.builders import DAY, DECEMBER, NOVEMBER, OCTOBER, TOKEN
 
 pytestmark = pytest.mark.django_db
 
-GENEROUS: dict[str, Any] = {
-    "trial_days": 14,
-    "trial_microtokens": 100 * TOKEN,
-    "welcome_microtokens": 500 * TOKEN,
-    "welcome_months": 2,
-}
+WELCOMING: dict[str, Any] = {"welcome_microtokens": 500 * TOKEN, "welcome_months": 2}
+GENEROUS: dict[str, Any] = WELCOMING | {"trial_days": 14, "trial_microtokens": 100 * TOKEN}
 
 
 def free_lots(customer) -> list[tuple[str, int]]:
@@ -35,7 +31,7 @@ def free_lots(customer) -> list[tuple[str, int]]:
 def test_a_new_customer_is_welcomed_once_with_a_free_lot_of_its_own() -> None:
     shop = builders.shop()
     customer = builders.customer(shop)
-    version = builders.plan_version(shop, **GENEROUS)
+    version = builders.plan_version(shop, **WELCOMING)
     subscription = builders.subscription(customer, version)
     assert free_lots(customer) == [("welcome", 500)]
     gift = Gift.objects.get(customer=customer)
@@ -49,7 +45,7 @@ def test_a_new_customer_is_welcomed_once_with_a_free_lot_of_its_own() -> None:
     subscriptions.renew(subscription_id=subscription.pk, at=NOVEMBER)
     subscriptions.cancel(subscription_id=subscription.pk, at=NOVEMBER + DAY)
     draft = catalog.draft(
-        plan_id=version.plan_id, terms=builders.terms(shop, **GENEROUS | {"welcome_months": 3})
+        plan_id=version.plan_id, terms=builders.terms(shop, **WELCOMING | {"welcome_months": 3})
     )
     newer = catalog.publish(version_id=draft.pk, at=builders.OPENED)
     builders.subscription(customer, newer, starts_at=DECEMBER)
@@ -59,7 +55,7 @@ def test_a_new_customer_is_welcomed_once_with_a_free_lot_of_its_own() -> None:
 def test_another_plan_gives_its_own_gift_and_another_customer_is_welcomed_too() -> None:
     shop = builders.shop()
     first, second = builders.customer(shop), builders.customer(shop)
-    version, other = (builders.plan_version(shop, **GENEROUS) for _ in range(2))
+    version, other = (builders.plan_version(shop, **WELCOMING) for _ in range(2))
     builders.subscription(second, version)
     ended = builders.subscription(first, version)
     subscriptions.cancel(subscription_id=ended.pk, at=OCTOBER)
