@@ -142,6 +142,11 @@ def state(*, cases: Sequence[Case]) -> State:
     return State.PAST_DUE if cases else State.CURRENT
 
 
+def outlook(*, case: Case) -> str:
+    """What comes of it, in a sentence or two, for whoever looks after the customer."""
+    return " ".join(_what_comes(case, case.invoice.customer))
+
+
 def _past_due(at: datetime) -> QuerySet[Invoice]:
     """Issued, neither paid nor void nor written off; a charge has failed or its day has passed.
 

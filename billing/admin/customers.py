@@ -20,7 +20,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from billing import customers, periods, previews
+from billing import customers, dunning, payment_methods, periods, previews
 from billing.admin import fields
 from billing.admin.plan_forms import rate_card_choices
 from billing.errors import BillingError
@@ -143,11 +143,14 @@ class CustomerAdmin(BookAdmin[Customer]):
     )
     fieldsets = (
         (None, {"fields": ("vendor", "name", "code", "email", "available")}),
-        ("Money and time", {"fields": ("currency", "payment_days", "time_zone")}),
+        (
+            "Money and time",
+            {"fields": ("currency", "payment_days", "time_zone", "card", "payments")},
+        ),
         ("Care", {"fields": ("account_manager",)}),
         ("At Stripe", {"fields": ("stripe_customer_id",)}),
     )
-    fixed = ("vendor", "code", "currency", "stripe_customer_id", "available")
+    fixed = ("vendor", "code", "currency", "stripe_customer_id", "available", "card", "payments")
     actions_detail = ("put_on_a_plan", "let_somebody_in", "next_invoice")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -199,6 +202,17 @@ class CustomerAdmin(BookAdmin[Customer]):
         balance = queries.balances(account_ids=[customer.account_id], at=at)[customer.account_id]
         return tokens_shown(balance.available_microtokens)
 
+    @admin.display(description="charged to")
+    def card(self, customer: Customer) -> str:
+        return str(payment_methods.charged(customer=customer) or "no card")
+
+    @admin.display(description="payments")
+    def payments(self, customer: Customer) -> str:
+        """Where it stands, and for which invoices."""
+        unpaid = dunning.cases(customers=[customer], at=timezone.now()).get(customer.pk, [])
+        state = STATES[dunning.state(cases=unpaid)]
+        return state + "".join(f"; invoice {case.number}: {case.message}" for case in unpaid)
+
     def save_model(self, request: HttpRequest, obj: Customer, form: Any, change: bool) -> None:
         if change:
             typed = {name: getattr(obj, name) for name in CustomerForm.Meta.fields}
@@ -219,6 +233,13 @@ class CustomerAdmin(BookAdmin[Customer]):
             at=timezone.now(),
         )
         obj.pk, obj.account_id = opened.pk, opened.account_id
+
+
+STATES = {
+    dunning.State.CURRENT: "in order",
+    dunning.State.PAST_DUE: "past due",
+    dunning.State.RESTRICTED: "past due: no new holds",
+}
 
 
 class CustomerMemberForm(OneBookForm[CustomerMember]):

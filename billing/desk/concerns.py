@@ -1,11 +1,12 @@
-"""What is wrong with payments: disputes that the bank has not decided, refunds that failed."""
+"""What is wrong with payments: disputes that are open, refunds that failed, invoices not paid."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.urls import reverse
 
-from billing import disputes, money, refunds, reversals
+from billing import disputes, dunning, money, periods, refunds, reversals
 from billing.models import Customer, Dispute, Refund
 
 
@@ -19,12 +20,31 @@ class Concern:
     url: str
 
 
-def of_customers(*, customers: Sequence[Customer]) -> dict[int, list[Concern]]:
+def of_customers(*, customers: Sequence[Customer], at: datetime) -> dict[int, list[Concern]]:
     """By customer."""
     found: dict[int, list[Concern]] = {}
-    for concern in (*_disputes(customers), *_failed_refunds(customers)):
+    for concern in (
+        *_unpaid(customers, at),
+        *_disputes(customers),
+        *_failed_refunds(customers),
+    ):
         found.setdefault(concern.customer_id, []).append(concern)
     return found
+
+
+def _unpaid(customers: Sequence[Customer], at: datetime) -> Iterable[Concern]:
+    """What restricts its customer first."""
+    found = dunning.cases(customers=customers, at=at)
+    all_cases = [case for rows in found.values() for case in rows]
+    for case in sorted(all_cases, key=lambda one: one.restricted_at is None):
+        customer = case.invoice.customer
+        since = periods.date_text(case.began_at, customer.time_zone)
+        yield Concern(
+            customer_id=customer.pk,
+            what=f"Invoice {case.number} over {money.text(case.total)} is past due since {since}.",
+            words=f"{case.message} {dunning.outlook(case=case)}".strip(),
+            url=reverse("admin:billing_invoice_change", args=[case.invoice.pk]),
+        )
 
 
 def _disputes(customers: Sequence[Customer]) -> Iterable[Concern]:

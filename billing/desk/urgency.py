@@ -51,7 +51,7 @@ def cases(*, customers: Sequence[Customer], at: datetime) -> list[Case]:
     """All these accounts, the most urgent first."""
     alerts = _open_alerts(customers)
     waits = parking.waits_of_accounts(account_ids=[one.account_id for one in customers])
-    payments = concerns.of_customers(customers=customers)
+    payments = concerns.of_customers(customers=customers, at=at)
     found = [
         Case(
             standing=stands,

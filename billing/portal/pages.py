@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from billing import customers, standing
+from billing import customers, dunning, standing
 from billing.models import Customer, TopUp
 from billing.pages import show
 from billing.portal import invoices as invoice_lines
@@ -76,6 +76,7 @@ def shared(request: HttpRequest, customer: Customer, *, tab: str) -> dict[str, A
         "customer": customer,
         "tab": tab,
         "may_buy": may_buy(request=request, customer=customer),
+        "unpaid": dunning.cases(customers=[customer], at=timezone.now()).get(customer.pk, ()),
         "has_several": customers.of_person(user=request.user).count() > 1,
     }
 
