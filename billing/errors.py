@@ -61,6 +61,17 @@ class NotRefundable(BillingError):
         self.left_microtokens = left_microtokens
 
 
+class NotCreditable(BillingError):
+    """An invoice cannot be credited so: it is not issued, is void, or less of a line is left."""
+
+    code = "not_creditable"
+
+    def __init__(self, *, reason: str, line_id: int | None = None) -> None:
+        super().__init__(f"the invoice cannot be credited: {reason}")
+        self.reason = reason
+        self.line_id = line_id
+
+
 class PaymentDisputed(BillingError):
     """A payment of the customer is disputed: it buys nothing more until the bank has decided."""
 

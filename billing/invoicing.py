@@ -251,8 +251,9 @@ def commitment_of(*, period: Period) -> Money:
 
 
 def state(*, invoice: Invoice) -> str:
-    """In one word: paid (then disputed, or lost to a dispute), void, uncollectible, failed (a card
-    was declined), open, preparing, or carried (too small to be charged: it stands on the next)."""
+    """In one word: paid (then disputed, lost to a dispute, or credited whole), void, uncollectible,
+    failed (a card was declined), open, preparing, or carried (too small to be charged: it stands on
+    the next)."""
     given_up = {row.kind for row in invoice.given_up.all()}
     if hasattr(invoice, "payment"):
         return _state_of_paid(invoice)
@@ -267,10 +268,22 @@ def state(*, invoice: Invoice) -> str:
 
 
 def _state_of_paid(invoice: Invoice) -> str:
+    if _credited(invoice) >= invoice.finalization.total:
+        return "credited"
     statuses = {reversals.status_of(dispute) for dispute in invoice.disputes.all()}
     if reversals.LOST in statuses:
         return "lost"
     return "disputed" if any(map(reversals.holds_money, statuses)) else "paid"
+
+
+def _credited(invoice: Invoice) -> Money:
+    """With tax, by credit notes that stand."""
+    issued = [
+        note.issued.total
+        for note in invoice.credit_notes.all()
+        if hasattr(note, "issued") and not hasattr(note, "voided")
+    ]
+    return sum(issued, start=Money(0, invoice.currency))
 
 
 def record_finalization(

@@ -1,68 +1,10 @@
-"""What followed: invoices, alerts. Read-only; the operations of billing write them."""
+"""What followed: alerts. Read-only; the operations of billing write them."""
 
 from django.contrib import admin
-from django.utils.html import format_html
 
-from billing import explain, invoicing, money
-from billing.models import AlertMessage, Invoice, InvoiceLine
-from config.admin import FactAdmin, FactsInline
-
-
-class LinesInline(FactsInline[InvoiceLine, Invoice]):
-    model = InvoiceLine
-    fk_name = "invoice"
-    verbose_name_plural = "lines"
-    fields = ("description", "amount_text")
-    readonly_fields = fields
-
-    @admin.display(description="amount")
-    def amount_text(self, line: InvoiceLine) -> str:
-        return money.text(line.amount)
-
-
-STATES = {
-    "preparing": "being sent",
-    "failed": "payment failed",
-    "carried": "too small to be charged: carried to the next",
-    "disputed": "paid, disputed",
-    "lost": "paid, lost to a dispute",
-}
-
-
-@admin.register(Invoice)
-class InvoiceAdmin(FactAdmin[Invoice]):
-    book_path = "customer__vendor__book_id"
-    list_display = ("number", "customer", "occasion", "total", "state", "built_at")
-    list_select_related = ("customer__vendor", "finalization", "payment")
-    search_fields = ("customer__name", "finalization__number")
-    ordering = ("-built_at",)
-    fields = ("number", "customer", "occasion", "period", "total", "state", "built_at", "hosted")
-    readonly_fields = ("number", "total", "state", "hosted")
-    inlines = (LinesInline,)
-    purpose = "Built when a period opens or closes, sent and paid through Stripe."
-
-    @admin.display(description="number")
-    def number(self, invoice: Invoice) -> str:
-        return invoice.finalization.number if hasattr(invoice, "finalization") else "not yet"
-
-    @admin.display(description="total")
-    def total(self, invoice: Invoice) -> str:
-        if hasattr(invoice, "finalization"):
-            return money.text(invoice.finalization.total)
-        amounts = [line.amount for line in invoice.lines.all()]
-        return f"{money.text(sum(amounts[1:], amounts[0]))} before tax" if amounts else "-"
-
-    @admin.display(description="state")
-    def state(self, invoice: Invoice) -> str:
-        word = invoicing.state(invoice=invoice)
-        return STATES.get(word, word)
-
-    @admin.display(description="page at Stripe")
-    def hosted(self, invoice: Invoice) -> str:
-        if not hasattr(invoice, "finalization"):
-            return "-"
-        page = invoice.finalization.hosted_url
-        return format_html('<a class="rl-link" href="{}" rel="noopener">{}</a>', page, page)
+from billing import explain
+from billing.models import AlertMessage
+from config.admin import FactAdmin
 
 
 @admin.register(AlertMessage)

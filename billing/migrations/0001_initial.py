@@ -94,6 +94,50 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='CreditNote',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                ('reason', models.CharField(blank=True, choices=[('', 'another reason'), ('duplicate', 'invoiced twice'), ('fraudulent', 'fraudulent'), ('order_change', 'the order changed'), ('product_unsatisfactory', 'not as it should be')], max_length=30)),
+                ('memo', models.CharField(blank=True, max_length=500)),
+                ('is_out_of_band', models.BooleanField(default=False, help_text='What is paid back is paid otherwise, not refunded by Stripe.')),
+                ('asked_at', models.DateTimeField()),
+                ('asked_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='CreditNoteIssued',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('stripe_credit_note_id', models.CharField(max_length=255, unique=True)),
+                ('number', models.CharField(max_length=100)),
+                ('pdf_url', models.TextField(blank=True)),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('subtotal', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Before tax.', max_digits=16)),
+                ('total', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='With tax.', max_digits=16)),
+                ('taken_off', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Of what was still to be paid.', max_digits=16)),
+                ('paid_back', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, help_text='Of what had been paid.', max_digits=16)),
+                ('issued_at', models.DateTimeField()),
+                ('credit_note', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='issued', to='billing.creditnote')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='CreditNoteRefused',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('message', models.TextField()),
+                ('refused_at', models.DateTimeField()),
+                ('credit_note', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='refused', to='billing.creditnote')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='CreditNoteVoided',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('voided_at', models.DateTimeField()),
+                ('credit_note', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='voided', to='billing.creditnote')),
+            ],
+        ),
+        migrations.CreateModel(
             name='Customer',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -170,6 +214,11 @@ class Migration(migrations.Migration):
             model_name='dispute',
             name='invoice',
             field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='disputes', to='billing.invoice'),
+        ),
+        migrations.AddField(
+            model_name='creditnote',
+            name='invoice',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='credit_notes', to='billing.invoice'),
         ),
         migrations.CreateModel(
             name='InvoiceCarried',
@@ -797,6 +846,19 @@ class Migration(migrations.Migration):
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('credit', 'line'), name='credit_use_once'), models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='credit_use_of_something')],
+            },
+        ),
+        migrations.CreateModel(
+            name='CreditNoteLine',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('currency', djmoney.models.fields.CurrencyField(default=None, editable=False, max_length=3)),
+                ('amount', djmoney.models.fields.MoneyField(currency_field_name='currency', decimal_places=3, max_digits=16)),
+                ('credit_note', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.creditnote')),
+                ('line', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='credits', to='billing.invoiceline')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('credit_note', 'line'), name='credit_note_line_once'), models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='credit_note_line_of_something')],
             },
         ),
         migrations.CreateModel(

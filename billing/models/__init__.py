@@ -21,6 +21,13 @@ from billing.models.catalog import (
     TopUpPack,
 )
 from billing.models.cohorts import Cohort, CohortMember, CohortOffer
+from billing.models.credit_notes import (
+    CreditNote,
+    CreditNoteIssued,
+    CreditNoteLine,
+    CreditNoteRefused,
+    CreditNoteVoided,
+)
 from billing.models.credits import (
     Credit,
     CreditUse,
@@ -73,6 +80,11 @@ __all__ = [
     "CohortMember",
     "CohortOffer",
     "Credit",
+    "CreditNote",
+    "CreditNoteIssued",
+    "CreditNoteLine",
+    "CreditNoteRefused",
+    "CreditNoteVoided",
     "CreditUse",
     "Customer",
     "CustomerMember",

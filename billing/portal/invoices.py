@@ -7,7 +7,7 @@ from datetime import datetime
 from djmoney.money import Money
 
 from billing import invoicing
-from billing.models import Customer, Invoice
+from billing.models import CreditNoteIssued, Customer, Invoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class InvoiceRow:
     state: str  # as invoicing.state says it
     at: datetime
     hosted_url: str
+    credits: tuple[CreditNoteIssued, ...]  # credit notes that stand
 
 
 def latest(*, customer: Customer, invoices_max: int) -> list[InvoiceRow]:
@@ -28,7 +29,8 @@ def latest(*, customer: Customer, invoices_max: int) -> list[InvoiceRow]:
     rows = (
         Invoice.objects.filter(customer=customer)
         .select_related("period", "finalization", "payment")
-        .prefetch_related("lines", "payment_failures", "given_up")
+        .prefetch_related("lines", "payment_failures", "given_up", "disputes__statuses")
+        .prefetch_related("credit_notes__issued", "credit_notes__voided")
         .order_by("-built_at")
     )
     return [_row(invoice) for invoice in rows[:invoices_max]]
@@ -46,4 +48,9 @@ def _row(invoice: Invoice) -> InvoiceRow:
         state=invoicing.state(invoice=invoice),
         at=invoice.built_at,
         hosted_url="" if finalization is None else finalization.hosted_url,
+        credits=tuple(
+            note.issued
+            for note in invoice.credit_notes.all()
+            if hasattr(note, "issued") and not hasattr(note, "voided")
+        ),
     )

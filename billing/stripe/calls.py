@@ -17,6 +17,7 @@ from django.db.models import Max
 from billing import money
 from billing.models import (
     CardSetup,
+    CreditNote,
     Customer,
     Invoice,
     PaymentMethod,
@@ -41,6 +42,8 @@ INVOICE_FINALIZE: Final = "invoice.finalize"
 INVOICE_SEND: Final = "invoice.send"
 INVOICE_PAY: Final = "invoice.pay"
 REFUND_CREATE: Final = "refund.create"
+CREDIT_NOTE_PREVIEW: Final = "credit_note.preview"
+CREDIT_NOTE_CREATE: Final = "credit_note.create"
 
 LINES_PER_CALL_MAX: Final = 100
 CHECKOUT_OPEN_FOR: Final = timedelta(hours=1)
@@ -262,6 +265,22 @@ def write_refund_create(*, refund: Refund, payment: TopUpPayment, at: datetime) 
         "metadata": {"refund_id": str(refund.pk), "env": environment()},
     }
     return write(operation=REFUND_CREATE, aggregate_id=refund.pk, params=params, after=None, at=at)
+
+
+def write_credit_note_preview(*, credit_note: CreditNote, at: datetime) -> StripeCall:
+    """The first call of a note's chain. https://docs.stripe.com/api/credit_notes/create"""
+    params: Params = {
+        "metadata": {"credit_note_id": str(credit_note.pk), "env": environment()},
+        **({"reason": credit_note.reason} if credit_note.reason else {}),
+        **({"memo": credit_note.memo} if credit_note.memo else {}),
+    }
+    return write(
+        operation=CREDIT_NOTE_PREVIEW,
+        aggregate_id=credit_note.pk,
+        params=params,
+        after=None,
+        at=at,
+    )
 
 
 def own_uuid(metadata: Mapping[str, str], name: str) -> uuid.UUID | None:

@@ -7,6 +7,7 @@
     invoice.create ─▶ invoice.lines.0 ─▶ … ─▶ invoice.verify ─▶ invoice.finalize ─▶ invoice.pay
                                                                                 └▶ invoice.send
     refund.create ─▶ (the money goes back)
+    credit_note.preview ─▶ credit_note.create ─▶ (the invoice asks for less, or money goes back)
 
 `verify` reads the draft back and compares it with our lines: an invoice that differs is never
 finalized. A call's effect and the next call are written in the transaction that marks it done.
@@ -17,10 +18,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from billing import customers, invoicing, money, payment_methods, refunds, top_up_charges, top_ups
+from billing import (
+    credit_notes,
+    customers,
+    invoicing,
+    money,
+    payment_methods,
+    refunds,
+    top_up_charges,
+    top_ups,
+)
 from billing.errors import PaymentDoesNotMatch, StripeRefused, StripeUnavailable
 from billing.models import (
     CardSetup,
+    CreditNote,
     Customer,
     Invoice,
     PaymentMethod,
@@ -30,6 +41,7 @@ from billing.models import (
     TopUp,
 )
 from billing.stripe import calls, facts, gateway
+from billing.stripe import credit_notes as stripe_credit_notes
 from billing.stripe import invoices as stripe_invoices
 from billing.stripe import reversals as stripe_reversals
 from billing.stripe.gateway import Reply
@@ -66,6 +78,8 @@ def send(call: StripeCall, request: Request) -> Reply:
     """
     if calls.family(call) == calls.INVOICE_VERIFY:
         return _verify(call, request.target)
+    if calls.family(call) == calls.CREDIT_NOTE_PREVIEW:
+        return stripe_credit_notes.preview(call)
     try:
         return gateway.request(
             operation=request.operation,
@@ -109,6 +123,9 @@ def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> N
             message="There is no card to charge." if has_no_card else str(error),
             at=at,
         )
+    if calls.family(call) in (calls.CREDIT_NOTE_PREVIEW, calls.CREDIT_NOTE_CREATE):
+        note = CreditNote.objects.get(pk=call.aggregate_id)
+        credit_notes.record_refusal(credit_note=note, message=str(error), at=at)
     if calls.family(call) == calls.REFUND_CREATE:
         refunds.record_failure(
             refund=Refund.objects.get(pk=call.aggregate_id),
@@ -260,6 +277,19 @@ def _finalized(call: StripeCall, reply: Reply, at: datetime) -> None:
         _follow(call, calls.INVOICE_PAY, {"off_session": True}, at=at)
 
 
+def _credit_note_previewed(call: StripeCall, reply: Reply, at: datetime) -> None:
+    _follow(call, calls.CREDIT_NOTE_CREATE, reply.body, at=at)
+
+
+def _credit_note_made(call: StripeCall, reply: Reply, at: datetime) -> None:
+    note = CreditNote.objects.get(pk=call.aggregate_id)
+    credit_notes.record_issued(credit_note=note, told=facts.of_credit_note(reply.body), at=at)
+
+
+def _as_it_is(call: StripeCall) -> Request:
+    return Request(operation=calls.family(call), target="", params=call.params)
+
+
 def _refund_made(call: StripeCall, reply: Reply, at: datetime) -> None:
     refund = Refund.objects.get(pk=call.aggregate_id)
     stripe_reversals.apply_refund(refund=refund, told=facts.of_refund(reply.body), at=at)
@@ -344,4 +374,6 @@ LINKS: Final[dict[str, Link]] = {
     calls.INVOICE_SEND: Link(request=_of_invoice, record=_apply),
     calls.INVOICE_PAY: Link(request=_of_invoice, record=_apply),
     calls.REFUND_CREATE: Link(request=_plain, record=_refund_made),
+    calls.CREDIT_NOTE_PREVIEW: Link(request=_as_it_is, record=_credit_note_previewed),
+    calls.CREDIT_NOTE_CREATE: Link(request=_plain, record=_credit_note_made),
 }

@@ -1,8 +1,8 @@
 """Stripe's objects as billing sees them: our own values, made of the JSON in Stripe's answers."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -118,6 +118,7 @@ class InvoiceFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class InvoiceLineFacts:
+    stripe_id: str
     line_id: str
     amount: int
     currency: str
@@ -145,6 +146,30 @@ class DisputeFacts:
     reason: str
     payment_intent_id: str
     opened_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreditNoteFacts:
+    """A credit note. `lines` are what it credits of the invoice's lines, by Stripe's ids."""
+
+    stripe_id: str
+    stripe_invoice_id: str
+    number: str
+    pdf_url: str
+    subtotal: Money
+    total: Money
+    taken_off: Money
+    paid_back: Money
+    metadata: dict[str, str]
+    created_at: datetime
+    voided_at: datetime | None
+    lines: dict[str, Money]
+    amounts: dict[int, Money] = field(default_factory=dict)  # by our ids, once they are known
+
+    def with_lines(self, ids: Mapping[str, int]) -> "CreditNoteFacts":
+        """With our lines' ids in place of Stripe's."""
+        known = {ids[one]: amount for one, amount in self.lines.items() if one in ids}
+        return replace(self, amounts=known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +310,7 @@ def of_invoice(body: Json) -> InvoiceFacts:
 
 def of_line(body: Json) -> InvoiceLineFacts:
     return InvoiceLineFacts(
+        stripe_id=body["id"],
         line_id=(body.get("metadata") or {}).get("line_id", ""),
         amount=body["amount"],
         currency=body["currency"].upper(),
@@ -300,6 +326,32 @@ def of_refund(body: Json) -> RefundFacts:
         payment_intent_id=body.get("payment_intent") or "",
         metadata=body.get("metadata") or {},
         failure_reason=body.get("failure_reason") or "",
+    )
+
+
+def of_credit_note(body: Json) -> CreditNoteFacts:
+    """A credit note in one of Stripe's answers, as ours."""
+
+    def amount(minor_units: int) -> Money:
+        return money.from_minor_units(minor_units, body["currency"].upper())
+
+    return CreditNoteFacts(
+        stripe_id=body["id"],
+        stripe_invoice_id=body["invoice"],
+        number=body["number"],
+        pdf_url=body.get("pdf") or "",
+        subtotal=amount(body["subtotal"]),
+        total=amount(body["total"]),
+        taken_off=amount(body["pre_payment_amount"]),
+        paid_back=amount(body["post_payment_amount"]),
+        metadata=body.get("metadata") or {},
+        created_at=datetime.fromtimestamp(body["created"], UTC),
+        voided_at=_instant(body.get("voided_at")),
+        lines={
+            line["invoice_line_item"]: amount(line["amount"])
+            for line in body["lines"]["data"]
+            if line.get("invoice_line_item")
+        },
     )
 
 

@@ -31,6 +31,7 @@ from billing.errors import (
 from billing.stripe import facts
 from billing.stripe.facts import (
     CheckoutFacts,
+    CreditNoteFacts,
     CustomerFacts,
     DisputeFacts,
     EventFacts,
@@ -219,7 +220,8 @@ def read_refund(*, stripe_refund_id: str) -> Reply:
 
 def refunds(*, payment_intent_id: str = "", since: datetime | None = None) -> list[RefundFacts]:
     """Refunds of a payment, or all that were made since then; newest first."""
-    return [facts.of_refund(body) for body in _listed("refunds", payment_intent_id, since)]
+    named = {"payment_intent": payment_intent_id} if payment_intent_id else {}
+    return [facts.of_refund(body) for body in _listed("refunds", named, since)]
 
 
 def dispute(*, stripe_dispute_id: str) -> DisputeFacts:
@@ -232,7 +234,34 @@ def dispute(*, stripe_dispute_id: str) -> DisputeFacts:
 
 def disputes(*, since: datetime) -> list[DisputeFacts]:
     """All that were opened since then, newest first."""
-    return [facts.of_dispute(body) for body in _listed("disputes", "", since)]
+    return [facts.of_dispute(body) for body in _listed("disputes", {}, since)]
+
+
+def preview_credit_note(*, params: Json) -> CreditNoteFacts:
+    """What a credit note would come to. Nothing is made."""
+    _require_no_transaction()
+    with _own_errors():
+        found = _client().v1.credit_notes.preview(cast(Any, params))
+        return facts.of_credit_note(found.to_dict(for_json=True))
+
+
+def credit_note(*, stripe_credit_note_id: str) -> CreditNoteFacts:
+    return facts.of_credit_note(read_credit_note(stripe_credit_note_id=stripe_credit_note_id).body)
+
+
+def read_credit_note(*, stripe_credit_note_id: str) -> Reply:
+    """The note as Stripe shows it, in the form in which its making is answered."""
+    _require_no_transaction()
+    with _own_errors():
+        return _reply(_client().v1.credit_notes.retrieve(stripe_credit_note_id))
+
+
+def credit_notes(
+    *, stripe_invoice_id: str = "", since: datetime | None = None
+) -> list[CreditNoteFacts]:
+    """Credit notes of an invoice, or all that were made since then; newest first."""
+    named = {"invoice": stripe_invoice_id} if stripe_invoice_id else {}
+    return [facts.of_credit_note(body) for body in _listed("credit_notes", named, since)]
 
 
 def payment_intent_metadata(*, payment_intent_id: str) -> dict[str, str]:
@@ -274,11 +303,9 @@ def _reply(answer: Any) -> Reply:
     )
 
 
-def _listed(kind: str, payment_intent_id: str, since: datetime | None) -> list[Json]:
+def _listed(kind: str, named: Json, since: datetime | None) -> list[Json]:
     _require_no_transaction()
-    params: Json = {"limit": 100}
-    if payment_intent_id:
-        params["payment_intent"] = payment_intent_id
+    params: Json = {"limit": 100, **named}
     if since is not None:
         params["created"] = {"gte": int(since.timestamp())}
     with _own_errors():
@@ -337,6 +364,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
     ),
     "invoice.pay": lambda client, target, params, options: client.v1.invoices.pay(
         target, params, options
+    ),
+    "credit_note.create": lambda client, target, params, options: client.v1.credit_notes.create(
+        params, options
     ),
     "refund.create": lambda client, target, params, options: client.v1.refunds.create(
         params, options

@@ -19,6 +19,7 @@ from billing import payment_methods, sweeps, top_up_charges, top_ups
 from billing.errors import BillingError, PaymentDoesNotMatch
 from billing.models import (
     CardSetup,
+    CreditNote,
     Customer,
     Invoice,
     PaymentMethod,
@@ -28,6 +29,7 @@ from billing.models import (
     TopUpCharge,
 )
 from billing.stripe import calls, facts, gateway
+from billing.stripe import credit_notes as stripe_credit_notes
 from billing.stripe import invoices as stripe_invoices
 from billing.stripe import reversals as stripe_reversals
 from billing.stripe.facts import EventFacts
@@ -180,6 +182,13 @@ def _about_refund(event: EventFacts, at: datetime) -> bool:
     return _applied(stripe_reversals.refresh_refund(stripe_refund_id=event.object_id, at=at))
 
 
+def _about_credit_note(event: EventFacts, at: datetime) -> bool:
+    note_id = calls.own_uuid(event.metadata, "credit_note_id")
+    if note_id is not None and not CreditNote.objects.filter(pk=note_id).exists():
+        return _late_or_not_ours(event, at)
+    return stripe_credit_notes.refresh(stripe_credit_note_id=event.object_id, at=at)
+
+
 def _about_dispute(event: EventFacts, at: datetime) -> bool:
     return _applied(stripe_reversals.refresh_dispute(stripe_dispute_id=event.object_id, at=at))
 
@@ -228,6 +237,9 @@ ACTIONS: Final[dict[str, Action]] = {
     "refund.created": _about_refund,
     "refund.updated": _about_refund,
     "refund.failed": _about_refund,
+    "credit_note.created": _about_credit_note,
+    "credit_note.updated": _about_credit_note,
+    "credit_note.voided": _about_credit_note,
     "charge.dispute.created": _about_dispute,
     "charge.dispute.updated": _about_dispute,
     "charge.dispute.funds_withdrawn": _about_dispute,

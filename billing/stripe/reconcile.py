@@ -27,6 +27,7 @@ from billing.models import (
     TopUpCharge,
 )
 from billing.stripe import calls, chains, gateway, outbox
+from billing.stripe import credit_notes as stripe_credit_notes
 from billing.stripe import invoices as stripe_invoices
 from billing.stripe import reversals as stripe_reversals
 from billing.stripe.gateway import Reply
@@ -146,8 +147,8 @@ def _questions(at: datetime) -> Iterator[tuple[str, Iterable[Any], Callable[[Any
 
 
 def look_back(*, at: datetime) -> int:
-    """Look at every refund and dispute of the last days, whether or not an event told of it; how
-    many there are."""
+    """Look at every refund, dispute and credit note of the last days, whether or not an event told
+    of it; how many there are."""
     one_round = _Round()
     since = at - LOOKED_BACK_FOR
     try:
@@ -155,10 +156,15 @@ def look_back(*, at: datetime) -> int:
             (told.stripe_id for told in gateway.refunds(since=since)),
             lambda one: stripe_reversals.refresh_refund(stripe_refund_id=one, at=at),
         )
-        return refunds_count + one_round.look_up(
+        disputes_count = one_round.look_up(
             (told.stripe_id for told in gateway.disputes(since=since)),
             lambda one: stripe_reversals.refresh_dispute(stripe_dispute_id=one, at=at),
         )
+        notes_count = one_round.look_up(
+            (told.stripe_id for told in gateway.credit_notes(since=since)),
+            lambda one: stripe_credit_notes.refresh(stripe_credit_note_id=one, at=at),
+        )
+        return refunds_count + disputes_count + notes_count
     except (_StripeIsAway, StripeUnavailable, StripeClosed) as error:
         logger.warning("stripe is away: it is looked back another time", error=str(error))
         return 0
@@ -348,6 +354,13 @@ def _paid(call: StripeCall) -> Reply | None:
     return reply if reply.body["status"] == "paid" else None
 
 
+def _credit_note_made(call: StripeCall) -> Reply | None:
+    for told in gateway.credit_notes(stripe_invoice_id=call.params["invoice"]):
+        if told.metadata.get("credit_note_id") == str(call.aggregate_id):
+            return gateway.read_credit_note(stripe_credit_note_id=told.stripe_id)
+    return None
+
+
 def _refund_made(call: StripeCall) -> Reply | None:
     for facts in gateway.refunds(payment_intent_id=call.params["payment_intent"]):
         if facts.metadata.get("refund_id") == str(call.aggregate_id):
@@ -375,4 +388,6 @@ EVIDENCE: Final[dict[str, Callable[[StripeCall], Reply | None]]] = {
     calls.INVOICE_SEND: _unknown,
     calls.INVOICE_PAY: _paid,
     calls.REFUND_CREATE: _refund_made,
+    calls.CREDIT_NOTE_PREVIEW: _unknown,
+    calls.CREDIT_NOTE_CREATE: _credit_note_made,
 }

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from billing.errors import NothingToAskAgain
 from billing.models import (
     CardSetup,
+    CreditNote,
     Customer,
     Invoice,
     PaymentMethod,
@@ -72,6 +73,14 @@ TOLD: Final = {
         "Mend what Stripe names (for tax it needs the customer's address), then ask again.",
     ),
     calls.INVOICE_SEND: ("send an invoice", "Correct the customer's email, then ask again."),
+    calls.CREDIT_NOTE_PREVIEW: (
+        "ask what a credit note comes to",
+        "Nothing was credited. Mend what Stripe names, then ask again or credit anew.",
+    ),
+    calls.CREDIT_NOTE_CREATE: (
+        "credit an invoice",
+        "Nothing was credited. Credit the invoice anew on its page.",
+    ),
     calls.REFUND_CREATE: (
         "refund a top-up",
         "The customer has its tokens back. Ask for the refund anew on the top-up's page.",
@@ -106,9 +115,15 @@ def standing(*, at: datetime) -> QuerySet[StripeCall]:
     )
     # A refund that Stripe refused is over; it is told among those that failed.
     failed = Refund.objects.filter(failure__isnull=False, pk=OuterRef("aggregate_id"))
+    # Somebody credited the invoice anew.
+    anew = CreditNote.objects.filter(
+        pk=OuterRef("aggregate_id"),
+        refused__isnull=False,
+        invoice__credit_notes__asked_at__gt=F("asked_at"),
+    )
     ended = StripeCall.objects.filter(Q(refused_at__isnull=False) | Q(parked_at__isnull=False))
     return (
-        ended.filter(~Exists(later), ~Exists(over), ~Exists(failed))
+        ended.filter(~Exists(later), ~Exists(over), ~Exists(failed), ~Exists(anew))
         .exclude(
             parked_at__gt=at - RECONCILED_WITHIN,
             error_code__in=[outbox.KEY_TOO_OLD, outbox.KEY_POISONED],
@@ -130,6 +145,9 @@ def of_books(*, book_ids: Sequence[int], at: datetime) -> list[Trouble]:
         | Exists(TopUp.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
         | Exists(PaymentMethod.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
         | Exists(CardSetup.objects.filter(pk=about, customer__vendor__book_id__in=book_ids))
+        | Exists(
+            CreditNote.objects.filter(pk=about, invoice__customer__vendor__book_id__in=book_ids)
+        )
         | Exists(Refund.objects.filter(pk=about, top_up__customer__vendor__book_id__in=book_ids))
     )
     found = list(own[:TROUBLES_MAX])
@@ -152,6 +170,8 @@ def ask_again(*, call_id: int, at: datetime) -> StripeCall:
     call = StripeCall.objects.get(pk=call_id)
     if Refund.objects.filter(pk=call.aggregate_id, failure__isnull=False).exists():
         raise NothingToAskAgain("the tokens went back to the customer: ask for the refund anew")
+    if CreditNote.objects.filter(pk=call.aggregate_id, refused__isnull=False).exists():
+        raise NothingToAskAgain("the credit note is over: credit the invoice anew")
     if call.parked_at is not None and call.first_sent_at is not None:
         reply = reconcile.evidence(call=call)
         if reply is not None:
@@ -182,5 +202,7 @@ def _customers(aggregate_ids: set[uuid.UUID]) -> dict[uuid.UUID, Customer]:
         CardSetup.objects.filter(pk__in=aggregate_ids).select_related("customer"),
     ):
         found |= {row.pk: row.customer for row in rows}
+    notes = CreditNote.objects.filter(pk__in=aggregate_ids).select_related("invoice__customer")
+    found |= {row.pk: row.invoice.customer for row in notes}
     asked = Refund.objects.filter(pk__in=aggregate_ids).select_related("top_up__customer")
     return found | {row.pk: row.top_up.customer for row in asked}

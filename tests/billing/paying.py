@@ -104,35 +104,6 @@ FAULTS_OF_PAYING = {
         "DELETE FROM billing_autotopuppause",
         "UPDATE billing_topupcharge SET failed_at = ended_at",
     ],
-    "a top-up's lot was brought to what its refunds and disputes come to": [
-        "UPDATE billing_refund SET microtokens = microtokens + 1 WHERE id ="
-        " (SELECT refund_id FROM billing_refundatstripe LIMIT 1) OR microtokens = 10000000",
-        "UPDATE billing_refund SET amount = amount + 1 WHERE microtokens IS NULL",
-        "DELETE FROM billing_refundfailure",
-        "DELETE FROM billing_refundsuccess",
-        "DELETE FROM billing_topupreversal WHERE number = ("
-        "SELECT max(number) FROM billing_topupreversal)",
-        "UPDATE billing_disputestatus SET status = 'lost' WHERE status = 'needs_response'",
-        "UPDATE billing_disputestatus SET status = 'won' WHERE status = 'needs_response'",
-        "INSERT INTO billing_disputestatus (dispute_id, status, noted_at)"
-        " SELECT id, 'warning_under_review', now() FROM billing_dispute",
-    ],
-    "a reversal says what the ledger took of the lot": [
-        "UPDATE ledger_entry SET microtokens = microtokens + 1 WHERE kind = 'freeze'",
-        "UPDATE billing_topupreversal SET revoked_microtokens = revoked_microtokens - 1"
-        " WHERE revoked_microtokens > 0",
-        "UPDATE billing_topupreversal SET owed_microtokens = 1, revoked_microtokens ="
-        " revoked_microtokens - 1 WHERE revoked_microtokens > 0",
-    ],
-    "no more of a top-up is refunded than was paid for it": [
-        "UPDATE billing_refund SET amount = 600.01 WHERE microtokens IS NULL",
-        "UPDATE billing_refund SET currency = 'USD'",
-        "DELETE FROM billing_topuppayment",
-    ],
-    "a refund that was asked for here is asked of Stripe": [
-        "DELETE FROM billing_stripecall WHERE operation = 'refund.create'",
-        "DELETE FROM billing_refundatstripe",
-    ],
     "what a customer is charged with is its own": [
         "UPDATE billing_paymentmethodchoice SET customer_id ="
         " (SELECT max(id) FROM billing_customer)",

@@ -17,21 +17,19 @@ from billing import (
     closing,
     cohorts,
     crediting,
-    disputes,
     invoicing,
-    refunds,
 )
 from billing.changes import Wanted
 from billing.invariants import NAMES, violations
 from billing.models import (
     Invoice,
-    Refund,
     TopUp,
     TopUpFulfilment,
     TopUpPayment,
 )
 from ledger import grants
 from tests import builders
+from tests.billing import broken_reversals
 from tests.billing.bookkeeping import FAULTS_OF_BOOKS, take_up_books
 from tests.billing.paying import FAULTS_OF_PAYING, pay_in_all_ways
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
@@ -90,41 +88,10 @@ def history() -> None:
             invoice=invoice, amount=subtotal + Money(1, "EUR"), paid_at=NOVEMBER
         )
     pack = builders.pack(shop)
-    _refunded_and_disputed(_bought(keen, pack))
+    broken_reversals.refunded_and_disputed(_bought(keen, pack))
+    broken_reversals.credited()
     pay_in_all_ways(keen, pack)
     take_up_books(keen)
-
-
-def _refunded_and_disputed(top_up):
-    """One refund succeeded, one is under way, one failed, one was found; a dispute is open."""
-    for tokens in (10, 20, 30):
-        refunds.ask(
-            top_up_id=top_up.pk,
-            microtokens=tokens * TOKEN,
-            force=True,
-            reason="",
-            asked_by=None,
-            idempotency_key=uuid.uuid4(),
-            at=NOVEMBER,
-        )
-    done, _, failed = Refund.objects.order_by("microtokens")
-    refunds.record_success(refund=done, at=NOVEMBER)
-    refunds.record_failure(refund=failed, kind="failed", message="", at=NOVEMBER)
-    found = refunds.find(
-        top_up=top_up, stripe_refund_id="re_1", amount=Money(6, "EUR"), at=NOVEMBER
-    )
-    refunds.record_success(refund=found, at=NOVEMBER)
-    for status in ("warning_needs_response", "needs_response"):
-        disputes.record(
-            stripe_dispute_id="du_1",
-            top_up=top_up,
-            invoice=None,
-            amount=Money(60, "EUR"),
-            reason="fraudulent",
-            status=status,
-            opened_at=NOVEMBER,
-            at=NOVEMBER,
-        )
 
 
 LARGER = {"platform_fee": Decimal(700), "allotment_microtokens": 1_010 * TOKEN}
@@ -184,6 +151,7 @@ OF_OVERAGE = "kind = 'overage'"
 CARRIED = "SELECT invoice_id FROM billing_invoicecarried"
 FAULTS = (
     FAULTS_OF_BOOKS
+    | broken_reversals.FAULTS
     | FAULTS_OF_PAYING
     | {
         "a published version has a price, and each its tiers or package if overage is invoiced": [
