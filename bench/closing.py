@@ -131,7 +131,7 @@ def _shop() -> _Shop:
     price = Price(
         currency="EUR",
         platform_fee=Decimal(500),
-        allotment_price=Decimal(20),
+        allotment_price=Decimal(1),
         overage_tiers=TIERS,
     )
     terms = PlanTerms(

@@ -5,7 +5,7 @@ its field, and freezes it (the database does). What customers have bought keeps 
 a change is a new version, and retiring a version only ends its sale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,8 +13,9 @@ from django.db import transaction
 from django.db.models import Max
 from djmoney.money import Money
 
-from billing import faults, plan_faults
-from billing.errors import AlreadyPublished, NotForSale
+from billing import faults, lint, plan_faults
+from billing.errors import AlreadyPublished, NotConfirmed, NotForSale
+from billing.lint import Finding
 from billing.models import OverageTier, Plan, PlanPrice, PlanVersion, SizeOption
 from billing.terms import Price, prices
 
@@ -83,16 +84,36 @@ def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
         return version
 
 
-def publish(*, version_id: int, at: datetime) -> PlanVersion:
-    """Put a version up for sale, and freeze it. Raises AlreadyPublished and InvalidInput."""
+def publish(*, version_id: int, confirmed: Collection[str] = (), at: datetime) -> PlanVersion:
+    """Put a version up for sale, and freeze it.
+
+    Raises AlreadyPublished; InvalidInput for what billing.lint calls an error; and NotConfirmed for
+    its warnings, unless the codes of all of them are among the `confirmed`.
+    """
     with transaction.atomic():
         version = PlanVersion.objects.select_for_update().get(pk=version_id)
         if version.published_at is not None:
             raise AlreadyPublished(what=str(version))
-        faults.refuse(plan_faults.found(version=version, prices=prices(version=version)))
+        _refuse(lint.of_version(version=version, prices=prices(version=version), at=at), confirmed)
         version.published_at = at
         version.save(update_fields=["published_at"])
         return version
+
+
+def _refuse(findings: Sequence[Finding], confirmed: Collection[str]) -> None:
+    faults.refuse(
+        [
+            faults.fault(finding.field, finding.code, finding.sentence)
+            for finding in lint.errors_of(findings)
+        ]
+    )
+    odd = {
+        finding.code: finding.sentence
+        for finding in lint.warnings_of(findings)
+        if finding.code not in confirmed
+    }
+    if odd:
+        raise NotConfirmed(warnings=odd)
 
 
 def retire(*, version_id: int, at: datetime) -> None:

@@ -4,7 +4,7 @@ An error carries the facts of the refusal and a `code` that never changes. It kn
 HTTP. What no caller can cause is not an error but an assertion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import ClassVar
 
@@ -37,6 +37,16 @@ class InvalidInput(BillingError):
     def __init__(self, *, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{fault.field}: {fault.message}" for fault in faults))
         self.faults = list(faults)
+
+
+class NotConfirmed(BillingError):
+    """What is odd about a plan has to be confirmed by whoever publishes it."""
+
+    code = "not_confirmed"
+
+    def __init__(self, *, warnings: Mapping[str, str]) -> None:
+        super().__init__(" ".join(warnings.values()))
+        self.warnings = dict(warnings)  # each one's code, and what it says
 
 
 class NotRefundable(BillingError):

@@ -38,6 +38,25 @@ class UnitFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RateFacts:
+    """A rate of a published card. Engine and workflow "" mean any."""
+
+    meter: str
+    engine: str
+    workflow: str
+    microtokens: int
+    per_quantity: int
+    block_quantity: int
+    minimum_microtokens: int
+
+    @property
+    def least_microtokens(self) -> int:
+        """What the smallest run costs that it prices."""
+        smallest = -(-self.microtokens * self.block_quantity // self.per_quantity)
+        return max(smallest, self.minimum_microtokens)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RateCardFacts:
     id: int
     code: str
@@ -154,6 +173,40 @@ def rate_cards(*, book_id: int) -> list[RateCardFacts]:
         RateCardFacts(id=card.pk, code=card.code, name=card.name, unit_id=card.unit_id)
         for card in cards.distinct().order_by("name")
     ]
+
+
+def rates(*, rate_card_id: int, at: datetime) -> list[RateFacts]:
+    """The rates in force at an instant; none before the card's first version."""
+    version = (
+        RateCardVersion.objects.filter(
+            rate_card_id=rate_card_id, published_at__isnull=False, effective_at__lte=at
+        )
+        .order_by("-effective_at", "-published_at", "-number")
+        .first()
+    )
+    rows = Rate.objects.filter(version=version).select_related("meter", "engine").order_by("pk")
+    return [
+        RateFacts(
+            meter=row.meter.code,
+            engine="" if row.engine is None else row.engine.code,
+            workflow=row.workflow,
+            microtokens=row.microtokens,
+            per_quantity=row.per_quantity,
+            block_quantity=row.block_quantity,
+            minimum_microtokens=row.minimum_microtokens,
+        )
+        for row in rows
+    ]
+
+
+def engines(*, book_id: int) -> frozenset[str]:
+    """The codes of what does the work."""
+    return frozenset(Engine.objects.filter(book_id=book_id).values_list("code", flat=True))
+
+
+def meters(*, book_id: int) -> frozenset[str]:
+    """The codes of what is measured."""
+    return frozenset(Meter.objects.filter(book_id=book_id).values_list("code", flat=True))
 
 
 def changed(*, book_id: int) -> None:

@@ -143,9 +143,9 @@ def test_a_draft_changes_until_it_is_published_and_then_no_more():
     price = version.prices.get()
     price.platform_fee = Money(1, "EUR")
     price.save()
-    catalog.publish(version_id=version.pk, at=builders.OPENED)
+    builders.publish(version)
     with pytest.raises(AlreadyPublished):
-        catalog.publish(version_id=version.pk, at=builders.OPENED)
+        builders.publish(version)
 
     version.refresh_from_db()
     version.term_months = 3
@@ -234,7 +234,7 @@ def published_meanwhile(change):
             connections.close_all()
 
     with transaction.atomic():
-        catalog.publish(version_id=version.pk, at=builders.OPENED)
+        builders.publish(version)
         changing = threading.Thread(target=in_a_thread)
         changing.start()
         begun.wait()

@@ -47,7 +47,7 @@ def test_a_new_customer_is_welcomed_once_with_a_free_lot_of_its_own() -> None:
     draft = catalog.draft(
         plan_id=version.plan_id, terms=builders.terms(shop, **WELCOMING | {"welcome_months": 3})
     )
-    newer = catalog.publish(version_id=draft.pk, at=builders.OPENED)
+    newer = builders.publish(draft)
     builders.subscription(customer, newer, starts_at=DECEMBER)
     assert free_lots(customer) == [("welcome", 500)]
 

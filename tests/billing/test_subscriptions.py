@@ -59,18 +59,11 @@ def test_the_same_key_subscribes_once_and_another_request_under_it_is_refused():
     }
     first = subscriptions.subscribe(plan_version_id=version.pk, **facts)
     assert subscriptions.subscribe(plan_version_id=version.pk, **facts) == first
-    other = catalog.publish(
-        version_id=catalog.draft(
-            plan_id=version.plan_id,
-            terms=builders.terms(
-                builders.Shop(
-                    vendor=customer.vendor,
-                    unit_id=version.unit_id,
-                    rate_card_id=version.rate_card_id,
-                )
-            ),
-        ).pk,
-        at=OCTOBER,
+    seller = builders.Shop(
+        vendor=customer.vendor, unit_id=version.unit_id, rate_card_id=version.rate_card_id
+    )
+    other = builders.publish(
+        catalog.draft(plan_id=version.plan_id, terms=builders.terms(seller)), at=OCTOBER
     )
     with pytest.raises(KeyReused):
         subscriptions.subscribe(plan_version_id=other.pk, **facts)
