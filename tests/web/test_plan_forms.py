@@ -33,6 +33,7 @@ def version_form(plan: Plan, card_id: int, **changed: Any) -> dict[str, Any]:
         "grace_hours": "36",
         "overage_policy": "bill",
         "overage_model": "graduated",
+        "dunning_policy": "block",
         "overage_cap_microtokens": "",
         "alert_thresholds": "70, 90, 100",
         "prices-TOTAL_FORMS": 1,
