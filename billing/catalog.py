@@ -33,6 +33,7 @@ class PlanTerms:
     overage_model: str = PlanVersion.OverageModel.GRADUATED
     overage_package_microtokens: int | None = None
     overage_cap_microtokens: int | None = None
+    overage_soft_cap_microtokens: int | None = None
     rollover_basis_points: int = 2_000
     grace: timedelta = timedelta(hours=24)
     dunning_policy: str = PlanVersion.DunningPolicy.BLOCK
@@ -68,6 +69,7 @@ def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
             overage_model=terms.overage_model,
             overage_package_microtokens=terms.overage_package_microtokens,
             overage_cap_microtokens=terms.overage_cap_microtokens,
+            overage_soft_cap_microtokens=terms.overage_soft_cap_microtokens,
             rollover_basis_points=terms.rollover_basis_points,
             grace=terms.grace,
             dunning_policy=terms.dunning_policy,

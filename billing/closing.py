@@ -32,7 +32,7 @@ from billing.errors import PeriodNotOver
 from billing.invoicing import NewLine
 from billing.models import Customer, Invoice, Period, PeriodClosing, PeriodSettlement
 from billing.overage import Step
-from ledger import debiting, grants
+from ledger import debiting, grants, limits
 
 PERIODS_PER_SWEEP_MAX: Final = 200
 LATE_AFTER: Final = timedelta(days=1)
@@ -139,6 +139,12 @@ def settle(*, period: Period, at: datetime) -> None:
     """Roll over and expire what is left of the allotment, and write down what became of it."""
     if hasattr(period, "settlement"):
         return
+    if period.soft_cap_limit_id is not None:
+        limits.end_limit(
+            account_id=period.subscription.customer.account_id,
+            limit_id=period.soft_cap_limit_id,
+            at=at,
+        )
     for change in period.changes.exclude(allotment_lot_id=None):
         grants.close_lot(lot_id=change.allotment_lot_id or 0, at=at)
     closed = None

@@ -20,6 +20,7 @@ from ledger.units import MICROS_PER_UNIT_OF_MONEY, MICROTOKENS_PER_TOKEN, to_tok
 from ledger.value import Package, Tier, Tiers, packages_begun, tiered_micros
 
 SEATS_OF_EXAMPLE = 10
+SENTENCES_MAX = 8  # what a buyer can repeat after one conversation
 TERMS = {1: "month", 3: "quarter", 12: "year"}
 
 
@@ -33,17 +34,26 @@ class Explanation:
 
 def explain(*, terms: Terms, unit: UnitFacts) -> Explanation:
     """The terms in sentences. Works on those of a draft too, saved or not."""
-    sentences = [
-        unit.sentence.rstrip(".") + ".",
-        *_of_prices(terms),
-        *_of_gifts(terms),
-        *_of_overage(terms),
-        *_of_commitment(terms),
-        *_of_rollover(terms),
-        *_of_grace(terms.grace),
-        *_of_alerts(terms.alert_thresholds),
+    about = [
+        [unit.sentence.rstrip(".") + "."],
+        [*_of_term(terms), *_of_fees(terms)],
+        [_of_allotment(terms)],
+        _of_gifts(terms),
+        _of_overage(terms),
+        _of_commitment(terms),
+        _of_rollover(terms),
+        [*_of_grace(terms.grace), *_of_alerts(terms.alert_thresholds)],
     ]
+    sentences = [sentence for one in about for sentence in one]
+    if len(sentences) > SENTENCES_MAX:
+        sentences = [_as_one(one) for one in about if one]
     return Explanation(sentences=tuple(sentences), example=tuple(_example(terms)))
+
+
+def _as_one(sentences: Sequence[str]) -> str:
+    """What says something about one thing, as one sentence."""
+    first, *others = (sentence.rstrip(".") for sentence in sentences)
+    return "; ".join([first, *(other[0].lower() + other[1:] for other in others)]) + "."
 
 
 def tokens(microtokens: int) -> str:
@@ -58,11 +68,15 @@ def percent(basis_points: int) -> str:
 
 
 def _term(terms: Terms) -> str:
-    return TERMS.get(terms.term_months, f"{terms.term_months} months")
+    return TERMS.get(terms.term_months, "term")
 
 
-def _of_prices(terms: Terms) -> list[str]:
-    return [*_of_fees(terms), _of_allotment(terms)]
+def _of_term(terms: Terms) -> list[str]:
+    """How long it is, unless its very name says so."""
+    if terms.term_months in TERMS:
+        return []
+    years, months = divmod(terms.term_months, 12)
+    return [f"A term has {terms.term_months} months." if months else f"A term has {years} years."]
 
 
 def _of_fees(terms: Terms) -> list[str]:
@@ -162,7 +176,15 @@ def _of_overage(terms: Terms) -> list[str]:
             f"At most {cap} a {term} are invoiced this way;"
             " what is used beyond is repaid by the next tokens you receive."
         )
-    return sentences
+    return [*sentences, *_of_soft_cap(terms)]
+
+
+def _of_soft_cap(terms: Terms) -> list[str]:
+    soft = terms.overage_soft_cap_microtokens
+    if soft is None:
+        return []
+    much = f"more than {tokens(soft)} of that in a {_term(terms)}" if soft else "any of that"
+    return [f"New work that would use {much} waits until somebody allows it."]
 
 
 def _graduated(tiers: Tiers, currency: str) -> str:

@@ -11,7 +11,12 @@ from djmoney.money import Money
 
 from billing import faults, pricing, terms
 from billing.models import PlanVersion
-from billing.models.catalog import TERMS_MONTHS, TRIAL_DAYS_MAX, VALIDITY_MONTHS_MAX
+from billing.models.catalog import (
+    BILLING_POLICIES,
+    TERM_MONTHS_MAX,
+    TRIAL_DAYS_MAX,
+    VALIDITY_MONTHS_MAX,
+)
 from billing.pricing import WHOLE_BASIS_POINTS
 from billing.terms import Price, in_order
 from ledger import catalog as ledger_catalog
@@ -38,6 +43,7 @@ def of_version(*, version: PlanVersion) -> list[Fault]:
         *_of_thresholds(version.alert_thresholds),
         *_of_package(version),
         *_of_cap(version),
+        *_of_soft_cap(version),
         *_of_gifts(version),
     ]
 
@@ -127,8 +133,9 @@ def _of_references(version: PlanVersion) -> list[Fault]:
 
 def _of_terms(version: PlanVersion) -> list[Fault]:
     wrong = []
-    if version.term_months not in TERMS_MONTHS:
-        wrong.append(faults.fault("term_months", "choice", "must be 1, 3 or 12 months"))
+    if not 1 <= version.term_months <= TERM_MONTHS_MAX:
+        message = f"must be from 1 to {TERM_MONTHS_MAX} months"
+        wrong.append(faults.fault("term_months", "range", message))
     if not 0 <= version.allotment_microtokens <= LOT_MICROTOKENS_MAX:
         wrong.append(
             faults.fault("allotment_microtokens", "range", "must be from 0 to a billion tokens")
@@ -183,12 +190,27 @@ def _of_cap(version: PlanVersion) -> list[Fault]:
     cap = version.overage_cap_microtokens
     if cap is None:
         return []
-    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+    if version.overage_policy not in BILLING_POLICIES:
         message = "is only for overage that is invoiced"
         return [faults.fault("overage_cap_microtokens", "policy", message)]
     if not 0 < cap <= LOT_MICROTOKENS_MAX:
         message = "must be from 1 to a billion tokens"
         return [faults.fault("overage_cap_microtokens", "range", message)]
+    return []
+
+
+def _of_soft_cap(version: PlanVersion) -> list[Fault]:
+    soft, hard = version.overage_soft_cap_microtokens, version.overage_cap_microtokens
+    field = "overage_soft_cap_microtokens"
+    if soft is None:
+        return []
+    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+        message = "is only for overage that is invoiced without asking first"
+        return [faults.fault(field, "policy", message)]
+    if not 0 < soft <= LOT_MICROTOKENS_MAX:
+        return [faults.fault(field, "range", "must be from 1 to a billion tokens")]
+    if hard is not None and soft >= hard:
+        return [faults.fault(field, "order", "must be less than the hard cap")]
     return []
 
 
@@ -235,7 +257,7 @@ def _of_sizes_together(prices: Sequence[Price]) -> list[Fault]:
 
 
 def _of_overage(path: str, version: PlanVersion, price: Price) -> list[Fault]:
-    is_billed = version.overage_policy == PlanVersion.OveragePolicy.BILL
+    is_billed = version.overage_policy in BILLING_POLICIES
     by_package = version.overage_model == PlanVersion.OverageModel.PACKAGE
     wrong = [
         *_of_package_price(f"{path}.package_price", price, is_asked=is_billed and by_package),

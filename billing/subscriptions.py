@@ -32,8 +32,9 @@ from billing import (
 )
 from billing.errors import AlreadySubscribed, InvalidInput, KeyReused
 from billing.models import Customer, Invoice, Period, PlanVersion, SizeOption, Subscription
-from ledger import accounts, grants
+from ledger import accounts, grants, limits
 from ledger.errors import Fault
+from ledger.limits import NewLimit
 
 # Opened this long before it starts, so that its first run finds its tokens. Beat looks more often
 # (config/schedule.py); any longer, and a cancellation in that time comes too late.
@@ -229,6 +230,7 @@ def _open(period: Period, *, at: datetime) -> None:
     span = periods.Span(starts_at=period.starts_at, ends_at=period.ends_at)
     period.allotment_lot_id = _grant_allotment(subscription, period.number, span, at=at)
     period.overage_lot_id = _open_overage(subscription, period.number, span, at=at)
+    period.soft_cap_limit_id = _set_soft_cap(subscription, period.number, span, at=at)
     period.opened_at = at
     period.save(force_insert=True)
     # A subscription that continues another is invoiced by the closing of the other's last period.
@@ -298,6 +300,29 @@ def _open_overage(
         idempotency_key=f"subscription:{subscription.pk}:{number}:overage",
         at=at,
     )
+
+
+def _set_soft_cap(
+    subscription: Subscription, number: int, span: periods.Span, *, at: datetime
+) -> int | None:
+    """Beyond so much overage, holds of the period wait until somebody allows them."""
+    cap = terms.of(subscription=subscription).overage_soft_cap_microtokens
+    if cap is None:
+        return None
+    return limits.set_limit(
+        account_id=subscription.customer.account_id,
+        limit=NewLimit(
+            scope="account",
+            period="term",
+            unit="overage",
+            cap=cap,
+            hard=False,
+            effective_at=span.starts_at,
+            until_at=span.ends_at,
+        ),
+        idempotency_key=f"subscription:{subscription.pk}:{number}:soft_cap",
+        at=at,
+    ).id
 
 
 def _asked(known: Subscription) -> tuple[object, ...]:

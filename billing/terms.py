@@ -16,6 +16,7 @@ from djmoney.money import Money
 from billing import money
 from billing.errors import NotForSale
 from billing.models import PlanVersion, Subscription
+from billing.models.catalog import BILLING_POLICIES
 from ledger.value import Package, Tier, Tiers
 
 TERMS_KEPT_MAX: Final = 1_000
@@ -64,6 +65,7 @@ class Terms:
     overage_policy: str
     tiers: Tiers | None  # None: overage is not invoiced
     overage_cap_microtokens: int | None
+    overage_soft_cap_microtokens: int | None  # 0: somebody is asked before any is used
     rollover_basis_points: int
     grace: timedelta
     alert_thresholds: tuple[int, ...]
@@ -74,7 +76,7 @@ class Terms:
 
     @property
     def bills_overage(self) -> bool:
-        return self.overage_policy == PlanVersion.OveragePolicy.BILL
+        return self.overage_policy in BILLING_POLICIES
 
 
 def of(*, subscription: Subscription) -> Terms:
@@ -139,6 +141,11 @@ def put_together(*, version: PlanVersion, price: Price, size: str | None = None)
         overage_policy=version.overage_policy,
         tiers=tiers_of(version=version, price=price),
         overage_cap_microtokens=version.overage_cap_microtokens,
+        overage_soft_cap_microtokens=(
+            0
+            if version.overage_policy == PlanVersion.OveragePolicy.REVIEW
+            else version.overage_soft_cap_microtokens
+        ),
         rollover_basis_points=version.rollover_basis_points,
         grace=version.grace,
         alert_thresholds=tuple(version.alert_thresholds),
@@ -158,7 +165,7 @@ def _size(version: PlanVersion, sizes: Sequence[Size], code: str) -> Size:
 
 def tiers_of(*, version: PlanVersion, price: Price) -> Tiers | None:
     """How overage is priced in a currency; None if it is not, or cannot be yet: see plan_faults."""
-    if version.overage_policy != PlanVersion.OveragePolicy.BILL:
+    if version.overage_policy not in BILLING_POLICIES:
         return None
     steps = tuple(in_order(price.overage_tiers))
     if version.overage_model != PlanVersion.OverageModel.PACKAGE:

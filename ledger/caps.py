@@ -21,7 +21,8 @@ from ledger.units import ALWAYS
 
 @dataclass(frozen=True, kw_only=True)
 class Cap:
-    """A limit: `cap` is in microtokens, or in micros of the account's currency."""
+    """A limit: `cap` is in microtokens (of all, or of overage), or in micros of the account's
+    currency."""
 
     id: int
     account_id: int
@@ -46,7 +47,9 @@ class Cap:
         return value if value and self.scope_value in ("", value) else None
 
     def amount(self, microtokens: int, micros: int) -> int:
-        """What of a run or hold it counts."""
+        """What of a run or hold it counts. What is used of overage is read off its lots instead."""
+        if self.unit == "overage":
+            return 0
         return microtokens if self.unit == "tokens" else micros
 
     def period_start(self, at: datetime) -> datetime:

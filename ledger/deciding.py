@@ -23,10 +23,9 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from ledger import queries, sql
+from ledger import foreseen, queries, sql
 from ledger.caps import Cap
-from ledger.counting import Counter, Counts, EndedHold, caps_of, give_back
-from ledger.drawdown import LotState, draw
+from ledger.counting import Count, Counter, Counts, EndedHold, caps_of, give_back
 from ledger.errors import (
     HoldConflict,
     InsufficientTokens,
@@ -35,8 +34,8 @@ from ledger.errors import (
     PaymentOverdue,
     RunDebited,
 )
+from ledger.foreseen import NO_COST, Cost
 from ledger.held import HoldKey, HoldNow, known
-from ledger.instants import to_us
 from ledger.models import LimitReview
 from ledger.packing import PackedArray, bigints
 from ledger.units import NEVER, shard_of
@@ -187,8 +186,8 @@ class Round:
         account = self.accounts[ask.account_id]
         if account.is_overdue:
             return PaymentOverdue(account=ask.account)
-        micros = self._micros(account, ask)
-        if (refusal := self._refusal_of_limits(account, ask, micros, is_hard=True)) is not None:
+        cost = self._cost(account, ask)
+        if (refusal := self._refusal_of_limits(account, ask, cost, is_hard=True)) is not None:
             return refusal
         if account.spendable - account.held < ask.microtokens:
             return InsufficientTokens(
@@ -197,12 +196,12 @@ class Round:
                 available=account.spendable,
                 held=account.held,
             )
-        review = self._soft(account, ask, micros)
+        review = self._soft(account, ask, cost)
         if isinstance(review, LedgerError):
             return review
         if review is not None:
-            return Held(ask=ask, micros=micros, limit_ids=[], review_id=review)
-        return self._hold(account, ask, micros)
+            return Held(ask=ask, micros=cost.micros, limit_ids=[], review_id=review)
+        return self._hold(account, ask, cost.micros)
 
     def _hold(self, account: _Account, ask: Ask, micros: int) -> Held:
         account.held += ask.microtokens
@@ -215,40 +214,70 @@ class Round:
         return Held(ask=ask, micros=micros, limit_ids=limit_ids, review_id=None)
 
     def _refusal_of_limits(
-        self, account: _Account, ask: Ask, micros: int, *, is_hard: bool
+        self, account: _Account, ask: Ask, cost: Cost, *, is_hard: bool
     ) -> LimitReached | None:
         for cap in account.caps:
-            if cap.is_hard == is_hard and (taken := self._over(cap, ask, micros)) is not None:
-                return _reached(cap, ask, micros, self.counts, taken)
+            if cap.is_hard == is_hard and (taken := self._over(cap, ask, cost)) is not None:
+                return self._reached(cap, ask, cost, taken)
         return None
 
-    def _over(self, cap: Cap, ask: Ask, micros: int) -> Counter | None:
+    def _over(self, cap: Cap, ask: Ask, cost: Cost) -> Counter | None:
         """The counter on which this ask would exceed a limit; None if it would not."""
         counter = self._counter(cap, ask)
         if counter is None:
             return None
-        taken = 0 if cap.period == "run" else self.counts.taken(counter)
-        return counter if taken + cap.amount(ask.microtokens, micros) > cap.cap else None
+        standing, asked = self._stands(cap, ask, cost, counter)
+        if cap.unit == "overage" and not asked:
+            return None  # prepaid tokens cover it, whatever was used beyond them before
+        return counter if standing.used + standing.held + asked > cap.cap else None
+
+    def _stands(self, cap: Cap, ask: Ask, cost: Cost, counter: Counter) -> tuple[Count, int]:
+        """What is used and held of a limit, and what this ask would add."""
+        if cap.unit == "overage":
+            return cost.overage, cost.asked_overage
+        asked = cap.amount(ask.microtokens, cost.micros)
+        if cap.period == "run":
+            return Count(), asked
+        standing, added = self.counts.standing[counter], self.counts.added[counter]
+        used, held = standing.used + added.used, standing.held + added.held
+        return Count(used=used, held=held), asked
+
+    def _reached(
+        self, cap: Cap, ask: Ask, cost: Cost, counter: Counter, reason: str = ""
+    ) -> LimitReached:
+        standing, asked = self._stands(cap, ask, cost, counter)
+        return LimitReached(
+            limit_id=cap.id,
+            scope=cap.scope,
+            scope_value=counter[1],
+            period=cap.period,
+            unit=cap.unit,
+            cap=cap.cap,
+            used=standing.used,
+            held=standing.held,
+            asked=asked,
+            reason=reason,
+        )
 
     def _counter(self, cap: Cap, ask: Ask) -> Counter | None:
         value = cap.value_of(ask.names)
         return None if value is None else (cap.id, value, cap.period_start(self.at))
 
-    def _soft(self, account: _Account, ask: Ask, micros: int) -> int | LimitReached | None:
+    def _soft(self, account: _Account, ask: Ask, cost: Cost) -> int | LimitReached | None:
         """The review that an ask waits for, if a soft limit is reached that nobody has extended."""
         for cap in account.caps:
-            if cap.is_hard or (counter := self._over(cap, ask, micros)) is None:
+            if cap.is_hard or (counter := self._over(cap, ask, cost)) is None:
                 continue
             asked = (cap.id, _reviewed(cap, ask, counter), counter[2])
             if asked not in self._reviews:
                 self._reviews[asked] = self._standing_review(cap, asked)
             review = self._reviews[asked]
             if review is None:
-                self._reviews[asked] = review = self._open_review(cap, ask, counter, micros)
+                self._reviews[asked] = review = self._open_review(cap, ask, counter, cost)
             if review.answered_at is None:
                 return review.id
             if not review.is_allowed:
-                return _reached(cap, ask, micros, self.counts, counter, review.reason)
+                return self._reached(cap, ask, cost, counter, review.reason)
         return None
 
     def _standing_review(self, cap: Cap, asked: Counter) -> LimitReview | None:
@@ -268,10 +297,9 @@ class Round:
                 return review
         return None
 
-    def _open_review(self, cap: Cap, ask: Ask, counter: Counter, micros: int) -> LimitReview:
+    def _open_review(self, cap: Cap, ask: Ask, counter: Counter, cost: Cost) -> LimitReview:
         [(number,)] = sql.rows("next_limit_number")
-        standing = self.counts.standing[counter]
-        added = self.counts.added[counter]
+        standing, asked = self._stands(cap, ask, cost, counter)
         return LimitReview.objects.create(
             id=number * 256 + shard_of(cap.account_id),
             shard=shard_of(cap.account_id),
@@ -281,33 +309,26 @@ class Round:
             period_start=counter[2],
             opened_at=self.at,
             run_key=ask.run_key,
-            used=standing.used + added.used,
-            held=standing.held + added.held,
-            asked=cap.amount(ask.microtokens, micros),
+            used=standing.used,
+            held=standing.held,
+            asked=asked,
             reason="",
         )
 
     def _read_lots(self) -> None:
-        """Only limits in money ask what tokens would cost."""
+        """Only limits in money or on overage ask what tokens would be drawn from."""
         asked = [
             account.id
             for account in self.accounts.values()
-            if any(cap.unit == "money" for cap in account.caps)
+            if any(cap.unit != "tokens" for cap in account.caps)
         ]
         for lot in queries.lots(account_ids=asked) if asked else ():
             self.accounts[lot.account_id].lots.append(lot)
 
-    def _micros(self, account: _Account, ask: Ask) -> int:
-        """What the tokens would cost, drawn now, after those that are held already.
-
-        Never less than nothing: that they would make others cheaper is seen when they are used.
-        """
+    def _cost(self, account: _Account, ask: Ask) -> Cost:
         if not account.lots:
-            return 0
-        at_us = to_us(self.at)
-        lots = [_state(lot) for lot in account.lots]
-        _, slices = draw(lots, [(at_us, account.held), (at_us, ask.microtokens)])
-        return max(0, sum(one.micros for one in slices))
+            return NO_COST
+        return foreseen.cost(account.lots, account.held, ask.microtokens, at=self.at)
 
 
 def _bigints(values: Iterable[int]) -> PackedArray:
@@ -429,40 +450,6 @@ def _write(new: Sequence[HoldNow], *, at: datetime) -> None:
     sql.binary("hold", at=at, holds=msgspec.json.encode(rows).decode())
 
 
-def _reached(
-    cap: Cap, ask: Ask, micros: int, counts: Counts, counter: Counter, reason: str = ""
-) -> LimitReached:
-    is_counted = cap.period != "run"
-    standing, added = counts.standing[counter], counts.added[counter]
-    return LimitReached(
-        limit_id=cap.id,
-        scope=cap.scope,
-        scope_value=counter[1],
-        period=cap.period,
-        unit=cap.unit,
-        cap=cap.cap,
-        used=standing.used + added.used if is_counted else 0,
-        held=standing.held + added.held if is_counted else 0,
-        asked=cap.amount(ask.microtokens, micros),
-        reason=reason,
-    )
-
-
 def _reviewed(cap: Cap, ask: Ask, counter: Counter) -> str:
     """What a review is about: a limit per run is reviewed run by run."""
     return ask.run_id if cap.period == "run" else counter[1]
-
-
-def _state(lot: queries.LotNow) -> LotState:
-    return LotState(
-        id=lot.id,
-        kind=lot.kind,
-        priority=lot.priority,
-        effective_at_us=to_us(lot.effective_at),
-        expires_at_us=to_us(NEVER if lot.expires_at is None else lot.expires_at),
-        price_micros=lot.price_micros,
-        tiers=lot.tiers,
-        issued_at_us=to_us(lot.issued_at),
-        granted_microtokens=lot.granted_microtokens,
-        out_microtokens=lot.out_microtokens,
-    )

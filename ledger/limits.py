@@ -25,6 +25,7 @@ from ledger.caps import Cap
 from ledger.counting import Counts, caps_of
 from ledger.deciding import lock
 from ledger.errors import Fault, IdempotencyKeyReused, InvalidLimit, UnknownLimit
+from ledger.foreseen import overage_now
 from ledger.models import Account, Hold, Limit, LimitExcess, LimitUse, Standing
 from ledger.past_use import PastUse
 from ledger.reported import Instant
@@ -38,8 +39,10 @@ EXCESSES_LISTED_MAX: Final = 100
 class NewLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A limit to be set. Without a `value` it caps each value of its scope by itself.
 
-    `cap` is in microtokens, or in micros of the account's currency. Without dates it is in force
-    from now on; a limit of the period `term` has an end, and counts from its own beginning to it.
+    `cap` is in microtokens, or in micros of the account's currency. In the unit `overage` it caps
+    what the whole account uses in a term beyond its prepaid lots, in microtokens. Without dates it
+    is in force from now on; a limit of the period `term` has an end, and counts from its own
+    beginning to it.
     """
 
     scope: Literal["run", "actor", "workflow", "project", "job", "cost_centre", "account"]
@@ -47,7 +50,7 @@ class NewLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cap: Annotated[int, msgspec.Meta(ge=0, le=CAP_MAX)]
     hard: bool
     value: Annotated[str, msgspec.Meta(max_length=100)] = ""
-    unit: Literal["tokens", "money"] = "tokens"
+    unit: Literal["tokens", "money", "overage"] = "tokens"
     effective_at: Instant | None = None
     until_at: Instant | None = None
 
@@ -165,6 +168,8 @@ def _check(account_id: int, limit: NewLimit, *, at: datetime) -> None:
          "is 'run' for a limit on each run"),
         (limit.scope in ("run", "account") and limit.value != "", "value", "value_of_all",
          "names nothing: a limit on each run, or on the account, has no value"),
+        (limit.unit == "overage" and (limit.scope, limit.period) != ("account", "term"), "unit",
+         "overage_of_account", "is 'overage' only for a limit on the account, for a term"),
         (limit.period == "term" and limit.until_at is None, "until_at", "term_has_an_end",
          "is missing: a term has an end"),
         (limit.until_at is not None and limit.until_at <= effective_at, "until_at", "order",
@@ -205,8 +210,12 @@ def _create(
         limits_count=F("limits_count") + 1
     )
     caps = [cap for cap in caps_of([account_id])[account_id] if cap.id == row.id]
-    _count_what_was_used([cap for cap in caps if cap.period != "run"], past)
+    _count_what_was_used([cap for cap in caps if _is_counted(cap)], past)
     return row.id
+
+
+def _is_counted(cap: Cap) -> bool:
+    return cap.period != "run" and cap.unit != "overage"
 
 
 def _row(account_id: int, limit: NewLimit, *, at: datetime) -> Limit:
@@ -229,7 +238,7 @@ def _row(account_id: int, limit: NewLimit, *, at: datetime) -> Limit:
 def _past_use(account_id: int, limit: NewLimit, *, at: datetime) -> PastUse:
     """For a limit that is yet to be set."""
     cap = _cap(_row(account_id, limit, at=at), _time_zone(account_id))
-    return PastUse.for_caps(account_id, [] if cap.period == "run" else [cap])
+    return PastUse.for_caps(account_id, [cap] if _is_counted(cap) else [])
 
 
 def past_use(*, account_id: int, time_zone: str) -> PastUse:
@@ -303,7 +312,11 @@ def _now(account_id: int, rows: Sequence[Limit], *, at: datetime) -> list[LimitN
         cap = _cap(row, time_zone)
         start = cap.period_start(at)
         uses = LimitUse.objects.filter(shard=shard, limit_id=row.id, period_start=start)
-        found.append(_limit_now(row, cap, list(uses.order_by("scope_value"))))
+        standing = list(uses.order_by("scope_value"))
+        if cap.unit == "overage":
+            now = overage_now(account_id, at=at)
+            standing = [LimitUse(scope_value="", period_start=start, used=now.used, held=now.held)]
+        found.append(_limit_now(row, cap, standing))
     return found
 
 

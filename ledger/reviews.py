@@ -19,6 +19,7 @@ from ledger.caps import Cap
 from ledger.counting import Count, Counts, caps_of
 from ledger.deciding import Ask, Held, Round, lock
 from ledger.errors import Fault, InvalidLimit, ReviewAnswered, UnknownReview
+from ledger.foreseen import overage_now
 from ledger.held import HoldNow
 from ledger.holds import available
 from ledger.instants import MICROSECOND
@@ -137,7 +138,7 @@ def project(*, account_id: int, review_id: int, at: datetime) -> Projection:
     cap = _cap(account_id, asked.limit_id)
     start = None if cap is None else cap.period_start(at)
     ends_at = None if cap is None or start is None else cap.next_start(start)
-    use = _use(asked, start)
+    use = _use(asked, start, at=at)
     return Projection(
         period_ends_at=ends_at,
         expected_use=_at_this_pace(use.used, start, ends_at, at=at),
@@ -160,7 +161,7 @@ def _effect(asked: Review, start: datetime | None, *, is_allowed: bool, at: date
         decided = holds.filter(run_key__in=waited)
         held_count = decided.filter(held_at__isnull=False).count()
         refused_count = decided.filter(refused_at__isnull=False).count()
-        use = _use(asked, start)
+        use = _use(asked, start, at=at)
         now = available(account_ids=[asked.account_id], at=at)[asked.account_id]
         transaction.set_rollback(True)
     return Effect(
@@ -173,9 +174,11 @@ def _effect(asked: Review, start: datetime | None, *, is_allowed: bool, at: date
     )
 
 
-def _use(asked: Review, start: datetime | None) -> Count:
+def _use(asked: Review, start: datetime | None, *, at: datetime) -> Count:
     """What stands on the limit in its present period; nothing ever does on one for each run."""
     counts = Counts()
+    if asked.unit == "overage":
+        return overage_now(asked.account_id, at=at)
     if start is None:
         return Count()
     counter = (asked.limit_id, asked.scope_value, start)

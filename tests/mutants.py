@@ -228,7 +228,7 @@ MUTANTS = [  # file, text, fault
     (SEVERAL, "        rework = cost if run.flags & FAILED else (0, 0)", "        rework = (0, 0)"),
     (DECIDING, "account.spendable - account.held < ask.microtokens", "account.spendable - account.held <= ask.microtokens"),
     (DECIDING, "        account.held += ask.microtokens\n", "        pass\n"),
-    (DECIDING, "cap.amount(ask.microtokens, micros) > cap.cap else", "cap.amount(ask.microtokens, micros) >= cap.cap else"),
+    (DECIDING, "standing.used + standing.held + asked > cap.cap else", "standing.used + standing.held + asked >= cap.cap else"),
     (HELD, "if at < self.expires_at and", "if at <= self.expires_at and"),
     (HELD, "and self.lapsed_at is None else", "else"),
     (DECIDING, "self.accounts[ended.account_id].held -= ended.microtokens", "pass"),
@@ -269,6 +269,14 @@ MUTANTS = [  # file, text, fault
     # An account whose payment is overdue
     ("ledger/deciding.py", "if account.is_overdue:", "if account.is_overdue and account.held:"),
     ("ledger/overdue.py", "if standing.overdue_since is None:", "if account_id:"),
+    # What is sold
+    ("ledger/foreseen.py", 'lot.kind == "overage" and lot.serves(at)', 'lot.kind == "overage"'),
+    (DECIDING, 'if cap.unit == "overage" and not asked:', 'if cap.unit == "overage" and asked < 0:'),
+    ("billing/packs.py", "if price.from_quantity <= quantity]", "if price.from_quantity < quantity or price.from_quantity == 1]"),
+    ("billing/packs.py", "day <= self.until_on", "day < self.until_on"),
+    ("billing/packs.py", "self.from_on <= day", "self.from_on < day"),
+    ("billing/gifts.py", "if not microtokens or was_given(customer=customer, plan_id=plan_id, kind=kind):", "if not microtokens:"),
+    ("billing/top_ups.py", "        price_micros=0,\n", "        price_micros=money.to_micros(top_up.price),\n"),
 ]  # fmt: skip
 
 # Quick tests first, but before all others those that look most closely at what a file does.
@@ -299,9 +307,16 @@ TESTS += [
     "overdue",
     "faults/every_statement",
     "overage_models",
+    "limits_on_overage",
     "billing/overage",
+    "billing/packs",
+    "billing/gifts",
 ]
 CLOSEST = {
+    "billing/packs.py": ["billing/packs"],
+    "billing/gifts.py": ["billing/gifts"],
+    "billing/top_ups.py": ["billing/packs"],
+    "ledger/foreseen.py": ["limits_on_overage"],
     OVERAGE: ["billing/overage"],
     VALUE: ["overage_models"],
     UNITS: ["bundling"],
@@ -327,7 +342,7 @@ CLOSEST = {
     MOVING: ["moving"],
     REVIEWS: ["reviews", "limits", "moving"],
     LIMITS: ["moving", "limits"],
-    DECIDING: ["holds", "limits", "moving", "whole_model"],
+    DECIDING: ["holds", "limits", "limits_on_overage", "moving", "whole_model"],
     COUNTING: ["limits"],
     SETTLING: ["limits", "holds", "overage_models"],
     "ledger/sql/let_time_pass": ["holds", "whole_model"],

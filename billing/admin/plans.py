@@ -186,7 +186,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
                 "fields": (
                     "overage_policy",
                     ("overage_model", "overage_package_microtokens"),
-                    "overage_cap_microtokens",
+                    ("overage_soft_cap_microtokens", "overage_cap_microtokens"),
                 )
             },
         ),
@@ -205,12 +205,25 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     frozen_fieldsets = (
         (None, {"fields": ("plan", "state", "token", "rate_card", "term_months", "allotment")}),
         ("What is left over", {"fields": ("rollover", "grace_text")}),
-        ("What goes beyond", {"fields": ("overage_policy", "overage_model", "package", "cap")}),
+        (
+            "What goes beyond",
+            {"fields": ("overage_policy", "overage_model", "package", "soft_cap", "cap")},
+        ),
         ("Telling people", {"fields": ("alert_thresholds", "dunning_policy")}),
         ("Given for free", {"fields": ("trial_text", "gift_text")}),
     )
     frozen_fields = (
-        *("state", "token", "rate_card", "allotment", "rollover", "grace_text", "package", "cap"),
+        *(
+            "state",
+            "token",
+            "rate_card",
+            "allotment",
+            "rollover",
+            "grace_text",
+            "package",
+            "soft_cap",
+            "cap",
+        ),
         *("trial_text", "gift_text"),
     )
 
@@ -246,6 +259,10 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     @admin.display(description="package")
     def package(self, version: PlanVersion) -> str:
         return tokens_shown(version.overage_package_microtokens)
+
+    @admin.display(description="soft cap of overage")
+    def soft_cap(self, version: PlanVersion) -> str:
+        return tokens_shown(version.overage_soft_cap_microtokens)
 
     @admin.display(description="hard cap of overage")
     def cap(self, version: PlanVersion) -> str:

@@ -9,11 +9,11 @@ INVARIANTS: Final[dict[str, str]] = {
         LEFT JOIN billing_planprice AS price ON price.version_id = version.id
         WHERE version.published_at IS NOT NULL
           AND (price.id IS NULL
-               OR (version.overage_policy = 'bill' AND version.overage_model <> 'package')
+               OR (version.overage_policy <> 'block' AND version.overage_model <> 'package')
                   <> EXISTS (
                    SELECT FROM billing_overagetier AS tier
                    WHERE tier.version_id = version.id AND tier.currency = price.currency)
-               OR (version.overage_policy = 'bill' AND version.overage_model = 'package')
+               OR (version.overage_policy <> 'block' AND version.overage_model = 'package')
                   <> (price.package_price > 0))
     """,
     "a subscription's plan is sold in its customer's currency": """

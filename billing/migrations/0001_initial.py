@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
                 ('term_ends_at', models.DateTimeField(help_text='When it was to end: sooner, if it was cancelled at once.')),
                 ('allotment_lot_id', models.BigIntegerField(help_text='Empty: the plan grants nothing.', null=True, unique=True)),
                 ('overage_lot_id', models.BigIntegerField(help_text='Empty: overage is not invoiced.', null=True, unique=True)),
+                ('soft_cap_limit_id', models.BigIntegerField(help_text='Empty: nobody is asked before overage is used.', null=True, unique=True)),
                 ('opened_at', models.DateTimeField()),
             ],
         ),
@@ -391,12 +392,13 @@ class Migration(migrations.Migration):
                 ('number', models.PositiveIntegerField(editable=False)),
                 ('unit_id', models.BigIntegerField(help_text='What a token is.')),
                 ('rate_card_id', models.BigIntegerField(help_text='What work costs in tokens.')),
-                ('term_months', models.PositiveSmallIntegerField(choices=[(1, 'month'), (3, 'quarter'), (12, 'year')], default=1, verbose_name='term')),
+                ('term_months', models.PositiveSmallIntegerField(default=1, help_text='1: a month, 3: a quarter, 12: a year.', verbose_name='term (months)')),
                 ('allotment_microtokens', models.BigIntegerField(help_text='Granted at the start of each term. 1 token = 1,000,000 microtokens.', verbose_name='allotment')),
-                ('overage_policy', models.CharField(choices=[('bill', 'invoice it'), ('block', 'do not invoice it')], default='block', max_length=10)),
+                ('overage_policy', models.CharField(choices=[('bill', 'invoice it'), ('block', 'do not invoice it'), ('review', 'invoice it, once somebody has allowed it')], default='block', max_length=10)),
                 ('overage_model', models.CharField(choices=[('graduated', 'graduated: each token at the price of its tier'), ('volume', 'volume: all tokens at the price of the tier that they reach'), ('package', 'package: a price for each package that is begun')], default='graduated', max_length=10, verbose_name='overage is priced by')),
                 ('overage_package_microtokens', models.BigIntegerField(blank=True, help_text='Of overage that is sold by the package.', null=True, verbose_name='package')),
                 ('overage_cap_microtokens', models.BigIntegerField(blank=True, help_text='For each term. Empty: none.', null=True, verbose_name='hard cap of overage')),
+                ('overage_soft_cap_microtokens', models.BigIntegerField(blank=True, help_text='For each term: work that would use more waits until somebody allows it. Empty: none.', null=True, verbose_name='soft cap of overage')),
                 ('rollover_basis_points', models.PositiveSmallIntegerField(default=2000, help_text='Share of the allotment that may roll over, once: 2,000 is 20 %.', validators=[django.core.validators.MaxValueValidator(10000)], verbose_name='rollover share')),
                 ('grace', models.DurationField(default=datetime.timedelta(days=1), help_text="How long after a term's end the closing waits for late runs.")),
                 ('dunning_policy', models.CharField(choices=[('block', 'no new holds until it is paid'), ('nothing', 'work goes on')], default='block', help_text="After the vendor's days of trying again, and the grace.", max_length=10, verbose_name='if payments fail for good')),
@@ -1036,7 +1038,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='planversion',
-            constraint=models.CheckConstraint(condition=models.Q(('term_months__in', (1, 3, 12))), name='plan_version_term'),
+            constraint=models.CheckConstraint(condition=models.Q(('term_months__gte', 1), ('term_months__lte', 36)), name='plan_version_term'),
         ),
         migrations.AddConstraint(
             model_name='planversion',
@@ -1044,7 +1046,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='planversion',
-            constraint=models.CheckConstraint(condition=models.Q(('overage_cap_microtokens__isnull', True), models.Q(('overage_cap_microtokens__gt', 0), ('overage_policy', 'bill')), _connector='OR'), name='plan_version_cap_is_of_billed_overage'),
+            constraint=models.CheckConstraint(condition=models.Q(('overage_cap_microtokens__isnull', True), models.Q(('overage_cap_microtokens__gt', 0), ('overage_policy__in', ('bill', 'review'))), _connector='OR'), name='plan_version_cap_is_of_billed_overage'),
+        ),
+        migrations.AddConstraint(
+            model_name='planversion',
+            constraint=models.CheckConstraint(condition=models.Q(('overage_soft_cap_microtokens__isnull', True), models.Q(('overage_policy', 'bill'), ('overage_soft_cap_microtokens__gt', 0)), _connector='OR'), name='plan_version_soft_cap_is_of_billed_overage'),
         ),
         migrations.AddConstraint(
             model_name='planversion',

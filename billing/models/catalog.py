@@ -18,7 +18,8 @@ from billing.models.vendors import Vendor
 from billing.pricing import WHOLE_BASIS_POINTS
 from ledger.units import LOT_MICROTOKENS_MAX, LOT_PRICE_MICROS_MAX
 
-TERMS_MONTHS = (1, 3, 12)
+TERM_MONTHS_MAX = 36
+BILLING_POLICIES = ("bill", "review")
 TRIAL_DAYS_MAX = 90
 VALIDITY_MONTHS_MAX = 120
 QUANTITY_MAX = 100  # packs bought at once
@@ -50,6 +51,7 @@ class PlanVersion(models.Model):
     class OveragePolicy(models.TextChoices):
         BILL = "bill", "invoice it"
         BLOCK = "block", "do not invoice it"
+        REVIEW = "review", "invoice it, once somebody has allowed it"
 
     class OverageModel(models.TextChoices):
         GRADUATED = "graduated", "graduated: each token at the price of its tier"
@@ -60,16 +62,13 @@ class PlanVersion(models.Model):
         BLOCK = "block", "no new holds until it is paid"
         NOTHING = "nothing", "work goes on"
 
-    class Term(models.IntegerChoices):
-        MONTH = 1, "month"
-        QUARTER = 3, "quarter"
-        YEAR = 12, "year"
-
     plan = models.ForeignKey(Plan, models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField(editable=False)
     unit_id = models.BigIntegerField(help_text="What a token is.")
     rate_card_id = models.BigIntegerField(help_text="What work costs in tokens.")
-    term_months = models.PositiveSmallIntegerField("term", choices=Term, default=Term.MONTH)
+    term_months = models.PositiveSmallIntegerField(
+        "term (months)", default=1, help_text="1: a month, 3: a quarter, 12: a year."
+    )
     allotment_microtokens = models.BigIntegerField(
         "allotment", help_text="Granted at the start of each term. 1 token = 1,000,000 microtokens."
     )
@@ -87,6 +86,13 @@ class PlanVersion(models.Model):
     )
     overage_cap_microtokens = models.BigIntegerField(
         "hard cap of overage", null=True, blank=True, help_text="For each term. Empty: none."
+    )
+    overage_soft_cap_microtokens = models.BigIntegerField(
+        "soft cap of overage",
+        null=True,
+        blank=True,
+        help_text="For each term: work that would use more waits until somebody allows it."
+        " Empty: none.",
     )
     rollover_basis_points = models.PositiveSmallIntegerField(
         "rollover share",
@@ -137,7 +143,8 @@ class PlanVersion(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(name="plan_version_number_once", fields=["plan", "number"]),
             models.CheckConstraint(
-                name="plan_version_term", condition=Q(term_months__in=TERMS_MONTHS)
+                name="plan_version_term",
+                condition=Q(term_months__gte=1, term_months__lte=TERM_MONTHS_MAX),
             ),
             models.CheckConstraint(
                 name="plan_version_allotment_in_range",
@@ -148,7 +155,12 @@ class PlanVersion(models.Model):
             models.CheckConstraint(
                 name="plan_version_cap_is_of_billed_overage",
                 condition=Q(overage_cap_microtokens__isnull=True)
-                | Q(overage_cap_microtokens__gt=0, overage_policy="bill"),
+                | Q(overage_cap_microtokens__gt=0, overage_policy__in=BILLING_POLICIES),
+            ),
+            models.CheckConstraint(
+                name="plan_version_soft_cap_is_of_billed_overage",
+                condition=Q(overage_soft_cap_microtokens__isnull=True)
+                | Q(overage_soft_cap_microtokens__gt=0, overage_policy="bill"),
             ),
             models.CheckConstraint(
                 name="plan_version_package_has_a_size",

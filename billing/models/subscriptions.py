@@ -99,6 +99,9 @@ class Period(models.Model):
     overage_lot_id = models.BigIntegerField(
         null=True, unique=True, help_text="Empty: overage is not invoiced."
     )
+    soft_cap_limit_id = models.BigIntegerField(
+        null=True, unique=True, help_text="Empty: nobody is asked before overage is used."
+    )
     opened_at = models.DateTimeField()
 
     class Meta:

@@ -14,7 +14,7 @@ _START: Final = """
         WHEN 'month' THEN date_trunc('month', {instant}, account.time_zone) END
 """
 _COUNTED_BY_LIMITS: Final = f"""
-    cap.ended_at IS NULL AND cap.period <> 'run'
+    cap.ended_at IS NULL AND cap.period <> 'run' AND cap.unit <> 'overage'
     AND ({_VALUE} <> '' OR cap.scope = 'account')
     AND cap.scope_value IN ('', {_VALUE})
 """

@@ -86,7 +86,9 @@ CREATE TABLE ledger_limit (
     ),
     CONSTRAINT limit_period CHECK (period IN ('run', 'day', 'month', 'term')),
     CONSTRAINT limit_on_a_run_is_per_run CHECK (scope <> 'run' OR period = 'run'),
-    CONSTRAINT limit_unit CHECK (unit IN ('tokens', 'money')),
+    CONSTRAINT limit_unit CHECK (unit IN ('tokens', 'money', 'overage')),
+    CONSTRAINT limit_on_overage_is_the_accounts CHECK (
+        unit <> 'overage' OR (scope = 'account' AND period = 'term')),
     CONSTRAINT limit_cap_in_range CHECK (cap BETWEEN 0 AND 1000000000000000000),
     CONSTRAINT limit_ends_after_it_begins CHECK (until_at > effective_at),
     CONSTRAINT limit_term_has_an_end CHECK (period <> 'term' OR until_at IS NOT NULL)

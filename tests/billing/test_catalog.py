@@ -51,7 +51,8 @@ FAULTY_TERMS = [
     ({"allotment_microtokens": 0}, "prices.EUR.allotment_price", "grants"),
     ({"allotment_microtokens": -1}, "allotment_microtokens", "range"),
     ({"allotment_microtokens": 10**15 + 1}, "allotment_microtokens", "range"),
-    ({"term_months": 2}, "term_months", "choice"),
+    ({"term_months": 0}, "term_months", "range"),
+    ({"term_months": 37}, "term_months", "range"),
     ({"rollover_basis_points": 10_001}, "rollover_basis_points", "range"),
     ({"grace": timedelta(days=32)}, "grace", "range"),
     ({"alert_thresholds": (90, 70)}, "alert_thresholds", "ascending"),
@@ -61,6 +62,32 @@ FAULTY_TERMS = [
     ({"overage_tiers": (REST,)}, "prices.EUR.overage_tiers", "policy"),
     ({"overage_cap_microtokens": 5}, "overage_cap_microtokens", "policy"),
     ({"overage_policy": BILL}, "prices.EUR.overage_tiers", "required"),
+    ({"overage_policy": "review"}, "prices.EUR.overage_tiers", "required"),
+    ({"overage_soft_cap_microtokens": 5}, "overage_soft_cap_microtokens", "policy"),
+    (
+        {
+            "overage_policy": "review",
+            "overage_tiers": (REST,),
+            "overage_soft_cap_microtokens": 5,
+        },
+        "overage_soft_cap_microtokens",
+        "policy",
+    ),
+    (
+        {"overage_policy": BILL, "overage_tiers": (REST,), "overage_soft_cap_microtokens": 0},
+        "overage_soft_cap_microtokens",
+        "range",
+    ),
+    (
+        {
+            "overage_policy": BILL,
+            "overage_tiers": (REST,),
+            "overage_soft_cap_microtokens": 5,
+            "overage_cap_microtokens": 5,
+        },
+        "overage_soft_cap_microtokens",
+        "order",
+    ),
     ({"overage_policy": BILL, "overage_tiers": (TO_9,)}, "prices.EUR.overage_tiers", "last"),
     ({"overage_policy": BILL, "overage_tiers": (REST, REST)}, "prices.EUR.overage_tiers", "last"),
     (

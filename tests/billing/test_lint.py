@@ -42,6 +42,7 @@ SOUND = Terms(
     overage_policy="bill",
     tiers=GRADUATED,
     overage_cap_microtokens=None,
+    overage_soft_cap_microtokens=None,
     rollover_basis_points=2_000,
     grace=timedelta(hours=24),
     alert_thresholds=(70, 90, 100),
