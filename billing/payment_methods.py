@@ -5,7 +5,8 @@
 
 Stripe keeps the card; here stand the facts of it. What an event says is never believed: `refresh`
 asks Stripe which methods the customer has and which is its default, and writes down what is new,
-whether it came about here, on the customer's own page at Stripe, or by the vendor's hand there.
+whether it came about here, on the customer's own page at Stripe, or by the vendor's hand there. An
+address that was given there lets invoices go on that waited for it.
 """
 
 import uuid
@@ -14,6 +15,7 @@ from typing import Final
 
 from django.db import transaction
 
+from billing import tax_location
 from billing.errors import PaymentDoesNotMatch, UnknownCardSetup, UnknownPaymentMethod
 from billing.models import CardSetup, Customer, PaymentMethod, PaymentMethodChoice, StripeCall
 from billing.stripe import calls, gateway, tokens
@@ -175,6 +177,8 @@ def _apply_setup(setup: CardSetup, customer: Customer, facts: SetupFacts, *, at:
 def _apply(
     customer: Customer, facts: CustomerFacts, methods: list[MethodFacts], *, at: datetime
 ) -> None:
+    if facts.country:
+        tax_location.go_on(customer=customer, at=at)
     there = {one.stripe_id: _record(customer, one, at=at) for one in methods}
     gone = PaymentMethod.objects.filter(customer=customer, detached_at__isnull=True)
     gone.exclude(stripe_payment_method_id__in=there).update(detached_at=at)

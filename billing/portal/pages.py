@@ -8,7 +8,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
-from billing import customers, dunning, standing
+from billing import (
+    customers,
+    dunning,
+    standing,
+    tax_location,
+)
 from billing.models import Customer, TopUp
 from billing.pages import show
 from billing.portal import invoices as invoice_lines
@@ -77,6 +82,7 @@ def shared(request: HttpRequest, customer: Customer, *, tab: str) -> dict[str, A
         "tab": tab,
         "may_buy": may_buy(request=request, customer=customer),
         "unpaid": dunning.cases(customers=[customer], at=timezone.now()).get(customer.pk, ()),
+        "waits_for_address": tax_location.waiting(customer=customer).exists(),
         "has_several": customers.of_person(user=request.user).count() > 1,
     }
 

@@ -25,6 +25,7 @@ from billing import (
     money,
     payment_methods,
     refunds,
+    tax_location,
     top_up_charges,
     top_ups,
 )
@@ -134,6 +135,11 @@ def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> N
             at=at,
         )
 
+    if (
+        calls.family(call) == calls.INVOICE_FINALIZE
+        and error.stripe_code == tax_location.LOCATION_UNKNOWN
+    ):
+        tax_location.ask(invoice=Invoice.objects.get(pk=call.aggregate_id), at=at)
     if calls.family(call) == calls.TOP_UP_CHARGE:
         top_up_charges.record_failure(
             top_up_id=call.aggregate_id,

@@ -14,7 +14,15 @@ from typing import Any, Final, TypeVar
 import structlog
 from django.db.models import Exists, F, OuterRef, Q
 
-from billing import disputes, payment_methods, refunds, sweeps, top_up_charges, top_ups
+from billing import (
+    disputes,
+    payment_methods,
+    refunds,
+    sweeps,
+    tax_location,
+    top_up_charges,
+    top_ups,
+)
 from billing.errors import BillingError, StripeClosed, StripeUnavailable
 from billing.models import (
     CardSetup,
@@ -240,16 +248,22 @@ def _unfinished_setups(at: datetime) -> list[CardSetup]:
 
 
 def _not_asked_about(at: datetime) -> list[Customer]:
-    """Customers whose cards Stripe was not asked about for a day, or since they bought anew."""
+    """Customers about whom Stripe was not asked for a day, or since they bought anew, or for
+    whose address an invoice waits."""
     bought = TopUp.objects.filter(
         customer=OuterRef("pk"),
         keeps_card=True,
         fulfilment__fulfilled_at__lte=at - LEFT_ALONE_FOR,
         fulfilment__fulfilled_at__gt=OuterRef("asked_at"),
     )
+    waiting = tax_location.refused().filter(
+        aggregate_id__in=Invoice.objects.filter(customer=OuterRef(OuterRef("pk"))).values("pk")
+    )
     stale = Q(asked_at__isnull=True, opened_at__lte=at - ASKED_ABOUT_EVERY)
     known = Customer.objects.exclude(stripe_customer_id="")
-    due = known.filter(stale | Q(asked_at__lte=at - ASKED_ABOUT_EVERY) | Exists(bought))
+    due = known.filter(
+        stale | Q(asked_at__lte=at - ASKED_ABOUT_EVERY) | Exists(bought) | Exists(waiting)
+    )
     return list(due.order_by(F("asked_at").asc(nulls_first=True), "id")[:ITEMS_PER_SWEEP_MAX])
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
+from billing import tax_location
 from billing.errors import NothingToAskAgain
 from billing.models import (
     CardSetup,
@@ -70,7 +71,7 @@ TOLD: Final = {
     ),
     calls.INVOICE_FINALIZE: (
         "issue an invoice",
-        "Mend what Stripe names (for tax it needs the customer's address), then ask again.",
+        "Mend what Stripe names, then ask again.",
     ),
     calls.INVOICE_SEND: ("send an invoice", "Correct the customer's email, then ask again."),
     calls.CREDIT_NOTE_PREVIEW: (
@@ -88,6 +89,15 @@ TOLD: Final = {
     calls.INVOICE_PAY: (
         "charge an invoice",
         "It is open, and can be paid on its page. Ask again to charge the customer's card again.",
+    ),
+}
+
+# Where Stripe's own code says more than the kind of call.
+REMEDIES: Final = {
+    tax_location.LOCATION_UNKNOWN: (
+        "For the tax Stripe needs the customer's address. The customer was asked to give it on its"
+        " page at Stripe (portal, Payment); you can enter it in Stripe's Dashboard. Then the"
+        " invoice goes on by itself."
     ),
 }
 
@@ -189,6 +199,7 @@ def ask_again(*, call_id: int, at: datetime) -> StripeCall:
 
 def _trouble(call: StripeCall, customer: Customer) -> Trouble:
     what, remedy = TOLD[calls.family(call)]
+    remedy = REMEDIES.get(call.error_code, remedy)
     words = call.error_message or "nothing: the time to ask was over"
     return Trouble(call=call, customer=customer, what=what, words=words, remedy=remedy)
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from djmoney.money import Money
 
-from billing import dunning, invoicing
-from billing.models import Invoice, Vendor
+from billing import dunning, invoicing, tax_location
+from billing.models import Invoice, StripeCall, Vendor
+from billing.stripe import calls
 from tests.web.conftest import Company, Visitor, company, text_of
 from tests.web.test_paying import keep
 
@@ -95,6 +96,25 @@ def test_a_restricted_customer_reads_all_and_is_told_why_and_a_payment_ends_it(
     invoicing.record_payment(invoice=invoice, amount=total, paid_at=datetime.now(UTC))
     assert "ACME-0001 over" not in text_of(client.get(portal(ours)))
     assert "in order" in text_of(signed_in(ours.admin).get(change))
+
+
+def test_an_invoice_that_waits_for_an_address_asks_for_it(
+    ours: Company, theirs: Company, signed_in
+) -> None:
+    now = datetime.now(UTC)
+    StripeCall.objects.create(
+        operation=calls.INVOICE_FINALIZE,
+        aggregate_id=Invoice.objects.get(customer=ours.customer).pk,
+        idempotency_key="k",
+        params={},
+        created_at=now,
+        refused_at=now,
+        error_code=tax_location.LOCATION_UNKNOWN,
+    )
+    response = signed_in(ours.buyer).get(portal(ours))
+    assert "An invoice waits for your address" in text_of(response)
+    assert f'action="{portal(ours)}payment/stripe/"' in response.content.decode()
+    assert "waits for your address" not in text_of(signed_in(theirs.buyer).get(portal(theirs)))
 
 
 def test_nobody_elses_unpaid_invoice_is_shown(ours: Company, theirs: Company, signed_in) -> None:
