@@ -130,6 +130,12 @@ def bookable_micros(micros: int, currency: str) -> int:
     return (2 * micros + step) // (2 * step) * step
 
 
+def quotient(numerator: int, denominator: int, *, places: int) -> Decimal:
+    """A unit price, or another share, to so many places; exact if these are enough."""
+    scaled = (2 * numerator * 10**places + denominator) // (2 * denominator)
+    return Decimal(scaled).scaleb(-places)
+
+
 def text(money: Money) -> str:
     """As a person reads it: €1,234.50."""
     return _text(money.amount, money.currency.code, exponent(money.currency.code))

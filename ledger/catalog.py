@@ -7,13 +7,26 @@ read them again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 
 from django.db import transaction
 from django.db.models import F
 
+from ledger import prices
 from ledger.errors import RateCardVersionEmpty, RateCardVersionPublished
-from ledger.models import Book, Engine, Meter, Rate, RateCard, RateCardVersion, Unit, Workflow
-from ledger.units import MICROTOKENS_PER_TOKEN
+from ledger.instants import to_us
+from ledger.models import (
+    Account,
+    Book,
+    Engine,
+    Meter,
+    Rate,
+    RateCard,
+    RateCardVersion,
+    Unit,
+    Workflow,
+)
+from ledger.units import MICROTOKENS_PER_TOKEN, shard_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +220,27 @@ def engines(*, book_id: int) -> frozenset[str]:
 def meters(*, book_id: int) -> frozenset[str]:
     """The codes of what is measured."""
     return frozenset(Meter.objects.filter(book_id=book_id).values_list("code", flat=True))
+
+
+def times_dearer(*, account_id: int, rate_card_id: int, workflow: str, at: datetime) -> Fraction:
+    """By how many times another rate card of its book asks more of an account for a workflow.
+
+    1 if it is not the same for all that the account's card has a rate for, whatever the engine.
+    """
+    account = Account.objects.get(shard=shard_of(account_id), id=account_id)
+    cards = prices.of_book(account.book_id).rate_cards
+    found = [cards[one].version_at(to_us(at)) for one in (account.rate_card_id, rate_card_id)]
+    own, other = found
+    if own is None or other is None:
+        return Fraction(1)
+    ratios = {
+        Fraction(theirs.microtokens * ours.per_quantity, theirs.per_quantity * ours.microtokens)
+        for meter in {key[0] for key in own.rates}
+        if (ours := own.rate(meter, "", workflow))
+        and (theirs := other.rate(meter, "", workflow))
+        and ours.microtokens
+    }
+    return ratios.pop() if len(ratios) == 1 else Fraction(1)
 
 
 def changed(*, book_id: int) -> None:

@@ -221,12 +221,13 @@ def new_run(
     *,
     occurred_at: datetime,
     run_id: str = "",
+    workflow: str = "review",
     cost_centre: str = "",
 ) -> NewRun:
     return NewRun(
         id=run_id or f"run-{number()}",
         account=of.code,
-        workflow="review",
+        workflow=workflow,
         cost_centre=cost_centre,
         occurred_at=occurred_at,
         inferences=[NewInference(engine="engine", quantities={"executions": tokens})],
