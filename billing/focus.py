@@ -9,8 +9,8 @@ calls a virtual currency, and its appendix on them says how they are told:
 
 A purchase is a line of an invoice, so BilledCost adds up to the invoices and top-ups; what is not
 tokens (fees, true-ups) has its EffectiveCost at once. Use is added up by the customer's own day
-and by who it was for. The list price of a token is the dearest at which the vendor's catalog sells one;
-the list rate, what its work costs in tokens, is another rate card's where the caller names one.
+and by who it was for. The list price of a token is the dearest at which the vendor's catalog sells
+one; the list rate, what its work costs in tokens, is another rate card's if the caller names one.
 """
 
 import csv
@@ -40,7 +40,7 @@ from ledger.queries import LotNow
 from ledger.units import MICROS_PER_UNIT_OF_MONEY, MICROTOKENS_PER_TOKEN
 
 PLACES: Final = 12
-TOKEN: Final = "Token"
+TOKEN: Final = "Token"  # noqa: S105
 RUN: Final = "Run"
 DAY: Final = timedelta(days=1)
 OF_TOKENS: Final = frozenset(

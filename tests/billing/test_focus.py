@@ -199,7 +199,6 @@ def test_billed_costs_add_up_to_the_invoices():
 
 def test_the_command_writes_columns_in_focus_own_names_and_text_that_is_safe(tmp_path):
     customer = acme(price=200_000)
-    at = APRIL + DAY / 2
     work(customer)
     file = tmp_path / "focus.csv"
     out = StringIO()

@@ -38,7 +38,7 @@ from billing import (
     top_ups,
 )
 from billing.books import chart, days
-from billing.errors import AlreadySubscribed, NotChangeable, NotRefundable
+from billing.errors import AlreadySubscribed, NotChangeable, NotRefundable, PaymentDisputed
 from billing.models import Customer, Invoice, PlanVersion, Refund, TopUp, TopUpPack
 from ledger import accounts, corrections, debiting, worths
 from ledger.errors import MoreThanIsLeft
@@ -94,7 +94,7 @@ class History:
         try:
             with transaction.atomic():
                 action()
-        except (AlreadySubscribed, NotChangeable, NotRefundable, MoreThanIsLeft):
+        except (AlreadySubscribed, NotChangeable, NotRefundable, PaymentDisputed, MoreThanIsLeft):
             pass
 
     def again(self, number: int) -> None:
