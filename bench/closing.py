@@ -22,12 +22,12 @@ from rich.progress import track
 
 from bench import database
 from bench.figures import Figure
-from billing import catalog, closing, customers, subscriptions
+from billing import alerts, catalog, closing, customers, subscriptions
 from billing.catalog import PlanTerms
 from billing.models import Customer, Invoice, PlanVersion
 from billing.terms import Price
 from ledger import catalog as ledger_catalog
-from ledger import debiting, intake
+from ledger import debiting, folding, intake
 from ledger.catalog import NewRate
 from ledger.intake import NewInference, NewRun
 from ledger.units import MICROTOKENS_PER_TOKEN as TOKEN
@@ -108,6 +108,9 @@ def _build(wanted: int) -> None:
     if waiting:
         intake.accept(book_id=shop.book_id, runs=waiting, at=USED)
     debiting.drain_all(at=USED)
+    # As beat has it done, every few seconds.
+    folding.fold_all()
+    alerts.evaluate(at=USED)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
 
