@@ -144,6 +144,9 @@ def _reverse(top_up: TopUp, wanted: Parts, *, number: int, at: datetime) -> TopU
         idempotency_key=f"top_up:{top_up.pk}:reversal:{number}",
         at=at,
     )
+    bonus_lot_id = top_up.fulfilment.bonus_lot_id
+    if bonus_lot_id is not None:
+        _reverse_bonus(bonus_lot_id, top_up, wanted, number=number, at=at)
     return TopUpReversal.objects.create(
         top_up=top_up,
         number=number,
@@ -153,4 +156,21 @@ def _reverse(top_up: TopUp, wanted: Parts, *, number: int, at: datetime) -> TopU
         frozen_microtokens=stands.frozen_microtokens,
         owed_microtokens=stands.owed_microtokens,
         reversed_at=at,
+    )
+
+
+def _reverse_bonus(lot_id: int, top_up: TopUp, wanted: Parts, *, number: int, at: datetime) -> None:
+    """Tokens for free go by the share of those that were paid. What of them was used is not owed:
+    runs draw on them first, and nothing was paid for them."""
+    gone, whole = (
+        tokens_for(amount=part, gross=top_up.microtokens, granted=top_up.bonus_microtokens)
+        for part in (wanted.to_revoke_microtokens, wanted.microtokens)
+    )
+    of_lots.reverse(
+        lot_id=lot_id,
+        revoked_microtokens=gone,
+        frozen_microtokens=whole - gone,
+        may_owe=False,
+        idempotency_key=f"top_up:{top_up.pk}:bonus:reversal:{number}",
+        at=at,
     )

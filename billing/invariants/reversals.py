@@ -68,6 +68,28 @@ INVARIANTS: Final[dict[str, str]] = {
                reversal.owed_microtokens)
               <> (coalesce(moved.frozen, 0), coalesce(moved.revoked, 0), coalesce(moved.owed, 0))
     """,
+    "of free tokens no more is taken than their share, and nothing is owed": """
+        SELECT fulfilment.top_up_id
+        FROM billing_topupfulfilment AS fulfilment
+        JOIN billing_topup AS top_up ON top_up.id = fulfilment.top_up_id
+        JOIN LATERAL (
+            SELECT to_revoke_microtokens + to_freeze_microtokens AS microtokens
+            FROM billing_topupreversal AS reversal
+            WHERE reversal.top_up_id = top_up.id ORDER BY number DESC LIMIT 1
+        ) AS wanted ON true
+        JOIN LATERAL (
+            SELECT coalesce(sum(CASE
+                       WHEN kind IN ('freeze', 'revoke', 'owe') THEN entry.microtokens
+                       WHEN kind IN ('thaw', 'restore', 'forgive') THEN -entry.microtokens
+                       ELSE 0 END), 0) AS microtokens,
+                   coalesce(bool_or(kind = 'owe'), false) AS is_owed
+            FROM ledger_entry AS entry
+            WHERE entry.operation_key LIKE 'top_up:' || top_up.id || ':bonus:reversal:%%'
+        ) AS taken ON true
+        WHERE taken.is_owed
+           OR taken.microtokens > ceil(
+                top_up.bonus_microtokens::numeric * wanted.microtokens / top_up.microtokens)
+    """,
     "no more of a top-up is refunded than was paid for it": """
         SELECT refund.top_up_id
         FROM billing_refund AS refund

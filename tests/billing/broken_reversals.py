@@ -97,6 +97,10 @@ FAULTS: dict[str, list[str]] = {
         "UPDATE billing_topupreversal SET owed_microtokens = 1, revoked_microtokens ="
         " revoked_microtokens - 1 WHERE revoked_microtokens > 0",
     ],
+    "of free tokens no more is taken than their share, and nothing is owed": [
+        "UPDATE ledger_entry SET operation_key = replace(operation_key, ':reversal:',"
+        " ':bonus:reversal:') WHERE kind IN ('freeze', 'revoke')",
+    ],
     "no more of a top-up is refunded than was paid for it": [
         "UPDATE billing_refund SET amount = 600.01 WHERE microtokens IS NULL",
         "UPDATE billing_refund SET currency = 'USD'",

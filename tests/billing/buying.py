@@ -88,12 +88,13 @@ def buy(
     price: Money | None = None,
     card: str = "4242424242424242",
     fulfilled: bool = True,
+    **pack: Any,
 ) -> Bought:
     """500 tokens for EUR 10, unless told otherwise."""
     shop = builders.shop()
     price = price or Money(10, "EUR")
     customer = builders.customer(shop, currency=price.currency.code)
-    return buy_again(stripe, shop, customer, price=price, card=card, fulfilled=fulfilled)
+    return buy_again(stripe, shop, customer, price=price, card=card, fulfilled=fulfilled, **pack)
 
 
 def buy_again(
@@ -104,10 +105,11 @@ def buy_again(
     price: Money,
     card: str = "4242424242424242",
     fulfilled: bool = True,
+    **pack: Any,
 ) -> Bought:
-    pack = builders.pack(shop, price=price)
+    made = builders.pack(shop, price=price, **pack)
     session = checkout.start(
-        customer_id=customer.pk, pack_id=pack.pk, idempotency_key=uuid.uuid4(), at=now()
+        customer_id=customer.pk, pack_id=made.pk, idempotency_key=uuid.uuid4(), at=now()
     )
     stripe.pay(session.url, card=card)
     if fulfilled:

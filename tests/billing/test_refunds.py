@@ -85,6 +85,32 @@ def test_tax_goes_back_in_proportion_and_buys_no_tokens(at_stripe, settings):
     assert (made.amount, taken(bought)) == (300, (375, 0, 0))
 
 
+def test_free_tokens_go_by_the_same_share_and_what_of_them_was_used_is_not_owed(at_stripe):
+    """500 paid and 100 free; runs draw on the free ones first."""
+    bought = buy(at_stripe, bonus_microtokens=100 * TOKEN)
+    bought.use(70)
+    bonus_id = bought.top_up.fulfilment.bonus_lot_id or 0
+    bought.refund(250)
+    send()
+    assert (taken(bought), bought.left) == ((250, 0, 0), 250)
+    assert reversals.reversed_of(lot_id=bonus_id).revoked_microtokens == 30 * TOKEN
+    dispute_id = bought.dispute(amount=500)
+    bought.decide(dispute_id, "lost")
+    hear(at_stripe)
+    assert (taken(bought), bought.debt) == ((500, 0, 0), 0)
+
+
+def test_free_tokens_are_frozen_and_thawed_with_the_others(at_stripe):
+    bought = buy(at_stripe, bonus_microtokens=100 * TOKEN)
+    bonus_id = bought.top_up.fulfilment.bonus_lot_id or 0
+    dispute_id = bought.dispute()
+    hear(at_stripe)
+    assert reversals.reversed_of(lot_id=bonus_id).frozen_microtokens == 100 * TOKEN
+    bought.decide(dispute_id, "won")
+    hear(at_stripe)
+    assert reversals.reversed_of(lot_id=bonus_id).frozen_microtokens == 0
+
+
 def test_more_than_is_left_goes_back_only_if_it_is_forced_and_leaves_a_debt(at_stripe):
     bought = buy(at_stripe)
     bought.use(500)
