@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Sum
 from djmoney.money import Money
@@ -276,9 +275,6 @@ def _reasons_of_sale(auto: AutoTopUp, spent: Money, *, at: datetime) -> Iterator
     customer = auto.customer
     for fault in _faults_of_pack(customer, auto.pack, at=at):
         yield Reason(code="not_for_sale", words=f"{auto.pack} {fault.message}.")
-    if settings.STRIPE_TAX:
-        words = "Tax is worked out on Stripe's page only: please buy there."
-        yield Reason(code="tax", words=words)
     single = packs.in_currency(pack=auto.pack, currency=customer.currency).single.price
     price, ceiling = money.text(single), money.text(auto.ceiling)
     if single > auto.ceiling:

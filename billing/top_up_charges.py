@@ -1,7 +1,7 @@
 """Top-ups for which a kept card is charged while nobody is there.
 
-    begin ─▶ charged by the outbox ─▶ paid ─▶ granted
-                                  └▶ declined: the auto-top-up pauses, and the payer is told
+    begin ─▶ (tax) ─▶ charged by the outbox ─▶ paid ─▶ granted
+                                          └▶ declined: the auto-top-up pauses, and the payer is told
 
 One is under way at a time for a customer: the database lets no second one be begun. What became of
 it is told by Stripe's answer, by an event, or by asking; whoever is first writes it down, and the
@@ -12,12 +12,21 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.conf import settings
 from django.db import transaction
 
-from billing import declines, explain, money, notices, packs, top_ups
+from billing import (
+    declines,
+    explain,
+    money,
+    notices,
+    packs,
+    tax_location,
+    top_ups,
+)
 from billing.declines import Decline
 from billing.errors import PaymentDoesNotMatch, UnknownTopUp
-from billing.models import AutoTopUp, AutoTopUpPause, PaymentMethod, TopUp, TopUpCharge
+from billing.models import AutoTopUp, AutoTopUpPause, PaymentMethod, StripeCall, TopUp, TopUpCharge
 from billing.stripe import calls, gateway, tokens
 from billing.stripe.facts import IntentFacts
 
@@ -34,6 +43,10 @@ WHAT_TO_DO: Final = {
     AutoTopUpPause.Reason.SOFT_DECLINE: (
         "It is tried again in a day, if tokens are still short. If you would rather not wait, give"
         " another card and resume."
+    ),
+    AutoTopUpPause.Reason.ADDRESS: (
+        "Please give your address on your page at Stripe, to which the page of your cards leads;"
+        " then resume."
     ),
     AutoTopUpPause.Reason.SOFT_DECLINES: (
         "It is not tried again by itself. Please look into it with your bank or give another card,"
@@ -62,6 +75,7 @@ def begin(
         idempotency_key=uuid.uuid4(),
         at=at,
     )
+    has_tax = settings.STRIPE_TAX
     charge = TopUpCharge.objects.create(
         top_up=top_up,
         customer=auto_top_up.customer,
@@ -69,10 +83,28 @@ def begin(
         method=method,
         month=month.date(),
         available_microtokens=available_microtokens,
+        minor_units=None if has_tax else money.to_minor_units(top_up.price),
         begun_at=at,
     )
-    calls.write_top_up_charge(charge=charge, at=at)
+    if has_tax:
+        calls.write_top_up_tax(charge=charge, at=at)
+    else:
+        calls.write_top_up_charge(charge=charge, at=at)
     return charge
+
+
+def record_tax(
+    *, top_up_id: uuid.UUID, minor_units: int, calculation_id: str, after: StripeCall, at: datetime
+) -> None:
+    """What the price comes to with tax; the card is charged with that."""
+    charge = _locked(top_up_id)
+    if minor_units < money.to_minor_units(charge.top_up.price):
+        raise PaymentDoesNotMatch(
+            field="amount_total", expected=charge.top_up.price, found=minor_units
+        )
+    charge.minor_units = minor_units
+    charge.save(update_fields=["minor_units"])
+    calls.write_top_up_charge(charge=charge, calculation_id=calculation_id, after=after, at=at)
 
 
 def look(*, top_up_id: uuid.UUID, stripe_payment_intent_id: str = "", at: datetime) -> bool:
@@ -146,11 +178,10 @@ def record_failure(
         charge.save(
             update_fields=["stripe_payment_intent_id", "failed_at", "ended_at", "code", "message"]
         )
-        _pause(charge, declines.kind(code=code, decline_code=decline_code), at=at)
+        _pause(charge, _reason(charge, code=code, decline_code=decline_code), at=at)
 
 
-def _pause(charge: TopUpCharge, decline: Decline, *, at: datetime) -> None:
-    reason = _reason(charge, decline)
+def _pause(charge: TopUpCharge, reason: AutoTopUpPause.Reason, *, at: datetime) -> None:
     is_short = reason == AutoTopUpPause.Reason.SOFT_DECLINE
     pause = AutoTopUpPause.objects.create(
         auto_top_up=charge.auto_top_up,
@@ -176,7 +207,10 @@ def _pause(charge: TopUpCharge, decline: Decline, *, at: datetime) -> None:
     )
 
 
-def _reason(charge: TopUpCharge, decline: Decline) -> AutoTopUpPause.Reason:
+def _reason(charge: TopUpCharge, *, code: str, decline_code: str) -> AutoTopUpPause.Reason:
+    if code == tax_location.LOCATION_UNKNOWN:
+        return AutoTopUpPause.Reason.ADDRESS
+    decline = declines.kind(code=code, decline_code=decline_code)
     if decline is Decline.AUTHENTICATION:
         return AutoTopUpPause.Reason.AUTHENTICATION
     if decline is Decline.HARD:
@@ -209,7 +243,8 @@ def _require_ours(charge: TopUpCharge, intent: IntentFacts) -> None:
         ("metadata.top_up_id", str(charge.top_up_id), intent.metadata.get("top_up_id")),
         ("customer", charge.customer.stripe_customer_id, intent.customer_id),
         ("livemode", gateway.is_live(), intent.livemode),
-        ("amount", charge.top_up.price, intent.amount),
+        ("currency", charge.top_up.currency, intent.amount.currency.code),
+        ("amount", charge.minor_units, money.to_minor_units(intent.amount)),
     ):
         if expected != found:
             raise PaymentDoesNotMatch(field=field, expected=expected, found=found)

@@ -277,6 +277,13 @@ MUTANTS = [  # file, text, fault
     ("billing/packs.py", "self.from_on <= day", "self.from_on < day"),
     ("billing/gifts.py", "if not microtokens or was_given(customer=customer, plan_id=plan_id, kind=kind):", "if not microtokens:"),
     ("billing/top_ups.py", "        price_micros=0,\n", "        price_micros=money.to_micros(top_up.price),\n"),
+    # How customers pay
+    ("billing/auto_top_ups.py", "within=auto.ceiling - spent", "within=auto.ceiling"),
+    ("billing/auto_top_ups.py", "if pause is not None:", "if pause is not None and pause.until is None:"),
+    ("billing/top_up_charges.py", "if _declines_in_a_row(charge) >= SOFT_DECLINES_MAX:", "if _declines_in_a_row(charge) > SOFT_DECLINES_MAX:"),
+    ("billing/dunning.py", "if not _take(case, Kind.AGAIN, come[-1],", "if not _take(case, Kind.AGAIN, come[0],"),
+    ("billing/dunning.py", "if at < told.taken_at + LAST_NOTICE_BEFORE:", "if at < told.taken_at:"),
+    ("billing/payment_methods.py", "if calls.default_under_way(customer=customer):", "if False:"),
 ]  # fmt: skip
 
 # Quick tests first, but before all others those that look most closely at what a file does.
@@ -311,8 +318,15 @@ TESTS += [
     "billing/overage",
     "billing/packs",
     "billing/gifts",
+    "billing/auto_top_ups",
+    "billing/dunning",
+    "billing/payment_methods",
 ]
 CLOSEST = {
+    "billing/auto_top_ups.py": ["billing/auto_top_ups"],
+    "billing/top_up_charges.py": ["billing/auto_top_ups"],
+    "billing/dunning.py": ["billing/dunning"],
+    "billing/payment_methods.py": ["billing/payment_methods"],
     "billing/packs.py": ["billing/packs"],
     "billing/gifts.py": ["billing/gifts"],
     "billing/top_ups.py": ["billing/packs"],

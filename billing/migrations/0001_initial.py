@@ -638,6 +638,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('month', models.DateField(help_text="Its first day, where the customer's days begin.")),
                 ('available_microtokens', models.BigIntegerField(help_text='What was there, less what was owed.')),
+                ('minor_units', models.BigIntegerField(help_text='What is charged, with tax. Empty: not worked out yet.', null=True)),
                 ('stripe_payment_intent_id', models.CharField(blank=True, max_length=255)),
                 ('begun_at', models.DateTimeField()),
                 ('failed_at', models.DateTimeField(null=True)),
@@ -654,7 +655,7 @@ class Migration(migrations.Migration):
             name='AutoTopUpPause',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reason', models.CharField(choices=[('authentication', 'the bank wants to hear from the cardholder'), ('hard_decline', 'the bank will not accept this card again'), ('soft_decline', 'the bank declined this time'), ('soft_declines', 'the bank declined several times in a row')], max_length=20)),
+                ('reason', models.CharField(choices=[('authentication', 'the bank wants to hear from the cardholder'), ('hard_decline', 'the bank will not accept this card again'), ('soft_decline', 'the bank declined this time'), ('soft_declines', 'the bank declined several times in a row'), ('address', 'your address is missing, without which tax cannot be worked out')], max_length=20)),
                 ('paused_at', models.DateTimeField()),
                 ('until', models.DateTimeField(help_text='Empty: until somebody resumes it.', null=True)),
                 ('resumed_at', models.DateTimeField(null=True)),

@@ -134,7 +134,7 @@ FORBID = """
             'completed_at', 'failed_at', 'expired_at');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_topupcharge
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands(
-            'stripe_payment_intent_id', 'failed_at', 'code', 'message', 'ended_at');
+            'minor_units', 'stripe_payment_intent_id', 'failed_at', 'code', 'message', 'ended_at');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_autotopup
         FOR EACH ROW EXECUTE FUNCTION billing_fact_stands('turned_off_at', 'turned_off_by_id');
     CREATE TRIGGER fact_stands BEFORE UPDATE OR DELETE ON billing_autotopuppause

@@ -70,6 +70,9 @@ class TopUpCharge(models.Model):
     method = models.ForeignKey(PaymentMethod, models.PROTECT, related_name="+")
     month = models.DateField(help_text="Its first day, where the customer's days begin.")
     available_microtokens = models.BigIntegerField(help_text="What was there, less what was owed.")
+    minor_units = models.BigIntegerField(
+        null=True, help_text="What is charged, with tax. Empty: not worked out yet."
+    )
     stripe_payment_intent_id = models.CharField(max_length=255, blank=True)
     begun_at = models.DateTimeField()
     failed_at = models.DateTimeField(null=True)
@@ -103,6 +106,7 @@ class AutoTopUpPause(models.Model):
         HARD_DECLINE = "hard_decline", "the bank will not accept this card again"
         SOFT_DECLINE = "soft_decline", "the bank declined this time"
         SOFT_DECLINES = "soft_declines", "the bank declined several times in a row"
+        ADDRESS = "address", "your address is missing, without which tax cannot be worked out"
 
     auto_top_up = models.ForeignKey(AutoTopUp, models.PROTECT, related_name="pauses")
     charge = models.OneToOneField(TopUpCharge, models.PROTECT, related_name="pause")

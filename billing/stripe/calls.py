@@ -33,6 +33,7 @@ CARD_ATTACH: Final = "card.attach"
 CARD_DEFAULT: Final = "card.default"
 CARD_DETACH: Final = "card.detach"
 CHECKOUT_CREATE: Final = "checkout.create"
+TOP_UP_TAX: Final = "top_up.tax"
 TOP_UP_CHARGE: Final = "top_up.charge"
 SETUP_CREATE: Final = "setup.create"
 INVOICE_CREATE: Final = "invoice.create"
@@ -183,14 +184,40 @@ def write_card_detach(*, method: PaymentMethod, at: datetime) -> StripeCall:
     return write(operation=CARD_DETACH, aggregate_id=method.pk, params={}, after=None, at=at)
 
 
-def write_top_up_charge(*, charge: TopUpCharge, at: datetime) -> StripeCall:
-    """Nobody is there to confirm: a bank that asks for it has declined.
+def write_top_up_tax(*, charge: TopUpCharge, at: datetime) -> StripeCall:
+    """What the tax comes to: nothing that is bought but on an invoice is taxed by itself.
 
-    https://docs.stripe.com/payments/save-during-payment#charge-saved-payment-method
+    https://docs.stripe.com/tax/custom
     """
     top_up = charge.top_up
     params = {
-        "amount": money.to_minor_units(top_up.price),
+        "currency": top_up.currency.lower(),
+        "line_items": [
+            {
+                "amount": money.to_minor_units(top_up.price),
+                "reference": str(top_up.pk),
+                "tax_behavior": "exclusive",
+            }
+        ],
+    }
+    return write(operation=TOP_UP_TAX, aggregate_id=top_up.pk, params=params, after=None, at=at)
+
+
+def write_top_up_charge(
+    *,
+    charge: TopUpCharge,
+    calculation_id: str = "",
+    after: StripeCall | None = None,
+    at: datetime,
+) -> StripeCall:
+    """Nobody is there to confirm: a bank that asks for it has declined.
+
+    `calculation_id`: the tax that is in it, for Stripe's own books.
+    https://docs.stripe.com/payments/save-during-payment#charge-saved-payment-method
+    """
+    top_up = charge.top_up
+    params: Params = {
+        "amount": charge.minor_units,
         "currency": top_up.currency.lower(),
         "payment_method": charge.method.stripe_payment_method_id,
         "confirm": True,
@@ -200,7 +227,9 @@ def write_top_up_charge(*, charge: TopUpCharge, at: datetime) -> StripeCall:
         "metadata": _of_metadata(top_up),
         "expand": ["latest_charge"],
     }
-    return write(operation=TOP_UP_CHARGE, aggregate_id=top_up.pk, params=params, after=None, at=at)
+    if calculation_id:
+        params["hooks"] = {"inputs": {"tax": {"calculation": calculation_id}}}
+    return write(operation=TOP_UP_CHARGE, aggregate_id=top_up.pk, params=params, after=after, at=at)
 
 
 def write_invoice_create(*, invoice: Invoice, at: datetime) -> StripeCall:

@@ -1,7 +1,7 @@
 """What each call sends, and what follows when Stripe has done it.
 
     customer.create ─▶ (the customer is known at Stripe) ─▶ card.attach ─▶ (kept) ─▶ card.default
-    top_up.charge   ─▶ (paid and granted, or declined)
+    top_up.tax ─▶ top_up.charge ─▶ (paid and granted, or declined)
     setup.create    ─▶ (the customer can give a card)           card.detach ─▶ (gone)
     checkout.create ─▶ (the buyer can pay)
     invoice.create ─▶ invoice.lines.0 ─▶ … ─▶ invoice.verify ─▶ invoice.finalize ─▶ invoice.pay
@@ -140,7 +140,7 @@ def record_refusal(call: StripeCall, error: StripeRefused, *, at: datetime) -> N
         and error.stripe_code == tax_location.LOCATION_UNKNOWN
     ):
         tax_location.ask(invoice=Invoice.objects.get(pk=call.aggregate_id), at=at)
-    if calls.family(call) == calls.TOP_UP_CHARGE:
+    if calls.family(call) in (calls.TOP_UP_TAX, calls.TOP_UP_CHARGE):
         top_up_charges.record_failure(
             top_up_id=call.aggregate_id,
             stripe_payment_intent_id=error.payment_intent_id,
@@ -235,6 +235,22 @@ def _setup_opened(call: StripeCall, reply: Reply, at: datetime) -> None:
         card_setup_id=call.aggregate_id,
         stripe_session_id=reply.stripe_id,
         url=reply.body.get("url") or "",
+        at=at,
+    )
+
+
+def _of_tax(call: StripeCall) -> Request:
+    customer = TopUp.objects.select_related("customer").get(pk=call.aggregate_id).customer
+    params = {**call.params, "customer": customer.stripe_customer_id}
+    return Request(operation=calls.family(call), target="", params=params)
+
+
+def _taxed(call: StripeCall, reply: Reply, at: datetime) -> None:
+    top_up_charges.record_tax(
+        top_up_id=call.aggregate_id,
+        minor_units=reply.body["amount_total"],
+        calculation_id=reply.stripe_id,
+        after=call,
         at=at,
     )
 
@@ -370,6 +386,7 @@ LINKS: Final[dict[str, Link]] = {
     calls.CARD_ATTACH: Link(request=_attach, record=_card_attached),
     calls.CARD_DEFAULT: Link(request=_make_default, record=_card_default),
     calls.CARD_DETACH: Link(request=_detach, record=_card_detached),
+    calls.TOP_UP_TAX: Link(request=_of_tax, record=_taxed),
     calls.TOP_UP_CHARGE: Link(request=_of_top_up, record=_charged),
     calls.SETUP_CREATE: Link(request=_of_new_setup, record=_setup_opened),
     calls.CHECKOUT_CREATE: Link(request=_of_top_up, record=_session_opened),

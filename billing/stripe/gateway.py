@@ -344,6 +344,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "setup.create": lambda client, target, params, options: client.v1.checkout.sessions.create(
         params, options
     ),
+    "top_up.tax": lambda client, target, params, options: client.v1.tax.calculations.create(
+        params, options
+    ),
     "top_up.charge": lambda client, target, params, options: client.v1.payment_intents.create(
         params, options
     ),

@@ -392,6 +392,7 @@ EVIDENCE: Final[dict[str, Callable[[StripeCall], Reply | None]]] = {
     calls.CARD_ATTACH: _unknown,
     calls.CARD_DEFAULT: _unknown,
     calls.CARD_DETACH: _unknown,
+    calls.TOP_UP_TAX: _unknown,
     calls.TOP_UP_CHARGE: _charged,
     calls.SETUP_CREATE: _setup_opened,
     calls.CHECKOUT_CREATE: _session_opened,

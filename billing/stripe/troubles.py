@@ -51,6 +51,10 @@ TOLD: Final = {
         "have Stripe forget a customer's card",
         "It is still kept, and charged if it is the customer's choice. Ask again.",
     ),
+    calls.TOP_UP_TAX: (
+        "work out the tax on tokens that buy themselves",
+        "It paused and the payer was told: resuming it in the portal tries anew.",
+    ),
     calls.TOP_UP_CHARGE: (
         "charge a card for tokens that buy themselves",
         "It paused and the payer was told: a new card, then resuming it in the portal, will do.",

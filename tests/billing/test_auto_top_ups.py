@@ -324,14 +324,13 @@ def test_a_failed_charge_does_not_use_up_the_ceiling(at_stripe):
     assert reasons(buyer) == ["ceiling_reached"]
 
 
-def test_all_that_stands_against_it_is_told_at_once(at_stripe, settings):
+def test_all_that_stands_against_it_is_told_at_once(at_stripe):
     buyer, pack = scene()
     [method] = payment_methods.kept(customer=buyer)
     payment_methods.remove(customer_id=buyer.pk, method_id=method.pk, at=now())
     packs.retire(pack_id=pack.pk, at=now())
-    settings.STRIPE_TAX = True
     assert look() == 0
-    assert reasons(buyer) == ["card_missing", "not_for_sale", "tax"]
+    assert reasons(buyer) == ["card_missing", "not_for_sale"]
     assert AutoTopUpWithheld.objects.get().reason == "card_missing"
     auto = current(buyer)
     auto_top_ups.turn_off(customer_id=buyer.pk, by=None, at=now())
@@ -339,6 +338,28 @@ def test_all_that_stands_against_it_is_told_at_once(at_stripe, settings):
     seen = auto_top_ups.outlook(auto_top_up=auto, at=now())
     assert seen.reasons[0].code == "off"
     assert look() == 0
+
+
+def test_tax_is_worked_out_and_charged_on_top(at_stripe, settings):
+    buyer, _ = scene(ceiling=120)
+    settings.STRIPE_TAX = True
+    at_stripe.tell("tax", percent=20)
+    look()
+    # Stripe does not know where the buyer is.
+    pause = AutoTopUpPause.objects.get()
+    assert (pause.reason, pause.until) == ("address", None)
+    assert "give your address" in Notice.objects.get().body
+    assert at_stripe.received(CHARGES) == []
+    address = {"country": "DE", "postal_code": "10115"}
+    at_stripe.api().v1.customers.update(buyer.stripe_customer_id, {"address": address})
+    auto_top_ups.resume(customer_id=buyer.pk, by=None, at=now())
+    at_stripe.fault(kind="reset_after_commit", path="^/v1/tax/calculations$", times=3)
+    look()
+    send_all(now() + timedelta(minutes=1))
+    assert lots(buyer) == [100]
+    payment = TopUp.objects.get(fulfilment__isnull=False).payment
+    assert payment.amount == Money(144, "EUR")
+    assert reasons(buyer) == ["ceiling_reached"], "which is before tax"
 
 
 def test_turning_it_on_twice_under_a_key_is_once_and_other_terms_replace_it(at_stripe):

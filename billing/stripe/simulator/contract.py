@@ -37,6 +37,7 @@ SERVICES = (
     "stripe.billing_portal._session_service",
     "stripe.checkout._session_line_item_service",
     "stripe.checkout._session_service",
+    "stripe.tax._calculation_service",
 )
 
 

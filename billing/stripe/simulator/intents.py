@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from billing.stripe.simulator import checkout, collection, payments
+from billing.stripe.simulator import calculations, checkout, collection, payments
 from billing.stripe.simulator.cards import Refusal
 from billing.stripe.simulator.errors import InvalidRequest
 from billing.stripe.simulator.money import check_chargeable, checked_currency
@@ -20,11 +20,12 @@ CONFIRM = "off_session payment_method error_on_requires_action"
     "/v1/payment_intents",
     takes=f"{CONFIRM} amount confirm currency customer description metadata"
     " automatic_payment_methods.enabled automatic_payment_methods.allow_redirects"
-    " setup_future_usage",
+    " hooks.inputs.tax.calculation setup_future_usage",
 )
 def create_intent(world: World, params: Json) -> Json:
     currency = checked_currency(params["currency"], param="currency")
     check_chargeable(params["amount"], currency, param="amount")
+    calculations.check_amount(world, params)
     if "customer" in params:
         world.referred("customer", params["customer"], param="customer")
     if "off_session" in params and not params.get("confirm"):

@@ -35,6 +35,7 @@ PREFIXES = {
     "product": "prod",
     "refund": "re",
     "setup_intent": "seti",
+    "tax.calculation": "taxcalc",
     "tax_id": "txi",
     "webhook_endpoint": "we",
 }
