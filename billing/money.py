@@ -141,6 +141,12 @@ def text(money: Money) -> str:
     return _text(money.amount, money.currency.code, exponent(money.currency.code))
 
 
+def text_of(amount: Decimal, currency: str) -> str:
+    """The same, of an amount that may be below 0: -€1,234.50."""
+    sign = "-" if amount < 0 else ""
+    return sign + _text(abs(amount), currency, exponent(currency))
+
+
 def price_text(micros: int, currency: str) -> str:
     """A price that may be finer than what can be paid: €0.0125."""
     amount = _decimal(micros).normalize()

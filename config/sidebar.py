@@ -65,6 +65,7 @@ NAVIGATION = [
         _page("Subscriptions", "billing.subscription", "event_repeat"),
         _page("Invoices", "billing.invoice", "receipt_long"),
         _page("Top-ups", "billing.topup", "shopping_bag"),
+        _page("Journal", "billing.journalday", "menu_book"),
         _page("Alerts", "billing.alertmessage", "notifications"),
     ),
     _group(

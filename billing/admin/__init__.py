@@ -4,6 +4,7 @@ from billing.admin import cohorts as cohorts
 from billing.admin import customers as customers
 from billing.admin import facts as facts
 from billing.admin import invoices as invoices
+from billing.admin import journal as journal
 from billing.admin import packs as packs
 from billing.admin import plans as plans
 from billing.admin import stripe as stripe

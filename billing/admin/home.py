@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from billing.admin import journal
 from billing.models import (
     AlertMessage,
     Customer,
@@ -56,6 +57,7 @@ def with_steps(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     context["next_step"] = next((step for step in steps if not step.done), None)
     context["figures"] = _figures(books)
     context["troubles"] = troubles.of_books(book_ids=books, at=timezone.now())
+    context["journals"] = journal.pictures(request)
     context["waits"] = parking.waits(book_ids=books)[:WAITS_SHOWN_MAX]
     context["may_ask_again"] = bool(books_of(request, roles=frozenset({ADMIN, FINANCE})))
     return context

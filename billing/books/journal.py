@@ -5,16 +5,18 @@ A transaction is what a rule booked of a customer on a day: its lines balance.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from itertools import groupby
 
-from django.db.models import Min, Sum
+from django.db.models import Min, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
 from billing.models import JournalDay, JournalLine
 
 ROWS_AT_A_TIME = 5_000
+MONTHS_KEPT_MAX = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,13 +53,12 @@ class Balance:
 
 @dataclass(frozen=True, kw_only=True)
 class Month:
-    """What was booked on an account in a month, and where that left it."""
+    """What was booked on an account in a month."""
 
     month: date
     account: str
     currency: str
     moved: Decimal
-    balance: Decimal
 
 
 def closed_days(*, vendor_id: int) -> tuple[date, date] | None:
@@ -96,9 +97,40 @@ def transactions(*, vendor_id: int, first: date, last: date) -> Iterator[Transac
 
 def balances(*, vendor_id: int, last: date) -> list[Balance]:
     """Each account's balance at the end of a day, in each currency."""
+    return _sums(JournalLine.objects.filter(day__vendor_id=vendor_id, day__day__lte=last))
+
+
+def of_day(*, vendor_id: int, day: date) -> list[Balance]:
+    """What was booked on each account on a day."""
+    return _sums(JournalLine.objects.filter(day__vendor_id=vendor_id, day__day=day))
+
+
+@lru_cache(maxsize=MONTHS_KEPT_MAX)
+def months(*, vendor_id: int, last: date) -> tuple[Month, ...]:
+    """What was booked on each account month by month, up to a closed day.
+
+    What is closed never changes, so it is added up once.
+    """
     rows = (
         JournalLine.objects.filter(day__vendor_id=vendor_id, day__day__lte=last)
-        .values_list("account", "currency")
+        .annotate(month=TruncMonth("day__day"))
+        .values_list("month", "account", "currency")
+        .annotate(moved=Sum("amount"))
+        .order_by("month", "account", "currency")
+    )
+    return tuple(
+        Month(month=month, account=account, currency=currency, moved=moved)
+        for month, account, currency, moved in rows
+    )
+
+
+def last_of_month(first: date) -> date:
+    return (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+
+
+def _sums(found: QuerySet[JournalLine]) -> list[Balance]:
+    rows = (
+        found.values_list("account", "currency")
         .annotate(amount=Sum("amount"), exact=Sum("micros"))
         .order_by("account", "currency")
     )
@@ -106,23 +138,3 @@ def balances(*, vendor_id: int, last: date) -> list[Balance]:
         Balance(account=account, currency=currency, amount=amount, micros=int(micros))
         for account, currency, amount, micros in rows
     ]
-
-
-def months(*, vendor_id: int) -> list[Month]:
-    """What was booked on each account month by month, the latest month first."""
-    rows = (
-        JournalLine.objects.filter(day__vendor_id=vendor_id)
-        .annotate(month=TruncMonth("day__day"))
-        .values_list("account", "currency", "month")
-        .annotate(moved=Sum("amount"))
-        .order_by("account", "currency", "month")
-    )
-    found = []
-    for _, group in groupby(rows, key=lambda row: row[:2]):
-        balance = Decimal(0)
-        for account, currency, month, moved in group:
-            balance += moved
-            found.append(
-                Month(month=month, account=account, currency=currency, moved=moved, balance=balance)
-            )
-    return sorted(found, key=lambda one: one.month, reverse=True)

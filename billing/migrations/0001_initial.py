@@ -768,6 +768,10 @@ class Migration(migrations.Migration):
                 ('closed_at', models.DateTimeField()),
                 ('vendor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='journal_days', to='billing.vendor')),
             ],
+            options={
+                'verbose_name': 'day of the journal',
+                'verbose_name_plural': 'journal',
+            },
         ),
         migrations.AddField(
             model_name='cohort',

@@ -27,6 +27,8 @@ class JournalDay(models.Model):
     closed_at = models.DateTimeField()
 
     class Meta:
+        verbose_name = "day of the journal"
+        verbose_name_plural = "journal"
         constraints: ClassVar = [
             models.UniqueConstraint(name="journal_day_once", fields=["vendor", "day"]),
         ]

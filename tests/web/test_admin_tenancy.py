@@ -17,6 +17,7 @@ from billing.models import (
     Customer,
     CustomerMember,
     Invoice,
+    JournalDay,
     Plan,
     PlanVersion,
     StripeCall,
@@ -47,7 +48,7 @@ from tests.web.facts import alert_and_top_up
 OF_A_BOOK: list[type[models.Model]] = [
     *(Unit, Meter, Engine, Workflow, RateCard, RateCardVersion, ApiKey, BookMember, Account, Lot),
     *(Vendor, Plan, PlanVersion, TopUpPack, Customer, CustomerMember, Subscription, Invoice),
-    *(TopUp, AlertMessage, Cohort),
+    *(TopUp, AlertMessage, Cohort, JournalDay),
 ]
 OF_THE_INSTALLATION = [User, Group, Book, StripeCall, StripeEvent]
 
@@ -69,6 +70,9 @@ def page(model: type[models.Model], name: str, *args: object) -> str:
 @pytest.fixture
 def both(ours: Company, theirs: Company) -> tuple[Company, Company]:
     for one in (ours, theirs):
+        JournalDay.objects.create(
+            vendor=one.shop.vendor, day=builders.OPENED.date(), closed_at=builders.OCTOBER
+        )
         Workflow.objects.create(book_id=one.shop.vendor.book_id, code="review", name="Review")
         alert_and_top_up(one)
         cohort = cohorts.create_cohort(vendor_id=one.shop.vendor.pk, name="Pilot")
