@@ -17,9 +17,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Min, QuerySet
+from django.db.models import Min, Q, QuerySet
 
-from billing import sweeps
+from billing import allotments, sweeps
 from billing.models import Alert, AlertMessage, Period, PlanChange, TopUpFulfilment
 from ledger import queries
 from ledger.queries import LotNow
@@ -66,7 +66,8 @@ def share(*, period: Period, lots: Sequence[LotNow]) -> Share:
     """What is measured for a period, among all lots of its account."""
     first = AlertMessage.objects.filter(period=period).aggregate(at=Min("raised_at"))["at"]
     widening = _changes(period) | ({} if first is None else _top_ups_since(period, first))
-    measured = [lot for lot in lots if lot.id == period.allotment_lot_id or lot.id in widening]
+    own = allotments.lot_of(period)
+    measured = [lot for lot in lots if lot.id == own or lot.id in widening]
     return Share(
         used_microtokens=_used(measured),
         granted_microtokens=sum(lot.granted_microtokens for lot in measured),
@@ -100,9 +101,10 @@ def _look_at(page: Page, *, at: datetime) -> int:
 
 def _watched() -> QuerySet[Period]:
     """Periods whose allotment has not been settled."""
-    return Period.objects.filter(
-        settlement__isnull=True, allotment_lot_id__isnull=False
-    ).select_related("subscription__customer", "subscription__plan_version")
+    granted = Q(allotment_lot_id__isnull=False) | Q(paid_allotment__isnull=False)
+    return Period.objects.filter(granted, settlement__isnull=True).select_related(
+        "subscription__customer", "subscription__plan_version", "paid_allotment"
+    )
 
 
 def _running(at: datetime) -> Iterator[Page]:
@@ -124,7 +126,8 @@ def _with_lots(page: Sequence[Period]) -> Page:
 def _may_have_news(period: Period, lots: Sequence[LotNow]) -> bool:
     """Cheap, for the many periods far from any threshold."""
     thresholds = period.subscription.plan_version.alert_thresholds
-    [allotment] = [lot for lot in lots if lot.id == period.allotment_lot_id]
+    own = allotments.lot_of(period)
+    [allotment] = [lot for lot in lots if lot.id == own]
     return bool(thresholds) and (
         allotment.out_microtokens * 100 >= min(thresholds) * allotment.granted_microtokens
     )

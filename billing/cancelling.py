@@ -17,7 +17,7 @@ from datetime import datetime
 from django.db import transaction
 from djmoney.money import Money
 
-from billing import changes, crediting, money, periods, subscriptions
+from billing import allotments, changes, crediting, money, periods, subscriptions
 from billing.changes import Place
 from billing.models import Credit, Customer, Gift, Period, Subscription
 from ledger import debiting, endings, queries, reversals
@@ -135,7 +135,7 @@ def _end_period(place: Place, *, at: datetime) -> None:
 
 
 def _lot_ids(period: Period) -> list[int]:
-    own = [period.allotment_lot_id, period.overage_lot_id]
+    own = [allotments.lot_of(period), period.overage_lot_id]
     further = period.changes.values_list("allotment_lot_id", flat=True)
     return [lot_id for lot_id in (*own, *further) if lot_id is not None]
 

@@ -29,6 +29,7 @@ class PlanTerms:
     prices: Sequence[Price]
     term_months: int = 1
     allotment_microtokens: int = 0
+    grant_on_payment: bool = False
     overage_policy: str = PlanVersion.OveragePolicy.BLOCK
     overage_model: str = PlanVersion.OverageModel.GRADUATED
     overage_package_microtokens: int | None = None
@@ -65,6 +66,7 @@ def draft(*, plan_id: int, terms: PlanTerms) -> PlanVersion:
             rate_card_id=terms.rate_card_id,
             term_months=terms.term_months,
             allotment_microtokens=terms.allotment_microtokens,
+            grant_on_payment=terms.grant_on_payment,
             overage_policy=terms.overage_policy,
             overage_model=terms.overage_model,
             overage_package_microtokens=terms.overage_package_microtokens,

@@ -27,6 +27,7 @@ from django.db import transaction
 from djmoney.money import Money
 
 from billing import (
+    allotments,
     catalog,
     cohorts,
     crediting,
@@ -459,7 +460,7 @@ def _grant(period: Period, successor: Subscription, cost: Cost, *, at: datetime)
         source="allotment",
         price_micros=cost.allotment_micros,
         currency=billed_by.currency,
-        priority=subscriptions.ALLOTMENT_PRIORITY,
+        priority=allotments.ALLOTMENT_PRIORITY,
         effective_at=at,
         expires_at=period.ends_at,
         grace=_billed_by(period.subscription).grace,

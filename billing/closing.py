@@ -27,6 +27,7 @@ from billing import (
     statements,
     subscriptions,
     sweeps,
+    terms,
 )
 from billing.errors import PeriodNotOver
 from billing.invoicing import NewLine
@@ -207,7 +208,9 @@ def priced(*, period: Period, following: Period | None) -> Bill:
         overage=own,
         true_up=tuple(invoicing.true_up_lines(period=period, overage=lines)),
         in_advance=(
-            () if following is None else tuple(invoicing.lines_in_advance(period=following))
+            ()
+            if following is None or terms.of(subscription=following.subscription).grants_on_payment
+            else tuple(invoicing.lines_in_advance(period=following))
         ),
     )
 

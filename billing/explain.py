@@ -94,12 +94,19 @@ def _of_allotment(terms: Terms) -> str:
     term = _term(terms)
     if terms.sizes_offered:
         return (
-            f"Each {term} starts with the tokens of the size you choose, invoiced in advance:"
+            f"Each {term} starts with the tokens of the size you choose, invoiced in advance"
+            f"{' and yours as soon as that is paid' if terms.grants_on_payment else ''}:"
             f" {', '.join(_sizes(terms))}."
         )
     if not terms.allotment_microtokens:
         return "The plan itself grants no tokens."
     granted = tokens(terms.allotment_microtokens)
+    if terms.grants_on_payment:
+        each, paid = _price_of_a_token(terms), money.text(terms.allotment_price)
+        return (
+            f"Each {term} brings {granted} for {paid}, {each} a token: invoiced as it starts, and"
+            " yours as soon as that is paid."
+        )
     if not terms.allotment_price.amount:
         return f"Each {term} starts with {granted}, included in the plan."
     each = _price_of_a_token(terms)

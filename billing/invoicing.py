@@ -13,6 +13,7 @@ from django.db import transaction
 from djmoney.money import Money
 
 from billing import (
+    allotments,
     crediting,
     customers,
     dunning,
@@ -319,6 +320,7 @@ def record_payment(*, invoice: Invoice, amount: Money, paid_at: datetime) -> Non
             invoice=invoice, defaults={"amount": amount, "paid_at": paid_at}
         )
         dunning.settle(invoice=invoice, at=paid_at)
+        allotments.grant_paid(invoice=invoice, paid_at=paid_at)
 
 
 def record_payment_failure(

@@ -10,7 +10,7 @@ from typing import Final
 
 from djmoney.money import Money
 
-from billing import money
+from billing import allotments, money
 from billing.models import Customer, Period
 from ledger import holds, queries
 from ledger.queries import Balance, LotNow
@@ -128,14 +128,14 @@ def _running_periods(customers: Sequence[Customer], at: datetime) -> dict[int, P
     )
     return {
         period.subscription.customer_id: period
-        for period in running.select_related("subscription__plan_version__plan").prefetch_related(
-            "changes"
-        )
+        for period in running.select_related(
+            "subscription__plan_version__plan", "paid_allotment"
+        ).prefetch_related("changes")
     }
 
 
 def _allotment_lot_ids(period: Period) -> frozenset[int]:
-    granted = [period.allotment_lot_id, *(one.allotment_lot_id for one in period.changes.all())]
+    granted = [allotments.lot_of(period), *(one.allotment_lot_id for one in period.changes.all())]
     return frozenset(lot_id for lot_id in granted if lot_id is not None)
 
 

@@ -18,13 +18,13 @@ from django.db.models import F, Max, Q
 from django.db.models.functions import Coalesce
 
 from billing import (
+    allotments,
     catalog,
     cohorts,
     customers,
     faults,
     gifts,
     invoicing,
-    money,
     periods,
     pricing,
     sweeps,
@@ -39,8 +39,6 @@ from ledger.limits import NewLimit
 # Opened this long before it starts, so that its first run finds its tokens. Beat looks more often
 # (config/schedule.py); any longer, and a cancellation in that time comes too late.
 OPENED_AHEAD: Final = timedelta(minutes=1)
-# Equal priorities: the lot that expires sooner serves first.
-ALLOTMENT_PRIORITY: Final = 50
 SUBSCRIPTIONS_PER_SWEEP_MAX: Final = 500
 SEATS_MAX: Final = 100_000
 
@@ -206,7 +204,7 @@ def coming_period(*, subscription: Subscription) -> Period | None:
 def to_open(*, subscription: Subscription) -> Period:
     """The next period of a subscription, as it would be: not written."""
     number = _next_number(subscription)
-    span = _span(subscription, number)
+    span = allotments.span(subscription, number)
     return Period(
         subscription=subscription,
         number=number,
@@ -228,57 +226,23 @@ def _next_number(subscription: Subscription) -> int:
 def _open(period: Period, *, at: datetime) -> None:
     subscription = period.subscription
     span = periods.Span(starts_at=period.starts_at, ends_at=period.ends_at)
-    period.allotment_lot_id = _grant_allotment(subscription, period.number, span, at=at)
+    period.allotment_lot_id = allotments.grant(period=period, at=at)
     period.overage_lot_id = _open_overage(subscription, period.number, span, at=at)
     period.soft_cap_limit_id = _set_soft_cap(subscription, period.number, span, at=at)
     period.opened_at = at
     period.save(force_insert=True)
     # A subscription that continues another is invoiced by the closing of the other's last period.
-    if period.number == 1 and subscription.continues_id is None:
+    is_first = period.number == 1 and subscription.continues_id is None
+    if is_first:
         gifts.give_welcome(subscription=subscription, starts_at=span.starts_at, at=at)
+    # What is granted on payment is not to wait for a closing.
+    if is_first or terms.of(subscription=subscription).grants_on_payment:
         invoicing.build(
             period=period,
             occasion=Invoice.Occasion.OPENING,
             lines=invoicing.lines_in_advance(period=period),
             at=at,
         )
-
-
-def _span(subscription: Subscription, number: int) -> periods.Span:
-    return periods.span(
-        anchor=subscription.starts_at,
-        months_before=subscription.months_before,
-        term_months=subscription.plan_version.term_months,
-        number=number,
-        time_zone=subscription.time_zone,
-    )
-
-
-def _grant_allotment(
-    subscription: Subscription, number: int, span: periods.Span, *, at: datetime
-) -> int | None:
-    billed_by = terms.of(subscription=subscription)
-    if not billed_by.allotment_microtokens:
-        return None
-    granted = grants.grant(
-        account_id=subscription.customer.account_id,
-        microtokens=billed_by.allotment_microtokens,
-        source="allotment",
-        price_micros=money.to_micros(billed_by.allotment_price),
-        currency=billed_by.currency,
-        priority=ALLOTMENT_PRIORITY,
-        effective_at=span.starts_at,
-        expires_at=span.ends_at,
-        grace=billed_by.grace,
-        rollover_microtokens_max=pricing.rollover_microtokens_max(
-            allotment_microtokens=billed_by.allotment_microtokens,
-            basis_points=billed_by.rollover_basis_points,
-        ),
-        rollover_expires_at=_span(subscription, number + 1).ends_at,
-        idempotency_key=f"subscription:{subscription.pk}:{number}:allotment",
-        at=at,
-    )
-    return granted.lot_id
 
 
 def _open_overage(

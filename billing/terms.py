@@ -58,6 +58,7 @@ class Terms:
     platform_fee: Money
     allotment_microtokens: int
     allotment_price: Money
+    grant_on_payment: bool
     commitment: Money
     seat_price: Money
     size: Size | None  # None: the plan comes in one size only
@@ -73,6 +74,11 @@ class Terms:
     trial_microtokens: int
     welcome_microtokens: int
     welcome_months: int
+
+    @property
+    def grants_on_payment(self) -> bool:
+        """Whether tokens wait for money. What costs nothing is there at once."""
+        return self.grant_on_payment and self.allotment_price.amount > 0
 
     @property
     def bills_overage(self) -> bool:
@@ -134,6 +140,7 @@ def put_together(*, version: PlanVersion, price: Price, size: str | None = None)
         platform_fee=amount(price.platform_fee),
         allotment_microtokens=granted,
         allotment_price=amount(paid),
+        grant_on_payment=version.grant_on_payment,
         commitment=amount(price.commitment),
         seat_price=amount(price.seat_price),
         size=chosen,

@@ -178,7 +178,16 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         " publish it when it reads right. What customers have bought keeps its terms for ever."
     )
     fieldsets = (
-        (None, {"fields": ("plan", "rate_card_id", "term_months", "allotment_microtokens")}),
+        (
+            None,
+            {
+                "fields": (
+                    ("plan", "rate_card_id"),
+                    ("term_months", "allotment_microtokens"),
+                    "grant_on_payment",
+                )
+            },
+        ),
         ("What is left over", {"fields": ("rollover_percent", "grace_hours")}),
         (
             "What goes beyond",
@@ -203,7 +212,15 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     )
 
     frozen_fieldsets = (
-        (None, {"fields": ("plan", "state", "token", "rate_card", "term_months", "allotment")}),
+        (
+            None,
+            {
+                "fields": (
+                    *("plan", "state", "token", "rate_card", "term_months", "allotment"),
+                    "grant_on_payment",
+                )
+            },
+        ),
         ("What is left over", {"fields": ("rollover", "grace_text")}),
         (
             "What goes beyond",

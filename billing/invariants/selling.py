@@ -82,4 +82,16 @@ INVARIANTS: Final[dict[str, str]] = {
         WHERE operation.kind = 'grant' AND operation.key LIKE 'top_up:%%'
           AND fulfilment.id IS NULL
     """,
+    "an allotment that waits for its payment is granted when its invoice is paid": """
+        SELECT period.id
+        FROM billing_invoiceline AS line
+        JOIN billing_period AS period ON period.id = line.period_id
+        JOIN billing_subscription AS subscription ON subscription.id = period.subscription_id
+        JOIN billing_planversion AS version ON version.id = subscription.plan_version_id
+        LEFT JOIN billing_invoicepayment AS payment USING (invoice_id)
+        LEFT JOIN billing_invoicecarried AS carried USING (invoice_id)
+        LEFT JOIN billing_paidallotment AS paid ON paid.period_id = period.id
+        WHERE line.kind = 'allotment' AND version.grant_on_payment AND carried.id IS NULL
+          AND (payment.id IS NULL) <> (paid.id IS NULL)
+    """,
 }

@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 ('starts_at', models.DateTimeField()),
                 ('ends_at', models.DateTimeField()),
                 ('term_ends_at', models.DateTimeField(help_text='When it was to end: sooner, if it was cancelled at once.')),
-                ('allotment_lot_id', models.BigIntegerField(help_text='Empty: the plan grants nothing.', null=True, unique=True)),
+                ('allotment_lot_id', models.BigIntegerField(help_text='Empty: nothing is granted, or not before it is paid.', null=True, unique=True)),
                 ('overage_lot_id', models.BigIntegerField(help_text='Empty: overage is not invoiced.', null=True, unique=True)),
                 ('soft_cap_limit_id', models.BigIntegerField(help_text='Empty: nobody is asked before overage is used.', null=True, unique=True)),
                 ('opened_at', models.DateTimeField()),
@@ -316,6 +316,16 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='PaidAllotment',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('lot_id', models.BigIntegerField(unique=True)),
+                ('granted_at', models.DateTimeField()),
+                ('invoice', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='paid_allotments', to='billing.invoice')),
+                ('period', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='paid_allotment', to='billing.period')),
+            ],
+        ),
+        migrations.CreateModel(
             name='OverageStep',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -394,6 +404,7 @@ class Migration(migrations.Migration):
                 ('rate_card_id', models.BigIntegerField(help_text='What work costs in tokens.')),
                 ('term_months', models.PositiveSmallIntegerField(default=1, help_text='1: a month, 3: a quarter, 12: a year.', verbose_name='term (months)')),
                 ('allotment_microtokens', models.BigIntegerField(help_text='Granted at the start of each term. 1 token = 1,000,000 microtokens.', verbose_name='allotment')),
+                ('grant_on_payment', models.BooleanField(default=False, help_text='Each period is then invoiced when it begins, and its tokens come when that is paid. Else they are there from its beginning.', verbose_name='grant the allotment on payment')),
                 ('overage_policy', models.CharField(choices=[('bill', 'invoice it'), ('block', 'do not invoice it'), ('review', 'invoice it, once somebody has allowed it')], default='block', max_length=10)),
                 ('overage_model', models.CharField(choices=[('graduated', 'graduated: each token at the price of its tier'), ('volume', 'volume: all tokens at the price of the tier that they reach'), ('package', 'package: a price for each package that is begun')], default='graduated', max_length=10, verbose_name='overage is priced by')),
                 ('overage_package_microtokens', models.BigIntegerField(blank=True, help_text='Of overage that is sold by the package.', null=True, verbose_name='package')),

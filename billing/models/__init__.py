@@ -59,6 +59,7 @@ from billing.models.reversals import (
 )
 from billing.models.stripe import StripeCall, StripeEvent
 from billing.models.subscriptions import (
+    PaidAllotment,
     Period,
     PeriodClosing,
     PeriodSettlement,
@@ -105,6 +106,7 @@ __all__ = [
     "OverageStep",
     "OverageTier",
     "PackPrice",
+    "PaidAllotment",
     "PaymentMethod",
     "PaymentMethodChoice",
     "Period",

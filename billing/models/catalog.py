@@ -72,6 +72,12 @@ class PlanVersion(models.Model):
     allotment_microtokens = models.BigIntegerField(
         "allotment", help_text="Granted at the start of each term. 1 token = 1,000,000 microtokens."
     )
+    grant_on_payment = models.BooleanField(
+        "grant the allotment on payment",
+        default=False,
+        help_text="Each period is then invoiced when it begins, and its tokens come when that is"
+        " paid. Else they are there from its beginning.",
+    )
     overage_policy = models.CharField(
         max_length=10, choices=OveragePolicy, default=OveragePolicy.BLOCK
     )

@@ -94,7 +94,7 @@ class Period(models.Model):
         help_text="When it was to end: sooner, if it was cancelled at once."
     )
     allotment_lot_id = models.BigIntegerField(
-        null=True, unique=True, help_text="Empty: the plan grants nothing."
+        null=True, unique=True, help_text="Empty: nothing is granted, or not before it is paid."
     )
     overage_lot_id = models.BigIntegerField(
         null=True, unique=True, help_text="Empty: overage is not invoiced."
@@ -119,6 +119,18 @@ class Period(models.Model):
 
     def __str__(self) -> str:
         return f"period {self.number} of {self.subscription}"
+
+
+class PaidAllotment(models.Model):
+    """The allotment of a period whose plan grants it on payment: its invoice is paid."""
+
+    period = models.OneToOneField(Period, models.PROTECT, related_name="paid_allotment")
+    invoice = models.ForeignKey(Invoice, models.PROTECT, related_name="paid_allotments")
+    lot_id = models.BigIntegerField(unique=True)
+    granted_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"allotment of {self.period}"
 
 
 class PlanChange(models.Model):

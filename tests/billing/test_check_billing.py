@@ -178,6 +178,9 @@ FAULTS = (
         "a cohort, its customers and what it is offered are one vendor's": [
             "UPDATE billing_cohort SET vendor_id = 0",
         ],
+        "an allotment that waits for its payment is granted when its invoice is paid": [
+            "UPDATE billing_planversion SET grant_on_payment = true",
+        ],
         "a settlement says what the ledger moved out of the allotment": [
             "UPDATE billing_periodsettlement SET expired_microtokens = expired_microtokens + 1",
             "UPDATE billing_periodsettlement SET rolled_microtokens = rolled_microtokens + 1",

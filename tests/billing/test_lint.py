@@ -35,6 +35,7 @@ SOUND = Terms(
     platform_fee=Money(500, "EUR"),
     allotment_microtokens=1_000 * TOKEN,
     allotment_price=Money(1_000, "EUR"),
+    grant_on_payment=False,
     commitment=Money(0, "EUR"),
     seat_price=Money(0, "EUR"),
     size=None,
