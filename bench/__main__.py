@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 ROWS = ("debit", "backlog", "accept", "http", "holds", "check", "verify", "usage", "size")
 # Of several minutes each, or simulated: only when they are named.
-MORE_ROWS = ("grown", "scale", "closing")
+MORE_ROWS = ("grown", "scale", "closing", "books")
 DESCRIPTION = """
 Measure the ledger beside the limits of this machine, in a database of the bench's own
 (its name ends in _bench, on the server of DATABASE_URL or the embedded one; dropped at the end).
@@ -51,6 +51,7 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
     from bench import (
         accept,
         backlog,
+        books,
         check,
         closing,
         database,
@@ -79,6 +80,7 @@ def _run(names: Sequence[str], *, batches: int, repetitions: int) -> int:
         "grown": grown.measure,
         "scale": scale.measure,
         "closing": closing.measure,
+        "books": books.measure,
     }
     found: list[figures.Figure] = []
     with database.own_database():

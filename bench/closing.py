@@ -51,7 +51,7 @@ TIERS: Final = (
 def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
     database.empty()
     wanted = batches * SUBSCRIPTIONS_PER_BATCH
-    _build(wanted)
+    build(wanted)
     database.checkpoint()
     seconds, first, last = _close(wanted)
     yield Figure(
@@ -93,7 +93,7 @@ class _Shop:
     version: PlanVersion
 
 
-def _build(wanted: int) -> None:
+def build(wanted: int) -> None:
     shop = _shop()
     console = Console(stderr=True)
     numbers = track(
