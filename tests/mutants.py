@@ -32,6 +32,7 @@ HOLDS, DECIDING, COUNTING = "ledger/holds.py", "ledger/deciding.py", "ledger/cou
 SETTLING, HELD = "ledger/settling.py", "ledger/held.py"
 WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/limits.py"
 REVIEWS, LEAVES, REVERSALS = "ledger/reviews.py", "ledger/leaves.py", "ledger/reversals.py"
+TAKEN_BACK = "billing/reversals.py"
 OPERATING, OVERAGE = "ledger/operating.py", "billing/overage.py"
 SQL = "ledger/sql"
 PREPARED = f"{SQL}/prepared.py"
@@ -130,6 +131,14 @@ MUTANTS = [  # file, text, fault
     (f"{SQL}/lots_now.sql", "expires_at NULLS LAST", "expires_at NULLS FIRST"),
     (f"{SQL}/lots_now.sql", "price_micros > 0, issued_at", "issued_at"),
     (f"{SQL}/consumed.sql", "'forgive') THEN -microtokens", "'forgive') THEN microtokens"),
+    (TAKEN_BACK, "status not in GIVEN_BACK and status != LOST and not status.startswith(INQUIRY)", "status not in GIVEN_BACK and status != LOST"),
+    (TAKEN_BACK, "return -(-granted * min(amount, gross) // gross)", "return granted * min(amount, gross) // gross"),
+    (TAKEN_BACK, 'if not hasattr(refund, "failure")', "if True"),
+    (TAKEN_BACK, "        may_owe=False,\n", ""),
+    ("billing/refunds.py", "self.before.microtokens + microtokens,", "microtokens,"),
+    ("billing/refunds.py", "0 if is_over else lot.remaining_microtokens", "lot.remaining_microtokens"),
+    ("billing/refunds.py", "if wanted > scene.refundable_microtokens and not force:", "if False:"),
+    ("billing/credit_notes.py", "if not 0 < amount.amount <= most.amount:", "if not 0 < amount.amount:"),
     (REVERSALS, 'left = lot.granted_microtokens - lot.out_microtokens + taken', 'left = lot.granted_microtokens - lot.out_microtokens'),
     (REVERSALS, " - _sum(lot, Entry.Kind.EXPIRE)\n", "\n"),
     (REVERSALS, "        frozen = min(frozen, left - revoked)\n", "        frozen = min(frozen, left)\n"),

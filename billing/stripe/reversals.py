@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from billing import disputes, refunds, top_up_charges, top_ups
+from billing import disputes, money, notices, refunds, top_up_charges, top_ups
 from billing.models import (
     Dispute,
     Invoice,
@@ -34,11 +34,33 @@ def refresh_refund(*, stripe_refund_id: str, at: datetime) -> bool | None:
     if refund is None:
         top_up = _paid_by(told.payment_intent_id, at=at)
         if top_up is None:
-            return None
+            return _tell_if_failed(told, at=at)
         refund = refunds.find(
             top_up=top_up, stripe_refund_id=told.stripe_id, amount=told.amount, at=at
         )
     apply_refund(refund=refund, told=told, at=at)
+    return True
+
+
+def _tell_if_failed(told: RefundFacts, *, at: datetime) -> bool | None:
+    """What a credit note pays back is no refund of ours; but somebody must know if it fails."""
+    if told.status != RefundFailure.Kind.FAILED:
+        return None
+    invoice = _invoice_paid_by(told.payment_intent_id)
+    if invoice is None:
+        return None
+    amount, number = money.text(told.amount), invoice.finalization.number
+    notices.tell(
+        customer=invoice.customer,
+        about=f"refund:{told.stripe_id}:failed",
+        subject=f"{invoice.customer}: a refund of {amount} did not go through",
+        body=(
+            f"{amount} that were credited of invoice {number} could not be paid back. The credit"
+            " note stands; we look into how the money reaches you.\n\n"
+            f"{notices.page(invoice.customer, 'invoices/')}\n"
+        ),
+        at=at,
+    )
     return True
 
 

@@ -17,6 +17,7 @@ from billing.models import (
     CreditNoteVoided,
     Customer,
     Invoice,
+    Notice,
     StripeCall,
 )
 from billing.stripe import outbox, reconcile, troubles
@@ -258,3 +259,15 @@ def test_a_note_made_at_stripe_counts_as_one_of_ours(at_stripe, unpaid):
     hear(at_stripe, "credit_note.voided")
     assert CreditNoteVoided.objects.get().credit_note == note
     assert credit_notes.total_left(invoice=unpaid) == eur(1_500)
+
+
+def test_a_credit_that_could_not_be_paid_back_is_told(at_stripe, paid):
+    at_stripe.fault(kind="refund", outcome="failed")
+    ask(paid, 10)
+    send()
+    hear(at_stripe)
+    assert not Notice.objects.exists()
+    at_stripe.advance(86_400)
+    hear(at_stripe, "refund.failed", times=2)
+    assert "a refund of €10.00 did not go through" in Notice.objects.get().subject
+    assert CreditNoteIssued.objects.get().paid_back == eur(10)

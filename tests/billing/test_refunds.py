@@ -7,6 +7,7 @@ import pytest
 from djmoney.money import Money
 
 from billing import refunds
+from billing import reversals as taken_back
 from billing.errors import KeyReused, NothingToAskAgain, NotRefundable
 from billing.models import Refund, RefundFailure, StripeCall, TopUpReversal
 from billing.stripe import outbox, reconcile, troubles
@@ -68,6 +69,13 @@ def test_three_parts_come_to_the_whole_to_the_cent(at_stripe):
     assert (taken(bought), bought.state) == ((500, 0, 0), "refunded")
     with pytest.raises(NotRefundable):
         bought.refund(amount=Money("0.01", "EUR"), force=True)
+
+
+def test_money_is_rounded_down_and_tokens_are_rounded_up():
+    assert taken_back.tokens_for(amount=1, gross=3, granted=10) == 4
+    assert taken_back.tokens_for(amount=9, gross=3, granted=10) == 10
+    assert taken_back.amount_for(microtokens=4, gross=3, granted=10) == 1
+    assert taken_back.amount_for(microtokens=11, gross=3, granted=10) == 3
 
 
 def test_tax_goes_back_in_proportion_and_buys_no_tokens(at_stripe, settings):

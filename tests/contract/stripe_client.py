@@ -50,10 +50,14 @@ def contract() -> Contract:
     return load_contract(None)
 
 
-@cache
 def _validator(method: str, path: str) -> Draft202012Validator:
     operation = _operation(method, path)
-    return Draft202012Validator(contract().api.validated_by(operation.answer))
+    return _validator_of(json.dumps(operation.answer, sort_keys=True))
+
+
+@cache
+def _validator_of(answer: str) -> Draft202012Validator:
+    return Draft202012Validator(contract().api.validated_by(json.loads(answer)))
 
 
 @cache
