@@ -2,11 +2,12 @@
 
 The scene is made with the product's own functions (not timed): a vendor, a plan whose overage is
 billed by tiers, customers, their subscriptions, and fifty runs each, every one for a workflow and
-cost centre of its own. Then one process closes what is due as beat has it done, sweep by sweep,
-without Stripe: invoices and the calls that tell Stripe are written, and not sent.
+cost centre of its own. Then two worker processes close what is due, sweep by sweep and each what
+the other has not, without Stripe: invoices, and the calls that tell Stripe, are written and wait.
 """
 
-import resource
+import json
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from rich.progress import track
 
 from bench import database
 from bench.figures import Figure
-from billing import alerts, catalog, closing, customers, subscriptions
+from billing import alerts, catalog, customers, subscriptions
 from billing.catalog import PlanTerms
 from billing.models import Customer, Invoice, PlanVersion
 from billing.terms import Price
@@ -34,6 +35,7 @@ from ledger.units import MICROTOKENS_PER_TOKEN as TOKEN
 from ledger.value import Tier
 
 SUBSCRIPTIONS_PER_BATCH: Final = 500
+WORKERS: Final = 2
 LINES: Final = 50  # of usage, in each period
 COST_CENTRES: Final = 5
 RUNS_PER_SUBMISSION: Final = 1_000
@@ -48,41 +50,78 @@ TIERS: Final = (
 )
 
 
+# Tells of itself when it is connected, waits for a line, closes what it finds, tells how it went.
+_WORKER: Final = """
+import gc, json, resource, sys
+import django
+django.setup()
+from django.db import connection
+from bench.closing import CLOSED
+from billing import closing
+connection.settings_dict["NAME"] = sys.argv[1]
+connection.ensure_connection()
+gc.freeze()  # as a worker does when it has loaded its code
+
+def memory_mb():
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1_000_000 if sys.platform == "darwin" else 1_000)
+
+print("ready", flush=True)
+sys.stdin.readline()
+closed, first = 0, 0
+while found := closing.close_due(at=CLOSED):
+    closed += found
+    first = first or memory_mb()
+print(json.dumps({"closed": closed, "first_mb": first, "last_mb": memory_mb()}), flush=True)
+"""
+
+
 def measure(*, batches: int, repetitions: int) -> Iterator[Figure]:
     database.empty()
     wanted = batches * SUBSCRIPTIONS_PER_BATCH
     build(wanted)
     database.checkpoint()
-    seconds, first, last = _close(wanted)
+    seconds, told = _close()
+    closed = sum(one["closed"] for one in told)
+    invoices = Invoice.objects.filter(occasion=Invoice.Occasion.CLOSING)
+    assert closed == wanted == invoices.count()
     yield Figure(
-        name=f"closing {wanted:,} periods of {LINES} lines of usage",
+        name=f"closing {wanted:,} periods of {LINES} lines of usage, {WORKERS} workers",
         value=wanted / seconds,
         unit="periods/s",
         least=PERIODS_PER_SECOND_BAR,
     )
+    last = max(one["last_mb"] for one in told)
     yield Figure(
-        name=f"the same, memory that it grew by ({last:,.0f} MB at the end)",
-        value=last - first,
+        name=f"the same, what a worker's memory grew by ({last:,.0f} MB at the end)",
+        value=max(one["last_mb"] - one["first_mb"] for one in told),
         unit="MB",
         most=GROWTH_MB_BAR,
     )
 
 
-def _close(wanted: int) -> tuple[float, float, float]:
-    """Seconds; and the process's memory in MB after the first tenth, and at the end."""
-    closed, begin, first = 0, perf_counter(), 0.0
-    while found := closing.close_due(at=CLOSED):
-        closed += found
-        if not first and closed * 10 >= wanted:
-            first = _memory_mb()
-    seconds = perf_counter() - begin
-    assert closed == wanted == Invoice.objects.filter(occasion=Invoice.Occasion.CLOSING).count()
-    return seconds, first, _memory_mb()
-
-
-def _memory_mb() -> float:
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (1_000_000 if sys.platform == "darwin" else 1_000)
+def _close() -> tuple[float, list[dict[str, float]]]:
+    """Seconds, and what the workers tell of themselves."""
+    name = connection.settings_dict["NAME"]
+    workers = [
+        subprocess.Popen(
+            (sys.executable, "-c", _WORKER, name),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(WORKERS)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    begin = perf_counter()
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    outputs = [worker.communicate()[0] for worker in workers]
+    return perf_counter() - begin, [json.loads(output) for output in outputs]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,29 +58,28 @@ class Bill:
         return [*self.late, self.overage] if self.overage else [*self.late]
 
 
+def due(*, at: datetime) -> QuerySet[Period]:
+    """Periods whose grace is over and that are not closed, oldest first."""
+    over = Period.objects.filter(closing__isnull=True, ends_at__lte=at).annotate(
+        closes_at=ExpressionWrapper(
+            F("ends_at") + F("subscription__plan_version__grace"), output_field=DateTimeField()
+        )
+    )
+    return over.filter(closes_at__lte=at).order_by("ends_at", "id")
+
+
 def close_due(*, at: datetime) -> int:
     """Close every period whose grace is over, oldest first; how many were closed.
 
     Several workers may do this at once: a customer whom one of them has is left to it. A period
     that cannot be closed waits for the next sweep.
     """
-    due = (
-        Period.objects.filter(closing__isnull=True, ends_at__lte=at)
-        .annotate(
-            closes_at=ExpressionWrapper(
-                F("ends_at") + F("subscription__plan_version__grace"),
-                output_field=DateTimeField(),
-            )
-        )
-        .filter(closes_at__lte=at)
-        .order_by("ends_at", "id")
-    )
 
     def close_one(period_id: int) -> int:
         return int(_close(period_id, waits=False, at=at))
 
     return sweeps.each(
-        list(due.values_list("id", flat=True)),
+        list(due(at=at).values_list("id", flat=True)),
         close_one,
         what="closing of a period",
         items_max=PERIODS_PER_SWEEP_MAX,
