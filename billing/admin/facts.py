@@ -1,9 +1,9 @@
-"""What followed: alerts. Read-only; the operations of billing write them."""
+"""What people were told: alerts and notices. Read-only; the operations of billing write them."""
 
 from django.contrib import admin
 
 from billing import explain
-from billing.models import AlertMessage
+from billing.models import AlertMessage, Notice
 from config.admin import FactAdmin
 
 
@@ -35,3 +35,14 @@ class AlertMessageAdmin(FactAdmin[AlertMessage]):
     @admin.display(description="granted")
     def granted(self, message: AlertMessage) -> str:
         return explain.tokens(message.granted_microtokens)
+
+
+@admin.register(Notice)
+class NoticeAdmin(FactAdmin[Notice]):
+    book_path = "customer__vendor__book_id"
+    list_display = ("subject", "customer", "written_at", "sent_at", "parked_at")
+    list_select_related = ("customer__vendor",)
+    search_fields = ("subject", "customer__name")
+    ordering = ("-written_at",)
+    fields = ("customer", "subject", "body", "written_at", "sent_at", "parked_at", "error")
+    purpose = "Mails to the people of a customer about its payments, each told once."

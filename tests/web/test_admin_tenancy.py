@@ -10,7 +10,7 @@ from django.db import models
 from django.test import Client
 from django.urls import reverse
 
-from billing import cohorts
+from billing import cohorts, notices
 from billing.models import (
     AlertMessage,
     Cohort,
@@ -18,6 +18,7 @@ from billing.models import (
     CustomerMember,
     Invoice,
     JournalDay,
+    Notice,
     Plan,
     PlanVersion,
     StripeCall,
@@ -48,7 +49,7 @@ from tests.web.facts import alert_and_top_up
 OF_A_BOOK: list[type[models.Model]] = [
     *(Unit, Meter, Engine, Workflow, RateCard, RateCardVersion, ApiKey, BookMember, Account, Lot),
     *(Vendor, Plan, PlanVersion, TopUpPack, Customer, CustomerMember, Subscription, Invoice),
-    *(TopUp, AlertMessage, Cohort, JournalDay),
+    *(TopUp, AlertMessage, Cohort, JournalDay, Notice),
 ]
 OF_THE_INSTALLATION = [User, Group, Book, StripeCall, StripeEvent]
 
@@ -75,6 +76,13 @@ def both(ours: Company, theirs: Company) -> tuple[Company, Company]:
         )
         Workflow.objects.create(book_id=one.shop.vendor.book_id, code="review", name="Review")
         alert_and_top_up(one)
+        notices.tell(
+            customer=one.customer,
+            about=one.customer.code,
+            subject="s",
+            body="b",
+            at=builders.OPENED,
+        )
         cohort = cohorts.create_cohort(vendor_id=one.shop.vendor.pk, name="Pilot")
         cohorts.add_members(cohort_id=cohort.pk, customers=[one.customer])
         cohorts.offer(cohort_id=cohort.pk, plan_id=one.version.plan_id, from_at=builders.OPENED)
