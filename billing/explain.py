@@ -12,7 +12,8 @@ from typing import Final
 
 from djmoney.money import Money
 
-from billing import money, pricing
+from billing import costing, money, pricing
+from billing.costing import TermCost
 from billing.pricing import OveragePart
 from billing.terms import Size, Terms
 from ledger.catalog import UnitFacts
@@ -42,7 +43,7 @@ def explain(*, terms: Terms, unit: UnitFacts) -> Explanation:
         _of_overage(terms),
         _of_commitment(terms),
         _of_rollover(terms),
-        [*_of_grace(terms.grace), *_of_alerts(terms.alert_thresholds)],
+        _of_care(terms),
     ]
     sentences = [sentence for one in about for sentence in one]
     if len(sentences) > SENTENCES_MAX:
@@ -67,7 +68,8 @@ def percent(basis_points: int) -> str:
     return f"{Decimal(basis_points) / 100:f}".removesuffix(".00") + "\N{NO-BREAK SPACE}%"
 
 
-def _term(terms: Terms) -> str:
+def term_of(terms: Terms) -> str:
+    """What a term is called."""
     return TERMS.get(terms.term_months, "term")
 
 
@@ -80,7 +82,7 @@ def _of_term(terms: Terms) -> list[str]:
 
 
 def _of_fees(terms: Terms) -> list[str]:
-    term, fee, seat = _term(terms), money.text(terms.platform_fee), money.text(terms.seat_price)
+    term, fee, seat = term_of(terms), money.text(terms.platform_fee), money.text(terms.seat_price)
     if not terms.seat_price.amount:
         if not terms.platform_fee.amount:
             return []
@@ -91,7 +93,7 @@ def _of_fees(terms: Terms) -> list[str]:
 
 
 def _of_allotment(terms: Terms) -> str:
-    term = _term(terms)
+    term = term_of(terms)
     if terms.sizes_offered:
         return (
             f"Each {term} starts with the tokens of the size you choose, invoiced in advance"
@@ -169,7 +171,7 @@ def _price_of_a_token(terms: Terms) -> str:
 
 
 def _of_overage(terms: Terms) -> list[str]:
-    term = _term(terms)
+    term = term_of(terms)
     if terms.tiers is None:
         return [
             "Work that is done beyond your tokens is not invoiced:"
@@ -190,7 +192,7 @@ def _of_soft_cap(terms: Terms) -> list[str]:
     soft = terms.overage_soft_cap_microtokens
     if soft is None:
         return []
-    much = f"more than {tokens(soft)} of that in a {_term(terms)}" if soft else "any of that"
+    much = f"more than {tokens(soft)} of that in a {term_of(terms)}" if soft else "any of that"
     return [f"New work that would use {much} waits until somebody allows it."]
 
 
@@ -286,7 +288,7 @@ def _packages_text(package: Package, part: OveragePart, currency: str) -> str:
 def _of_commitment(terms: Terms) -> list[str]:
     if not terms.commitment.amount:
         return []
-    term, least = _term(terms), money.text(terms.commitment)
+    term, least = term_of(terms), money.text(terms.commitment)
     return [
         f"Each {term} comes to {least} at least: if platform fee, allotment and overage together do"
         f" not, the rest is invoiced after the {term}'s end."
@@ -296,7 +298,7 @@ def _of_commitment(terms: Terms) -> list[str]:
 def _of_rollover(terms: Terms) -> list[str]:
     if not terms.allotment_microtokens:
         return []
-    term = _term(terms)
+    term = term_of(terms)
     if not terms.rollover_basis_points:
         return [f"Tokens of the allotment that are left at the {term}'s end expire."]
     share, most = percent(terms.rollover_basis_points), tokens(_rollover_max(terms))
@@ -306,20 +308,29 @@ def _of_rollover(terms: Terms) -> list[str]:
     ]
 
 
-def _of_grace(grace: timedelta) -> list[str]:
-    if not grace:
-        return []
+def _of_care(terms: Terms) -> list[str]:
+    """That people are told in time, and that work of the last minute counts."""
+    told, waited = _told_at(terms.alert_thresholds), _waited(terms.grace)
+    if told and waited:
+        return [f"We tell you when {told} is used, and wait {waited} for late work."]
+    if told:
+        return [f"We tell you when {told} is used."]
+    return [f"Work of the last minute counts: we wait {waited} for it."] if waited else []
+
+
+def _waited(grace: timedelta) -> str:
     hours = int(grace.total_seconds()) // 3600
-    wait = f"{hours} hours" if hours < 72 else f"{hours // 24} days"
-    return [f"Work of the last minute counts: we wait {wait} for it before we close the books."]
+    if not hours:
+        return ""
+    return f"{hours} hours" if hours < 72 else f"{hours // 24} days"
 
 
-def _of_alerts(thresholds: Sequence[int]) -> list[str]:
+def _told_at(thresholds: Sequence[int]) -> str:
     if not thresholds:
-        return []
+        return ""
     marks = [f"{threshold}\N{NO-BREAK SPACE}%" for threshold in thresholds]
     named = marks[0] if len(marks) == 1 else f"{', '.join(marks[:-1])} and {marks[-1]}"
-    return [f"We tell you when {named} of the allotment is used."]
+    return f"{named} of the allotment"
 
 
 def _rollover_max(terms: Terms) -> int:
@@ -339,46 +350,38 @@ def _example(terms: Terms) -> list[str]:
 
 
 def _example_of_overage(terms: Terms, tiers: Tiers) -> list[str]:
-    over = _overage_of_example(terms, tiers)
-    used = tokens(terms.allotment_microtokens + over)
-    parts = pricing.overage_parts(tiers=tiers, from_microtokens=0, to_microtokens=over)
-    amounts = [money.rounded(part.micros, terms.currency) for part in parts]
-    total = _in_advance(terms) + sum(amounts[1:], amounts[0])
-    lines = [f"Example: {_case(terms)} you use {used}."]
+    used = terms.allotment_microtokens + _overage_of_example(terms, tiers)
+    cost = costing.of_term(terms=terms, used_microtokens=used, seats=SEATS_OF_EXAMPLE)
+    return [
+        f"Example: {_case(terms)} you use {tokens(used)}.",
+        *[f"{what}: {money.text(amount)}." for what, amount in bill_of(cost=cost)],
+        f"Together {money.text(cost.total)}.",
+    ]
+
+
+def bill_of(*, cost: TermCost) -> list[tuple[str, Money]]:
+    """What stands on the invoices of a term, line by line."""
+    terms, lines = cost.terms, []
     if terms.platform_fee.amount:
-        lines.append(f"Platform fee: {money.text(terms.platform_fee)}.")
-    if terms.seat_price.amount:
-        seats = terms.seat_price * SEATS_OF_EXAMPLE
-        lines.append(f"{SEATS_OF_EXAMPLE} seats: {money.text(seats)}.")
+        lines.append(("Platform fee", terms.platform_fee))
+    if cost.seats_price.amount:
+        lines.append((f"{cost.seats} seats", cost.seats_price))
     if terms.allotment_price.amount:
         granted = tokens(terms.allotment_microtokens)
-        lines.append(f"Allotment of {granted}: {money.text(terms.allotment_price)}.")
-    for part, amount in zip(parts, amounts, strict=True):
-        what = overage_text(tiers=tiers, part=part, currency=terms.currency)
-        lines.append(f"Overage, {what}: {money.text(amount)}.")
-    return [*lines, *_true_up(terms, total), f"Together {_at_least(terms, total)}."]
+        lines.append((f"Allotment of {granted}", terms.allotment_price))
+    for part, amount in zip(cost.parts, cost.overage_amounts, strict=True):
+        assert terms.tiers is not None
+        what = overage_text(tiers=terms.tiers, part=part, currency=terms.currency)
+        lines.append((f"Overage, {what}", amount))
+    if cost.true_up.amount:
+        lines.append((f"True-up to {money.text(terms.commitment)}", cost.true_up))
+    return lines
 
 
 def _case(terms: Terms) -> str:
     seats = f" with {SEATS_OF_EXAMPLE} seats" if terms.seat_price.amount else ""
     size = f" in size {terms.size.name}" if terms.sizes_offered and terms.size else ""
-    return f"in a {_term(terms)}{size}{seats}"
-
-
-def _in_advance(terms: Terms) -> Money:
-    return terms.platform_fee + terms.seat_price * SEATS_OF_EXAMPLE + terms.allotment_price
-
-
-def _true_up(terms: Terms, total: Money) -> list[str]:
-    """What a term that came to `total` lacks."""
-    if total >= terms.commitment:
-        return []
-    missing = money.text(terms.commitment - total)
-    return [f"True-up to {money.text(terms.commitment)}: {missing}."]
-
-
-def _at_least(terms: Terms, total: Money) -> str:
-    return money.text(max(total, terms.commitment))
+    return f"in a {term_of(terms)}{size}{seats}"
 
 
 def _overage_of_example(terms: Terms, tiers: Tiers) -> int:
@@ -396,14 +399,17 @@ def _overage_of_example(terms: Terms, tiers: Tiers) -> int:
 
 def _example_of_rollover(terms: Terms) -> list[str]:
     granted = terms.allotment_microtokens
-    used = granted * 7 // 10
-    rolled = min(granted - used, _rollover_max(terms))
-    expired = granted - used - rolled
-    total = _in_advance(terms)
+    cost = costing.of_term(terms=terms, used_microtokens=granted * 7 // 10, seats=SEATS_OF_EXAMPLE)
+    used, rolled = cost.used_microtokens, cost.rolled_microtokens
+    missing = (
+        [f"True-up to {money.text(terms.commitment)}: {money.text(cost.true_up)}."]
+        if cost.true_up.amount
+        else []
+    )
     return [
         f"Example: {_case(terms)} you use {tokens(used)} of {tokens(granted)}.",
-        *_true_up(terms, total),
-        f"You pay {_at_least(terms, total)}.",
-        f"{tokens(rolled).capitalize()} stay yours for one more {_term(terms)},"
-        f" {tokens(expired)} expire.",
+        *missing,
+        f"You pay {money.text(cost.total)}.",
+        f"{tokens(rolled).capitalize()} stay yours for one more {term_of(terms)},"
+        f" {tokens(cost.left_microtokens - rolled)} expire.",
     ]

@@ -285,7 +285,7 @@ def _of_top_ups(subject: Subject) -> Iterator[Finding]:
                 yield _warning(
                     "overage_pointless",
                     _overage_field(one),
-                    f"A token of overage costs {_each(overage, one)}, one in the pack {pack.name}"
+                    f"A token of overage costs {_each(overage, one)}, one in the pack “{pack.name}”"
                     f" {_each(pack.micros_per_token, one)}: nobody who looks would go beyond. Lower"
                     " the price of overage, or raise that of the pack.",
                 )
@@ -293,7 +293,7 @@ def _of_top_ups(subject: Subject) -> Iterator[Finding]:
                 yield _warning(
                     "top_up_pointless",
                     _overage_field(one),
-                    f"A token in the pack {pack.name} costs {_each(pack.micros_per_token, one)},"
+                    f"A token in the pack “{pack.name}” costs {_each(pack.micros_per_token, one)},"
                     f" one of overage {_each(overage, one)}: nobody who looks would buy the pack."
                     " Raise the price of overage, or lower that of the pack.",
                 )
@@ -319,7 +319,7 @@ def _of_allotment_price(subject: Subject) -> Iterator[Finding]:
                     "allotment_dearer_than_top_up",
                     f"prices.{one.currency}.allotment_price",
                     f"A token of the allotment costs {_each(paid, one)}, one in the pack"
-                    f" {pack.name} {_each(pack.micros_per_token, one)}: who commits to tokens pays"
+                    f" “{pack.name}” {_each(pack.micros_per_token, one)}: who commits to tokens pays"
                     " more than who does not. Lower the price of the allotment, or raise that of"
                     " the pack.",
                 )
@@ -357,7 +357,7 @@ def _of_expiry(subject: Subject) -> Iterator[Finding]:
         yield _warning(
             "top_up_expires_before_term",
             "term_months",
-            f"Tokens of the pack {name} expire before a term of {one.term_months} months ends: let"
+            f"Tokens of the pack “{name}” expire before a term of {one.term_months} months ends: let"
             " the pack be valid longer.",
         )
 

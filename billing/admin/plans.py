@@ -11,7 +11,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from billing import catalog, explain, terms
+from billing import catalog, explain, plan_faults, terms
 from billing.admin import changing
 from billing.admin.plan_forms import PlanVersionForm, initial_of
 from billing.admin.plan_panel import Panel, panel_of_draft, panel_of_version
@@ -26,11 +26,13 @@ from billing.admin.plan_prices import (
     initial_sizes,
     initial_tiers,
 )
-from billing.errors import BillingError
+from billing.admin.plan_sheet import sheet_context
+from billing.errors import BillingError, NotConfirmed
 from billing.models import OverageTier, Plan, PlanPrice, PlanVersion, SizeOption
 from billing.terms import Price
 from config.admin import (
     ADMIN,
+    EVERYBODY,
     PRICING,
     BookAdmin,
     FactsInline,
@@ -171,7 +173,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     ordering = ("plan__name", "-number")
     fixed = ("plan",)
     inlines = (PricesInline, SizesInline, TiersInline)
-    actions_detail = ("publish", "retire", "draft_next", "move_customers")
+    actions_detail = ("publish", "sales_sheet", "retire", "draft_next", "move_customers")
     change_form_template = "admin/billing/planversion/change_form.html"
     purpose = (
         "The terms of a plan. Draft one and read beside the form what it will say to a buyer;"
@@ -329,8 +331,8 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
 
     def _next_steps(self, version: PlanVersion) -> tuple[str, ...]:
         if version.published_at is None:
-            return ("publish",)
-        return ("draft", "move", *(() if version.retired_at is not None else ("retire",)))
+            return ("publish", "sheet")
+        return ("sheet", "draft", "move", *(() if version.retired_at is not None else ("retire",)))
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """A new version starts from the terms of the one before."""
@@ -382,7 +384,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         )
         form.is_valid()
         formsets, _ = self._create_formsets(request, form.instance, change=version is not None)
-        return self._panel(request, panel_of_draft(form=form, formsets=formsets))
+        return self._panel(request, panel_of_draft(form=form, formsets=formsets, at=timezone.now()))
 
     def _panel(self, request: HttpRequest, panel: Panel) -> HttpResponse:
         template = "admin/billing/planversion/explanation.html"
@@ -393,7 +395,7 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
     ) -> Any:
         version = options.get("obj")
         if version is not None:
-            context["panel"] = panel_of_version(version)
+            context["panel"] = panel_of_version(version, at=timezone.now())
         if self.has_change_permission(request, version):
             given_pk = [] if version is None else [version.pk]
             context["explain_url"] = reverse("admin:billing_planversion_explain", args=given_pk)
@@ -406,20 +408,39 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
         if request.method != "POST":
             context = {
                 "title": f"Publish {version}?",
-                "panel": panel_of_version(version),
+                "change_page": page,
+                "panel": panel_of_version(version, at=timezone.now()),
                 "what_happens": "Customers can then be put on it. A published version never"
                 " changes: a new price is a new version.",
                 "yes": "Publish",
             }
             return self._sure(request, context, page)
         try:
-            catalog.publish(version_id=version.pk, at=timezone.now())
+            catalog.publish(
+                version_id=version.pk,
+                confirmed=request.POST.getlist("confirmed"),
+                at=timezone.now(),
+            )
+        except NotConfirmed:
+            messages.error(request, "Not published: read what is odd about it, and confirm it.")
+            return redirect(request.path)
         except BillingError as refusal:
             messages.error(request, f"Not published: {refusal}.")
         else:
             self.log_change(request, version, "Published.")
             messages.success(request, f"{version} is published.")
         return redirect(page)
+
+    @page_action(description="Sales sheet", url_path="sheet", roles=EVERYBODY, icon="description")
+    def sales_sheet(self, request: HttpRequest, version: PlanVersion) -> HttpResponse:
+        """What whoever sells the plan shows and says; to be printed."""
+        page = reverse("admin:billing_planversion_change", args=[version.pk])
+        if plan_faults.found(version=version, prices=terms.prices(version=version)):
+            messages.error(request, "The draft has to be whole before there is a sheet of it.")
+            return redirect(page)
+        shared = self.admin_site.each_context(request)
+        context = {**shared, "back": page, **sheet_context(version, request.GET)}
+        return TemplateResponse(request, "admin/billing/planversion/sheet.html", context)
 
     @page_action(description="Retire …", url_path="retire", roles=EDITORS, icon="inventory_2")
     def retire(self, request: HttpRequest, version: PlanVersion) -> HttpResponse:

@@ -5,6 +5,7 @@ import pytest
 
 from billing import pricing, terms
 from billing.explain import explain, overage_text
+from billing.terms import Size, prices, put_together
 from ledger import catalog as ledger_catalog
 from ledger.value import Package, Tier, Tiers
 from tests import builders
@@ -29,13 +30,12 @@ def test_a_plan_that_bills_overage_explains_itself():
         "The platform costs €500.00 a month, invoiced in advance.",
         "Each month starts with 1,000 tokens for €1,000.00, invoiced in advance: €1.00 a token.",
         "Tokens used beyond that are invoiced after the month's end, each at the price of its own"
-        " tier (graduated): the first 250 tokens free, then €0.02 for each further token.",
-        "At most 5,000 tokens a month are invoiced this way; what is used beyond is repaid by the"
-        " next tokens you receive.",
+        " tier (graduated): the first 250 tokens free, then €0.02 for each further token; at most"
+        " 5,000 tokens a month, and what goes beyond is repaid by the next tokens you receive.",
         "Of the tokens left at the month's end up to 200 tokens (20 % of the allotment) stay"
         " yours for one more month; the rest expire.",
-        "Work of the last minute counts: we wait 24 hours for it before we close the books.",
-        "We tell you when 70 %, 90 % and 100 % of the allotment is used.",
+        "We tell you when 70 %, 90 % and 100 % of the allotment is used, and wait 24 hours for late"
+        " work.",
         "Example: in a month you use 1,375 tokens.",
         "Platform fee: €500.00.",
         "Allotment of 1,000 tokens: €1,000.00.",
@@ -61,8 +61,7 @@ def test_an_annual_pool_explains_itself_with_the_numbers_of_its_rollover():
         " it.",
         "Of the tokens left at the year's end up to 200,000 tokens (20 % of the allotment) stay"
         " yours for one more year; the rest expire.",
-        "Work of the last minute counts: we wait 7 days for it before we close the books.",
-        "We tell you when 80 % of the allotment is used.",
+        "We tell you when 80 % of the allotment is used, and wait 7 days for late work.",
         "Example: in a year you use 700,000 tokens of 1,000,000 tokens.",
         "You pay €10,000.00.",
         "200,000 tokens stay yours for one more year, 100,000 tokens expire.",
@@ -158,3 +157,48 @@ def test_a_line_of_overage_says_what_it_is_for(tiers, before, after, said):
 def test_a_price_that_does_not_come_out_even_says_about():
     text = explained(allotment_microtokens=3 * TOKEN, allotment_price=Decimal(10))
     assert "about €3.333333 a token" in text[2]
+
+
+@pytest.mark.parametrize("model", ["graduated", "volume"])
+def test_a_plan_of_two_years_with_every_feature_on_reads_as_eight_sentences(model):
+    """A draft: whatever may be said of a plan is said of it."""
+    shop = builders.shop()
+    version = builders.plan_version(
+        shop,
+        published=False,
+        commitment=Decimal(90_000),
+        seat_price=Decimal(20),
+        allotment_microtokens=0,
+        allotment_price=Decimal(0),
+        sizes=[
+            Size(
+                code=name,
+                name=name,
+                allotment_microtokens=count * TOKEN,
+                allotment_price=Decimal(price),
+            )
+            for name, count, price in (("Small", 10_000, 10_000), ("Large", 100_000, 80_000))
+        ],
+        trial_days=14,
+        trial_microtokens=50 * TOKEN,
+        welcome_microtokens=500 * TOKEN,
+        welcome_months=24,
+        **builders.billed(overage_model=model, overage_cap_microtokens=5_000 * TOKEN),
+    )
+    version.term_months = 24
+    [price] = prices(version=version)
+    found = explain(
+        terms=put_together(version=version, price=price),
+        unit=ledger_catalog.unit(unit_id=version.unit_id),
+    )
+    assert len(found.sentences) <= 8
+    for said in ("2-year term", "seat", "Large", "try it", "gift", "5,000 tokens", "€90,000.00"):
+        assert any(said in sentence for sentence in found.sentences), said
+    assert max(len(sentence.split()) for sentence in found.sentences) <= 60
+
+
+def test_care_is_said_in_one_sentence_or_none():
+    text = explained(alert_thresholds=())
+    assert "Work of the last minute counts: we wait 24 hours for it." in text
+    text = explained(grace=timedelta(0), alert_thresholds=(90,))
+    assert "We tell you when 90 % of the allotment is used." in text

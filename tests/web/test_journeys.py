@@ -57,7 +57,7 @@ def test_a_pricing_owner_builds_and_publishes_a_plan(visitor: Visitor, ours: Com
     page.get_by_role("link", name="Draft a new version").click()
 
     type_terms(page)
-    beside = page.locator("aside .rl-panel")
+    beside = page.locator("aside .rl-panel").first
     expect(beside).to_contain_text("Each month starts with 10,000 tokens for €1,200.00")
     expect(beside).to_contain_text("€0.15 a token")
     visitor.look("admin-plan-draft")
@@ -65,6 +65,7 @@ def test_a_pricing_owner_builds_and_publishes_a_plan(visitor: Visitor, ours: Com
 
     page.get_by_role("button", name="Save and continue editing").click()
     page.get_by_role("link", name="Publish …").click()
+    page.get_by_label("I have read what is odd about it").check()
     visitor.look("admin-plan-publish")
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.get_by_text("Growth v1 is published.")).to_be_visible()
