@@ -319,9 +319,9 @@ def _of_allotment_price(subject: Subject) -> Iterator[Finding]:
                     "allotment_dearer_than_top_up",
                     f"prices.{one.currency}.allotment_price",
                     f"A token of the allotment costs {_each(paid, one)}, one in the pack"
-                    f" “{pack.name}” {_each(pack.micros_per_token, one)}: who commits to tokens pays"
-                    " more than who does not. Lower the price of the allotment, or raise that of"
-                    " the pack.",
+                    f" “{pack.name}” {_each(pack.micros_per_token, one)}: who commits to tokens"
+                    " pays more than who does not. Lower the price of the allotment, or raise that"
+                    " of the pack.",
                 )
 
 
@@ -357,8 +357,8 @@ def _of_expiry(subject: Subject) -> Iterator[Finding]:
         yield _warning(
             "top_up_expires_before_term",
             "term_months",
-            f"Tokens of the pack “{name}” expire before a term of {one.term_months} months ends: let"
-            " the pack be valid longer.",
+            f"Tokens of the pack “{name}” expire before a term of {one.term_months} months ends:"
+            " let the pack be valid longer.",
         )
 
 

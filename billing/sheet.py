@@ -17,7 +17,7 @@ from billing.explain import Explanation
 from billing.terms import Terms
 from ledger.catalog import UnitFacts
 from ledger.units import MICROTOKENS_PER_TOKEN
-from ledger.value import tiered_micros
+from ledger.value import Tiers, tiered_micros
 
 # Of the allotment, in per cent: where nothing is granted, of a thousand tokens.
 SCENARIOS: Final = {"Light": 60, "Expected": 100, "Heavy": 140}
@@ -149,10 +149,9 @@ def _of_predictability(terms: Terms) -> Iterator[str]:
         yield f"You pay {least} a {term}, whatever you use: nothing more is ever invoiced."
     elif terms.overage_cap_microtokens is not None:
         cap = terms.overage_cap_microtokens
-        overage = tiered_micros(tiers=terms.tiers, out_microtokens=cap)
-        most = fixed.in_advance + money.rounded(overage, terms.currency)
-        most = max(most, terms.commitment)
-        yield f"You pay at least {least} a {term}, and at most {money.text(most)}:"
+        overage = money.rounded(_dearest(terms.tiers, cap), terms.currency)
+        most = money.text(max(fixed.in_advance + overage, terms.commitment))
+        yield f"You pay at least {least} a {term}, and at most {most}:"
         yield f"no more than {explain.tokens(cap)} beyond the allotment are invoiced."
     else:
         yield f"You pay {least} a {term}, and beyond that only for work that was done."
@@ -160,6 +159,15 @@ def _of_predictability(terms: Terms) -> Iterator[str]:
     if terms.alert_thresholds:
         first = terms.alert_thresholds[0]
         yield f"We tell you as soon as {first} % of the allotment is used."
+
+
+def _dearest(tiers: Tiers, cap_microtokens: int) -> int:
+    """What overage costs at most up to a cap: by volume that may be at a bound before it."""
+    bounds = [step.up_to_microtokens for step in tiers.steps]
+    positions = [bound for bound in bounds if bound is not None and bound < cap_microtokens]
+    return max(
+        tiered_micros(tiers=tiers, out_microtokens=out) for out in (*positions, cap_microtokens)
+    )
 
 
 def _of_budget(terms: Terms, scenarios: tuple[Scenario, ...]) -> Iterator[str]:

@@ -30,8 +30,9 @@ def test_a_plan_that_bills_overage_explains_itself():
         "The platform costs €500.00 a month, invoiced in advance.",
         "Each month starts with 1,000 tokens for €1,000.00, invoiced in advance: €1.00 a token.",
         "Tokens used beyond that are invoiced after the month's end, each at the price of its own"
-        " tier (graduated): the first 250 tokens free, then €0.02 for each further token; at most"
-        " 5,000 tokens a month, and what goes beyond is repaid by the next tokens you receive.",
+        " tier (graduated): the first 250 tokens free, then €0.02 for each further token.",
+        "At most 5,000 tokens a month are invoiced this way; what is used beyond is repaid by the"
+        " next tokens you receive.",
         "Of the tokens left at the month's end up to 200 tokens (20 % of the allotment) stay"
         " yours for one more month; the rest expire.",
         "We tell you when 70 %, 90 % and 100 % of the allotment is used, and wait 24 hours for late"
@@ -192,7 +193,7 @@ def test_a_plan_of_two_years_with_every_feature_on_reads_as_eight_sentences(mode
         unit=ledger_catalog.unit(unit_id=version.unit_id),
     )
     assert len(found.sentences) <= 8
-    for said in ("2-year term", "seat", "Large", "try it", "gift", "5,000 tokens", "€90,000.00"):
+    for said in ("2 years", "seat", "Large", "try it", "gift", "5,000 tokens", "€90,000.00"):
         assert any(said in sentence for sentence in found.sentences), said
     assert max(len(sentence.split()) for sentence in found.sentences) <= 60
 

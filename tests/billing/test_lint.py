@@ -148,6 +148,9 @@ CASES = [
 
 def test_a_sound_plan_has_no_findings():
     assert lint.of(subject=subject()) == []
+    assert lint.of(subject=of(overage_cap_microtokens=500 * TOKEN)) == []
+    fits = replace(RATE, minimum_microtokens=1_000 * TOKEN)
+    assert lint.of(subject=subject(rates=(fits,))) == []
     assert lint.of(subject=subject(cost_micros_per_token={"EUR": 100 * CENT})) == []
 
 

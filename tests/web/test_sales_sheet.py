@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from billing.models import PlanVersion
 from billing.terms import Price, Size
+from ledger.value import Tier
 from tests import builders
 from tests.builders import TOKEN
 from tests.web.conftest import Company, Visitor, company, text_of
@@ -87,6 +88,13 @@ def test_a_hard_cap_says_what_is_paid_at_most(pricing, ours: Company) -> None:
     terms = builders.billed(overage_cap_microtokens=1_250 * TOKEN)
     said = sheet_of(pricing, builders.plan_version(ours.shop, **terms))
     assert "You pay at least €1,500.00 a month, and at most €1,520.00" in said
+    falling = (
+        Tier(up_to_microtokens=1_000 * TOKEN, micros_per_token=100_000),
+        Tier(up_to_microtokens=None, micros_per_token=10_000),
+    )
+    terms |= {"overage_model": "volume", "overage_tiers": falling}
+    said = sheet_of(pricing, builders.plan_version(ours.shop, **terms))
+    assert "and at most €1,600.00" in said
 
 
 def test_who_sells_sees_it_and_another_vendor_does_not(signed_in, ours: Company) -> None:
