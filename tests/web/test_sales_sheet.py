@@ -161,4 +161,3 @@ def test_the_sheet_is_reckoned_anew_and_printed_whole(visitor: Visitor, live_ser
     page.emulate_media(media="print")
     expect(page.get_by_role("button", name="Print, or save as PDF")).to_be_hidden()
     expect(page.get_by_text("A forecast in your portal")).to_be_visible()
-    visitor.look("admin-plan-sheet-printed")
