@@ -112,7 +112,7 @@ ACCOUNTS: Final[dict[str, Account]] = {
         name="Income:Breakage", title="Breakage", meaning="Tokens that expired unused."
     ),
     CREDITED: Account(
-        name="Income:Credited", title="Credited", meaning="Credits given, against revenue."
+        name="Income:Credited", title="Credited", meaning="Credits and credit notes given."
     ),
     REFUNDS: Account(
         name="Income:Refunds",

@@ -163,11 +163,31 @@ VOIDED: Final = f"""
     ) AS part (suffix, account, amount)
     WHERE given_up.given_up_at < %(ends_at)s
 """  # noqa: S608
+# A credit note takes off what is due, and what had been paid goes back; voided, it never was.
+CREDIT_NOTED: Final = """
+    SELECT 'credit_note:' || note.id || part.suffix AS subject, customer.id AS customer_id,
+           issued.currency, part.debit, part.credit,
+           CASE WHEN voided.id IS NULL THEN (part.amount * 1000000)::bigint ELSE 0 END AS micros,
+           (coalesce(voided.voided_at, issued.issued_at) AT TIME ZONE 'UTC')::date AS happened_on
+    FROM billing_creditnoteissued AS issued
+    JOIN billing_creditnote AS note ON note.id = issued.credit_note_id
+    JOIN billing_invoice AS invoice ON invoice.id = note.invoice_id
+    JOIN billing_customer AS customer
+        ON customer.id = invoice.customer_id AND customer.vendor_id = %(vendor_id)s
+    LEFT JOIN billing_creditnotevoided AS voided
+        ON voided.credit_note_id = note.id AND voided.voided_at < %(ends_at)s
+    CROSS JOIN LATERAL (VALUES
+        ('', 'credited', 'receivable', issued.subtotal),
+        (':tax', 'tax', 'receivable', issued.total - issued.subtotal),
+        (':back', 'receivable', 'cash', issued.paid_back)
+    ) AS part (suffix, debit, credit, amount)
+    WHERE issued.issued_at < %(ends_at)s
+"""
 WRITTEN_OFF: Final = f"""
     SELECT 'invoice:' || invoice.id AS subject, customer.id AS customer_id, invoice.currency,
            'written_off' AS debit, 'receivable' AS credit,
-           CASE WHEN after_all.at IS NULL THEN (finalization.total * 1000000)::bigint ELSE 0 END
-               AS micros,
+           CASE WHEN after_all.at IS NULL
+                THEN ((finalization.total - noted.amount) * 1000000)::bigint ELSE 0 END AS micros,
            (coalesce(after_all.at, given_up.given_up_at) AT TIME ZONE 'UTC')::date AS happened_on
     FROM {_FINALIZED}
     JOIN billing_invoicegivenup AS given_up
@@ -181,5 +201,13 @@ WRITTEN_OFF: Final = f"""
         ) AS one
         WHERE at < %(ends_at)s
     ) AS after_all
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(issued.taken_off), 0) AS amount
+        FROM billing_creditnote AS note
+        JOIN billing_creditnoteissued AS issued ON issued.credit_note_id = note.id
+        LEFT JOIN billing_creditnotevoided AS voided ON voided.credit_note_id = note.id
+        WHERE note.invoice_id = invoice.id AND voided.id IS NULL
+          AND issued.issued_at < %(ends_at)s
+    ) AS noted
     WHERE given_up.given_up_at < %(ends_at)s
 """  # noqa: S608

@@ -50,6 +50,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(code="credit_used", title="Credit set against an invoice", facts=invoices.CREDIT_USED),
     Rule(code="taxed", title="Tax on an invoice", facts=invoices.TAXED),
     Rule(code="paid", title="Invoice paid", facts=invoices.PAID),
+    Rule(code="credit_noted", title="Credit note", facts=invoices.CREDIT_NOTED),
     Rule(code="voided", title="Invoice voided", facts=invoices.VOIDED),
     Rule(code="written_off", title="Invoice written off", facts=invoices.WRITTEN_OFF),
     Rule(code="top_up_paid", title="Top-up paid", facts=payments.TOP_UPS_PAID),

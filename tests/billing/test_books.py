@@ -14,6 +14,10 @@ from billing.books import chart, days, fees, invoices, lines
 from billing.books.lines import Posting
 from billing.models import (
     Credit,
+    CreditNote,
+    CreditNoteIssued,
+    CreditNoteLine,
+    CreditNoteVoided,
     Dispute,
     DisputeStatus,
     InvoiceLine,
@@ -201,6 +205,37 @@ def test_an_invoice_given_up_is_an_expense_until_it_is_paid_after_all():
     close(customer, OCTOBER + 2 * DAY)
     assert exact(customer, chart.RECEIVABLE, chart.WRITTEN_OFF, chart.CASH) == {
         chart.CASH: 600 * EURO
+    }
+
+
+def test_a_credit_note_takes_off_what_is_due_and_its_tax_unless_it_is_voided():
+    customer = scene(allotment_microtokens=0, allotment_price=Decimal(0))
+    invoice = issue(customer.invoices.get(), at=OCTOBER, tax=Decimal(100))
+    note = CreditNote.objects.create(invoice=invoice, asked_at=OCTOBER)
+    CreditNoteLine.objects.create(
+        credit_note=note, line=invoice.lines.get(), amount=Money(50, "EUR")
+    )
+    CreditNoteIssued.objects.create(
+        credit_note=note,
+        stripe_credit_note_id="cn_1",
+        number="CN-1",
+        subtotal=Money(50, "EUR"),
+        total=Money(60, "EUR"),
+        taken_off=Money(60, "EUR"),
+        paid_back=Money(0, "EUR"),
+        issued_at=OCTOBER + DAY,
+    )
+    close(customer, OCTOBER + DAY)
+    assert exact(customer, chart.RECEIVABLE, chart.TAX, chart.CREDITED) == {
+        chart.RECEIVABLE: 540 * EURO,
+        chart.TAX: -90 * EURO,
+        chart.CREDITED: 50 * EURO,
+    }
+    CreditNoteVoided.objects.create(credit_note=note, voided_at=OCTOBER + 3 * DAY)
+    close(customer, OCTOBER + 3 * DAY)
+    assert exact(customer, chart.RECEIVABLE, chart.TAX, chart.CREDITED) == {
+        chart.RECEIVABLE: 600 * EURO,
+        chart.TAX: -100 * EURO,
     }
 
 
