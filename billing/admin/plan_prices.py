@@ -39,12 +39,10 @@ class PartForm(OneBookForm[Row]):
 class PriceForm(PartForm[PlanPrice]):
     paid_in = fields.currency(label="Currency")
     platform_fee = fields.AmountField(initial=Decimal(0))
-    allotment_price = fields.AmountField(label="Price of the allotment", initial=Decimal(0))
+    allotment_price = fields.AmountField(label="Allotment", initial=Decimal(0))
     commitment = fields.AmountField(initial=Decimal(0))
-    seat_price = fields.AmountField(label="Price of a seat", initial=Decimal(0))
-    package_price = fields.AmountField(
-        label="Price of a package of overage", initial=Decimal(0), required=False
-    )
+    seat_price = fields.AmountField(label="Each seat", initial=Decimal(0))
+    package_price = fields.AmountField(label="Overage package", initial=Decimal(0), required=False)
 
     class Meta:
         model = PlanPrice

@@ -184,7 +184,8 @@ class PlanVersionAdmin(BookAdmin[PlanVersion]):
             None,
             {
                 "fields": (
-                    ("plan", "rate_card_id"),
+                    "plan",
+                    "rate_card_id",
                     ("term_months", "allotment_microtokens"),
                     "grant_on_payment",
                 )
