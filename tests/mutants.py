@@ -34,6 +34,8 @@ WAKING, MOVING, LIMITS = "ledger/api/waking.py", "ledger/moving.py", "ledger/lim
 REVIEWS, LEAVES, REVERSALS = "ledger/reviews.py", "ledger/leaves.py", "ledger/reversals.py"
 TAKEN_BACK = "billing/reversals.py"
 OPERATING, OVERAGE = "ledger/operating.py", "billing/overage.py"
+CHANGES, CANCELLING = "billing/changes.py", "billing/cancelling.py"
+CREDITING, ENDINGS = "billing/crediting.py", "ledger/endings.py"
 SQL = "ledger/sql"
 PREPARED = f"{SQL}/prepared.py"
 MEMORY_BYTES_MAX = 6 * 1024**3
@@ -305,6 +307,20 @@ MUTANTS = [  # file, text, fault
     ("billing/dunning.py", "if not _take(case, Kind.AGAIN, come[-1],", "if not _take(case, Kind.AGAIN, come[0],"),
     ("billing/dunning.py", "if at < told.taken_at + LAST_NOTICE_BEFORE:", "if at < told.taken_at:"),
     ("billing/payment_methods.py", "if calls.default_under_way(customer=customer):", "if False:"),
+    # Other terms, ends, and what is shared out
+    (CHANGES, "max(map(_billed_by, self.levels), key=", "max(map(_billed_by, self.levels[-1:]), key="),
+    (CHANGES, "        if place.digest(cost) != quoted[\"digest\"]:\n            raise QuoteOutdated\n", ""),
+    (CHANGES, "self._share(fees_micros(self.applying), at)", "self._share(fees_micros(self.levels[0]), at)"),
+    (CHANGES, "        self.last.save(update_fields=[\"cancelled_at\"])\n", ""),
+    (CANCELLING, "microtokens = min(left, lot.remaining_microtokens)", "microtokens = lot.remaining_microtokens"),
+    (CANCELLING, "changes.fees_micros(place.applying)", "changes.fees_micros(period.subscription)"),
+    (CREDITING, "part = min(rest, due[position])", "part = rest"),
+    ("billing/statements.py", "if line.kind in KINDS_OF_THEIR_OWN_PERIOD else own", "if False else own"),
+    ("billing/periods.py", "max(at, starts_at)))", "at))"),
+    ("billing/subscriptions.py", "period.number == 1 and subscription.continues_id is None", "period.number == 1"),
+    (ENDINGS, "until = ends_at if last is None else last + _MOMENT", "until = ends_at"),
+    (USAGE, "        edges = [(from_at, first), (last, until_at)]\n", "        edges = []\n"),
+    (f"{SQL}/cost_centres_between.sql", "WHERE (change ->> 0)::bigint = run.part", ""),
 ]  # fmt: skip
 
 # Quick tests first, but before all others those that look most closely at what a file does.
@@ -342,6 +358,12 @@ TESTS += [
     "billing/auto_top_ups",
     "billing/dunning",
     "billing/payment_methods",
+    "endings",
+    "billing/changes",
+    "billing/cancelling",
+    "billing/credits",
+    "billing/statements",
+    "billing/periods",
 ]
 CLOSEST = {
     "billing/auto_top_ups.py": ["billing/auto_top_ups"],
@@ -356,6 +378,13 @@ CLOSEST = {
     "billing/lint": ["billing/lint"],
     "billing/catalog": ["billing/lint"],
     "billing/costing": ["billing/commitment"],
+    CHANGES: ["billing/changes"],
+    CANCELLING: ["billing/cancelling"],
+    CREDITING: ["billing/credits"],
+    "billing/statements": ["billing/statements"],
+    "billing/periods": ["billing/periods"],
+    "billing/subscriptions": ["billing/changes"],
+    f"{SQL}/cost_centres_between": ["billing/statements"],
     VALUE: ["overage_models"],
     UNITS: ["bundling"],
     "ledger/bundling.py": ["bundling"],

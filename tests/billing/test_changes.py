@@ -343,7 +343,17 @@ def test_a_quote_of_the_next_period_costs_nothing_now():
     assert found.total == quote.next_invoice.total == Money(1_500, "EUR")
 
 
-@pytest.mark.parametrize("moved", ["changed", "pending", "retired", "old", "forged", "cancelled"])
+def _quote_of_a_neighbour(scene, version):
+    neighbour = builders.customer(scene.shop)
+    of_neighbour = builders.subscription(neighbour, scene.version)
+    wanted = Wanted(plan_version_id=version.pk)
+    quote = changes.quote(subscription_id=of_neighbour.pk, wanted=wanted, now=True, at=MID)
+    return quote.token
+
+
+@pytest.mark.parametrize(
+    "moved", ["changed", "pending", "retired", "old", "forged", "another", "cancelled"]
+)
 def test_an_old_quote_is_refused_and_changes_nothing(moved):
     scene = Scene()
     large, at = scene.plan(**LARGE), MID
@@ -356,6 +366,8 @@ def test_an_old_quote_is_refused_and_changes_nothing(moved):
         catalog.retire(version_id=large.pk, at=MID)
     elif moved == "old":
         at += changes.QUOTE_HOLDS + timedelta(seconds=1)
+    elif moved == "another":
+        token = _quote_of_a_neighbour(scene, large)
     elif moved == "forged":
         token = token.replace(token[3], "A" if token[3] != "A" else "B", 1)
     else:

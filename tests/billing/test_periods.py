@@ -1,6 +1,7 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,3 +94,21 @@ def test_a_span_reads_in_the_customers_days():
         starts_at=found.starts_at, ends_at=found.ends_at, time_zone="Asia/Tokyo"
     )
     assert said == "1 October 2026 to 1 November 2026"
+
+
+@pytest.mark.parametrize(("hours", "left"), [(-5, 100), (0, 100), (1, 75), (3, 25), (4, 0), (9, 0)])
+def test_what_is_left_of_a_span_is_all_before_it_and_nothing_after_it(hours, left):
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+    found = periods.share_left(
+        100,
+        starts_at=start,
+        ends_at=start + timedelta(hours=4),
+        at=start + timedelta(hours=hours),
+    )
+    assert found == left
+
+
+def test_days_after_keep_the_local_time_over_a_clock_change():
+    anchor = datetime(2026, 10, 20, 8, tzinfo=UTC)
+    found = periods.days_after(anchor=anchor, days=14, time_zone="Europe/Paris")
+    assert found == datetime(2026, 11, 3, 9, tzinfo=UTC)

@@ -8,10 +8,12 @@ import pytest
 from djmoney.money import Money
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from billing import closing, statements, subscriptions
 from billing.models import Invoice
 from ledger import accounts, corrections, debiting, folding, queries, usage
+from ledger.intake import NewPart
 from ledger.value import Tier
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
@@ -137,6 +139,32 @@ def test_use_is_counted_to_the_instant_at_which_a_period_begins_and_ends():
     use(customer, ("next", 1), occurred_at=end)
     closing.close_due(at=end + DAY)
     assert borne(statement()) == {"first": 750, "last": 750}
+
+
+def test_what_is_given_back_of_a_run_in_parts_is_taken_off_the_part_that_used_it():
+    customer = builders.customer(builders.shop())
+    account = accounts.account(account_id=customer.account_id)
+    for number, tokens in ((0, 5), (1, 3)):
+        at = MID + 10 * number * MINUTE
+        run = builders.new_run(customer, tokens, occurred_at=at, run_id="r", cost_centre="sales")
+        part = NewPart(id=str(number), last=number == 1)
+        builders.accept(customer, replace(run, part=part), at=MID + DAY)
+    debiting.drain_all(account_ids=[account.id], at=MID + DAY)
+    corrections.void(
+        account=account,
+        run_id="r",
+        microtokens=TOKEN,
+        reason="",
+        idempotency_key="void",
+        at=MID + DAY,
+    )
+
+    def used(from_at, until_at):
+        found = usage.by_cost_centre(account_id=account.id, from_at=from_at, until_at=until_at)
+        return found.get("sales", 0) // TOKEN
+
+    assert used(MID, MID + 5 * MINUTE) == 4
+    assert used(MID + 5 * MINUTE, MID + 15 * MINUTE) == 3
 
 
 RUNS = st.lists(
