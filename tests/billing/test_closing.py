@@ -18,6 +18,7 @@ from billing.models import (
     StripeCall,
 )
 from ledger import accounts, corrections, debiting, grants, queries
+from ledger.catalog import NewRate
 from ledger.value import Tier, prepaid_slice_micros
 from tests import builders
 from tests.builders import DAY, NOVEMBER, OCTOBER, TOKEN
@@ -90,11 +91,12 @@ def test_of_333_left_of_1000_200_roll_over_and_133_expire_as_two_entries():
 
 
 def test_the_rollover_share_is_rounded_down_to_the_smallest_amount():
-    customer = scene(allotment_microtokens=7, allotment_price=Decimal(0))
+    shop = builders.shop(rates=[NewRate(meter="executions", microtokens=1)])
+    version = builders.plan_version(shop, allotment_microtokens=7, allotment_price=Decimal(0))
+    builders.subscription(builders.customer(shop), version)
     closing.close_due(at=CLOSING)
     settlement = PeriodSettlement.objects.get()
     assert (settlement.rolled_microtokens, settlement.expired_microtokens) == (1, 6)
-    assert customer.account_id
 
 
 def test_the_share_is_of_what_the_plan_granted_not_of_what_is_left_or_was_added():
