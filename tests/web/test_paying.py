@@ -45,7 +45,7 @@ def test_the_page_tells_which_card_is_charged(ours: Company, signed_in) -> None:
     assert StripeCall.objects.filter(operation="card.detach", aggregate_id=first.pk).count() == 1
 
 
-@pytest.mark.parametrize("method", ["", "x", str(uuid.uuid4())])
+@pytest.mark.parametrize("method", ["", "x", str(uuid.UUID(int=1))])
 def test_a_card_that_is_none_changes_nothing(method: str, ours: Company, signed_in) -> None:
     keep(ours)
     before = StripeCall.objects.count()
