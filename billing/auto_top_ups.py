@@ -92,7 +92,8 @@ def turn_on(
         customer = Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
         known = AutoTopUp.objects.filter(pk=idempotency_key).first()
         if known is not None:
-            if (known.customer_id, known.pack_id) != (customer_id, pack_id):
+            asked = (customer_id, pack_id, threshold_microtokens, ceiling)
+            if _asked(known) != asked:
                 raise KeyReused(idempotency_key=idempotency_key)
             return known
         wanted = check(
@@ -106,6 +107,10 @@ def turn_on(
         wanted.id, wanted.turned_on_by = idempotency_key, by
         wanted.save(force_insert=True)
         return wanted
+
+
+def _asked(known: AutoTopUp) -> tuple[object, ...]:
+    return known.customer_id, known.pack_id, known.threshold_microtokens, known.ceiling
 
 
 def check(

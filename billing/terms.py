@@ -6,7 +6,7 @@ grants, invoices, explains or simulates reads `Terms`, and never the rows that t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final
@@ -102,13 +102,14 @@ def of_version(*, version: PlanVersion, currency: str, size: str | None = None) 
     currency, or no such size.
     """
     if version.published_at is not None:
-        return _published(version.pk, currency, size)
+        return _published(version.pk, version.published_at, currency, size)
     return _looked_up(version, currency, size)
 
 
 @lru_cache(maxsize=TERMS_KEPT_MAX)
-def _published(version_id: int, currency: str, size: str | None) -> Terms:
-    """What is published never changes, so it is looked up once."""
+def _published(version_id: int, at: datetime, currency: str, size: str | None) -> Terms:
+    """What is published never changes, so it is looked up once; but for a publishing that was
+    undone: what is published after it is so at another instant, `at`."""
     version = PlanVersion.objects.select_related("plan").get(pk=version_id)
     return _looked_up(version, currency, size)
 

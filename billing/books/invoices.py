@@ -148,6 +148,19 @@ PAID: Final = """
         ON customer.id = invoice.customer_id AND customer.vendor_id = %(vendor_id)s
     WHERE payment.paid_at < %(ends_at)s
 """
+# What credit notes have taken off an invoice: that is not owed already.
+_NOTED: Final = """
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(issued.subtotal), 0) AS subtotal,
+               coalesce(sum(issued.total), 0) AS total,
+               coalesce(sum(issued.taken_off), 0) AS taken_off
+        FROM billing_creditnote AS note
+        JOIN billing_creditnoteissued AS issued ON issued.credit_note_id = note.id
+        LEFT JOIN billing_creditnotevoided AS voided ON voided.credit_note_id = note.id
+        WHERE note.invoice_id = invoice.id AND voided.id IS NULL
+          AND issued.issued_at < %(ends_at)s
+    ) AS noted
+"""
 # What is void is not owed. What is uncollectible is an expense, unless it is paid after all.
 VOIDED: Final = f"""
     SELECT 'invoice:' || invoice.id || part.suffix AS subject, customer.id AS customer_id,
@@ -157,9 +170,11 @@ VOIDED: Final = f"""
     FROM {_FINALIZED}
     JOIN billing_invoicegivenup AS given_up
         ON given_up.invoice_id = invoice.id AND given_up.kind = 'void'
+    {_NOTED}
     CROSS JOIN LATERAL (VALUES
-        ('', 'voided', finalization.subtotal),
-        (':tax', 'tax', finalization.total - finalization.subtotal)
+        ('', 'voided', finalization.subtotal - noted.subtotal),
+        (':tax', 'tax',
+         finalization.total - finalization.subtotal - (noted.total - noted.subtotal))
     ) AS part (suffix, account, amount)
     WHERE given_up.given_up_at < %(ends_at)s
 """  # noqa: S608
@@ -187,7 +202,8 @@ WRITTEN_OFF: Final = f"""
     SELECT 'invoice:' || invoice.id AS subject, customer.id AS customer_id, invoice.currency,
            'written_off' AS debit, 'receivable' AS credit,
            CASE WHEN after_all.at IS NULL
-                THEN ((finalization.total - noted.amount) * 1000000)::bigint ELSE 0 END AS micros,
+                THEN ((finalization.total - noted.taken_off) * 1000000)::bigint
+                ELSE 0 END AS micros,
            (coalesce(after_all.at, given_up.given_up_at) AT TIME ZONE 'UTC')::date AS happened_on
     FROM {_FINALIZED}
     JOIN billing_invoicegivenup AS given_up
@@ -201,13 +217,6 @@ WRITTEN_OFF: Final = f"""
         ) AS one
         WHERE at < %(ends_at)s
     ) AS after_all
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(issued.taken_off), 0) AS amount
-        FROM billing_creditnote AS note
-        JOIN billing_creditnoteissued AS issued ON issued.credit_note_id = note.id
-        LEFT JOIN billing_creditnotevoided AS voided ON voided.credit_note_id = note.id
-        WHERE note.invoice_id = invoice.id AND voided.id IS NULL
-          AND issued.issued_at < %(ends_at)s
-    ) AS noted
+    {_NOTED}
     WHERE given_up.given_up_at < %(ends_at)s
 """  # noqa: S608

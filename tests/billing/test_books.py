@@ -208,9 +208,8 @@ def test_an_invoice_given_up_is_an_expense_until_it_is_paid_after_all():
     }
 
 
-def test_a_credit_note_takes_off_what_is_due_and_its_tax_unless_it_is_voided():
-    customer = scene(allotment_microtokens=0, allotment_price=Decimal(0))
-    invoice = issue(customer.invoices.get(), at=OCTOBER, tax=Decimal(100))
+def credit_note(invoice):
+    """EUR 50 and its tax of 10, taken off what is due on 2 October."""
     note = CreditNote.objects.create(invoice=invoice, asked_at=OCTOBER)
     CreditNoteLine.objects.create(
         credit_note=note, line=invoice.lines.get(), amount=Money(50, "EUR")
@@ -225,6 +224,12 @@ def test_a_credit_note_takes_off_what_is_due_and_its_tax_unless_it_is_voided():
         paid_back=Money(0, "EUR"),
         issued_at=OCTOBER + DAY,
     )
+    return note
+
+
+def test_a_credit_note_takes_off_what_is_due_and_its_tax_unless_it_is_voided():
+    customer = scene(allotment_microtokens=0, allotment_price=Decimal(0))
+    note = credit_note(issue(customer.invoices.get(), at=OCTOBER, tax=Decimal(100)))
     close(customer, OCTOBER + DAY)
     assert exact(customer, chart.RECEIVABLE, chart.TAX, chart.CREDITED) == {
         chart.RECEIVABLE: 540 * EURO,
@@ -245,6 +250,20 @@ def test_a_voided_invoice_is_not_owed_nor_is_its_tax():
     invoicing.record_given_up(invoice=invoice, kind="void", given_up_at=OCTOBER + DAY)
     close(customer, OCTOBER + DAY)
     assert exact(customer, chart.RECEIVABLE, chart.TAX, chart.VOIDED) == {chart.VOIDED: 500 * EURO}
+
+
+def test_of_a_voided_invoice_nothing_is_taken_off_twice():
+    customer = scene(allotment_microtokens=0, allotment_price=Decimal(0))
+    invoice = issue(customer.invoices.get(), at=OCTOBER, tax=Decimal(100))
+    note = credit_note(invoice)
+    invoicing.record_given_up(invoice=invoice, kind="void", given_up_at=OCTOBER + 2 * DAY)
+    close(customer, OCTOBER + 2 * DAY)
+    accounts = (chart.RECEIVABLE, chart.TAX, chart.VOIDED, chart.CREDITED)
+    credited = {chart.CREDITED: 50 * EURO, chart.VOIDED: 450 * EURO}
+    assert exact(customer, *accounts) == credited
+    CreditNoteVoided.objects.create(credit_note=note, voided_at=OCTOBER + 3 * DAY)
+    close(customer, OCTOBER + 3 * DAY)
+    assert exact(customer, *accounts) == {chart.VOIDED: 500 * EURO}
 
 
 def bought(customer, *, at, tax=Decimal(120)):
