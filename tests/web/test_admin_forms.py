@@ -315,7 +315,10 @@ def test_the_home_page_says_what_to_do_next(ours: Company, signed_in) -> None:
 def test_a_vendor_is_opened_by_a_superuser(signed_in, db: None) -> None:
     root = signed_in(builders.person(is_superuser=True, is_staff=True))
     assert "Open a vendor" in text_of(root.get("/admin/"))
-    root.post(reverse("admin:billing_vendor_add"), {"name": "Lexora", "code": "lexora"})
+    add = reverse("admin:billing_vendor_add")
+    proposed = root.get(add).context["adminform"].form
+    days = {name: proposed[name].value() for name in ("dunning_retry_days", "dunning_grace_days")}
+    root.post(add, {"name": "Lexora", "code": "lexora", **days})
     assert Vendor.objects.get(code="lexora").book_id
     assert "Say what a token is" in text_of(root.get("/admin/"))
 

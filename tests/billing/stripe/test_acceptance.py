@@ -229,7 +229,7 @@ def test_an_invoice_with_no_place_to_tax_waits_until_there_is_one(at_stripe, set
     call = StripeCall.objects.get(operation="invoice.finalize")
     assert call.error_code == "customer_tax_location_invalid"
     [trouble] = troubles.of_books(book_ids=[customer.vendor.book_id], at=now())
-    assert "for tax it needs the customer's address" in trouble.remedy
+    assert "For the tax Stripe needs the customer's address" in trouble.remedy
     theirs = Customer.objects.get(pk=customer.pk).stripe_customer_id
     address: Any = {"country": "FR", "line1": "1 rue", "postal_code": "75001"}
     at_stripe.api().v1.customers.update(theirs, {"address": address})
