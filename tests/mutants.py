@@ -455,9 +455,11 @@ def _path(test: str) -> str:
 
 
 def _nearest_first(file: str) -> list[str]:
-    close = [Path(file).stem]
+    app, stem = file.split("/")[0], Path(file).stem
+    close = [stem if app == "ledger" else f"{app}/{stem}"]
     close += [name for start, names in CLOSEST.items() if file.startswith(start) for name in names]
-    return sorted(TESTS, key=lambda name: close.index(name) if name in close else len(close))
+    there = [name for name in close if (ROOT / _path(name)).exists()]
+    return list(dict.fromkeys([*there, *TESTS]))
 
 
 def _limit_memory() -> None:
